@@ -1,0 +1,86 @@
+"""Every error that spinn-stream raises on purpose, as one tree.
+
+    SpinnError                what a user can be told in one line; exit code 1
+    ├── BundleError           a bundle is missing, damaged or of another kind
+    ├── EngineError           an engine cannot build or run a segment
+    ├── CodecError            an activation or a payload that the codec refuses
+    ├── ProtocolError         the rules of spinn.v1 were broken
+    │   ├── LocalProtocolError    ... by us: a bug in the caller
+    │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
+    ├── SourceError           a camera, stream or file gives no frames
+    ├── ServerUnreachable     no server answers at the address
+    ├── ServerRefused         a server answers and says no
+    └── ConfigError           a value that was given does not fit; the message says what would
+
+Messages say what was got, what was expected and, where there is one, what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "CodecError",
+    "ConfigError",
+    "EngineError",
+    "LocalProtocolError",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "ServerRefused",
+    "ServerUnreachable",
+    "SourceError",
+    "SpinnError",
+]
+
+
+class SpinnError(Exception):
+    """What a user can be told in one line."""
+
+
+class BundleError(SpinnError):
+    """A bundle is missing, damaged or of another kind."""
+
+
+class EngineError(SpinnError):
+    """An engine cannot build or run a segment."""
+
+
+class CodecError(SpinnError):
+    """An activation or a payload that the codec refuses."""
+
+
+class ProtocolError(SpinnError):
+    """The rules of spinn.v1 were broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We broke the rules: a bug in the caller."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke the rules.
+
+    Args:
+        reason: one of the closed list of `spinn_stream.wire.RejectReason`.
+        detail: what was got and what was expected.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class SourceError(SpinnError):
+    """A camera, stream or file gives no frames."""
+
+
+class ServerUnreachable(SpinnError):
+    """No server answers at the address."""
+
+
+class ServerRefused(SpinnError):
+    """A server answers and says no."""
+
+
+class ConfigError(SpinnError):
+    """A value that was given does not fit; the message says what would."""

@@ -1,0 +1,215 @@
+"""A bundle: a model on disk, all that either end needs to run any part of it.
+
+A folder with two files, and nothing else is read:
+
+    manifest.json   names, shapes, costs, temperatures, labels, and the SHA-256 of the graph
+    graph.onnx      one graph; every cut point is a tensor of that name, the logits of the exit at cut point
+                    X are the tensor `exit:X`; weights are stored once, as float16
+
+The bundle's hash is the SHA-256 of manifest.json, which pins the graph too. Both ends compare it before
+they work together. Nothing in a bundle is executed: no pickle, no Python, no external data files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import BundleError, ConfigError
+
+FORMAT = "spinn-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+GRAPH = "graph.onnx"
+EXIT_PREFIX = "exit:"
+
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 200 labels and 19 cut points take 20 kB
+MAX_GRAPH_BYTES = 1024 * 1024 * 1024  # VGG-16, the largest network anyone cuts, is 550 MB
+MAX_CUT_POINTS = 1000
+MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
+
+DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite0-200"
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """A place in the graph where one tensor crosses.
+
+    shape: of one activation without the batch axis, (C, H, W), or (classes,) at the last one.
+    macs: multiply-adds of the backbone from the input to here, exit heads not counted.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    macs: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """A classifier at a cut point; the last one is the backbone's own.
+
+    cut: index of its cut point. macs: of its head alone. temperature: its logits are divided by this
+    before softmax, so that confidence means the chance of being right (Guo et al. 2017).
+    """
+
+    name: str
+    cut: int
+    macs: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a frame becomes the network's input: (pixel - mean) * scale, RGB, (3, size, size)."""
+
+    size: int
+    mean: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest was read and whose graph was found to be the one that the manifest names."""
+
+    name: str
+    hash: str
+    input: InputSpec
+    labels: tuple[str, ...]
+    cut_points: tuple[CutPoint, ...]
+    exits: tuple[Exit, ...]
+    default_threshold: float
+    graph_path: Path
+
+    @property
+    def last(self) -> int:
+        """The split that runs everything on the device."""
+        return len(self.cut_points) - 1
+
+    @cached_property
+    def exit_at(self) -> Mapping[int, Exit]:
+        """Index of the cut point -> the exit there."""
+        return {e.cut: e for e in self.exits}
+
+    def split_index(self, text: str) -> int:
+        """The cut point that `--split NAME|N` means.
+
+        Raises:
+            ConfigError: no cut point of that name or number.
+        """
+        names = [c.name for c in self.cut_points]
+        if text in names:
+            return names.index(text)
+        if text.isdecimal() and int(text) <= self.last:
+            return int(text)
+        raise ConfigError(
+            f"split {text!r} is not in bundle {self.name}; expected 0 to {self.last} or one of {', '.join(names)}"
+        )
+
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The way from one cut point to a later one, broken after every exit.
+
+        >>> bundle.pieces(0, 9)  # with exits at 5 and 8
+        [(0, 5), (5, 8), (8, 9)]
+        """
+        if not 0 <= start <= stop <= self.last:
+            raise ConfigError(f"no way from cut point {start} to {stop} in 0..{self.last}")
+        ends = [e.cut for e in self.exits if start < e.cut < stop] + [stop]
+        starts = [start, *ends[:-1]]
+        return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
+
+
+def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
+    """Read and check a bundle. Does not load an engine.
+
+    Raises:
+        BundleError: missing, damaged, of an unknown version, or not what its hashes say.
+    """
+    manifest_path, graph_path = path / MANIFEST, path / GRAPH
+    for file, limit in ((manifest_path, MAX_MANIFEST_BYTES), (graph_path, MAX_GRAPH_BYTES)):
+        try:
+            size = file.stat().st_size
+        except OSError as error:
+            raise BundleError(f"{path} is not a bundle: {file.name}: {error.strerror}") from error
+        if size > limit:
+            raise BundleError(f"{file}: {size} bytes, at most {limit} are read")
+    try:
+        raw = manifest_path.read_bytes()
+        manifest = json.loads(raw)
+        graph_hash = hashlib.sha256(graph_path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise BundleError(f"{manifest_path} is not JSON: {error}") from error
+    try:
+        bundle = _parse(manifest, hashlib.sha256(raw).hexdigest(), graph_path)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{manifest_path}: {type(error).__name__}: {error}") from error
+    if manifest["graph_sha256"] != graph_hash:
+        raise BundleError(f"{graph_path} is not the file its manifest names: SHA-256 {graph_hash[:12]}, "
+                          f"expected {str(manifest['graph_sha256'])[:12]}; copy the bundle again")
+    return bundle
+
+
+def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ValueError(f"format is not {FORMAT!r}")
+    if manifest.get("version") != VERSION:
+        raise ValueError(f"version {manifest.get('version')!r}, this program reads version {VERSION}")
+    cuts = tuple(
+        CutPoint(_text(c["name"]), tuple(_whole(n, 1, MAX_ELEMENTS) for n in c["shape"]), _whole(c["macs"], 0, 10**15))
+        for c in manifest["cut_points"]
+    )
+    if not 2 <= len(cuts) <= MAX_CUT_POINTS or len({c.name for c in cuts}) != len(cuts):
+        raise ValueError(f"cut points: got {len(cuts)}, expected 2 to {MAX_CUT_POINTS} of different names")
+    index = {c.name: i for i, c in enumerate(cuts)}
+    exits = tuple(
+        Exit(_text(e["cut"]), index[e["cut"]], _whole(e["macs"], 0, 10**15), _number(e["temperature"], 0.01, 100))
+        for e in manifest["exits"]
+    )
+    if not exits or [e.cut for e in exits] != sorted({e.cut for e in exits}) or exits[-1].cut != len(cuts) - 1:
+        raise ValueError("exits must be in order, one a cut point, the last at the last cut point")
+    labels = tuple(_text(name) for name in manifest["labels"])
+    size = _whole(manifest["input"]["size"], 8, 4096)
+    if cuts[0].shape != (3, size, size) or cuts[-1].shape != (len(labels),):
+        raise ValueError(f"first and last cut point have shapes {cuts[0].shape} and {cuts[-1].shape}, "
+                         f"expected {(3, size, size)} and {(len(labels),)}")
+    if any(c.elements > MAX_ELEMENTS for c in cuts):
+        raise ValueError(f"a cut point has more than {MAX_ELEMENTS} elements")
+    return Bundle(
+        name=_text(manifest["name"]),
+        hash=digest,
+        input=InputSpec(size, _number(manifest["input"]["mean"], -1e4, 1e4), _number(manifest["input"]["scale"], 0, 1e4)),
+        labels=labels,
+        cut_points=cuts,
+        exits=exits,
+        default_threshold=_number(manifest["default_threshold"], 0, 1),
+        graph_path=graph_path,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 200:
+        raise ValueError(f"got {value!r:.60}, expected a name of 1 to 200 characters")
+    return value
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"got {value!r:.60}, expected a whole number from {low} to {high}")
+    return value
+
+
+def _number(value: Any, low: float, high: float) -> float:
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise ValueError(f"got {value!r:.60}, expected a number from {low} to {high}")
+    return float(value)

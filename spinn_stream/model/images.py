@@ -1,0 +1,108 @@
+"""Labelled images for training and evaluation: parquet files of (image bytes, label)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Decoded images of one size, held in memory.
+
+    pixels: (N, H, W, 3) uint8, RGB. labels: (N,) int64.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: slice) -> LabelledImages:
+        return LabelledImages(self.pixels[index], self.labels[index])
+
+
+def load_parquet(paths: Sequence[Path]) -> LabelledImages:
+    """Decode parquet files with the columns `image` (encoded bytes) and `label` (integer).
+
+    Raises:
+        ValueError: no file, a missing column, an image that does not decode or differs in size.
+    """
+    import pyarrow.parquet as pq
+
+    if not paths:
+        raise ValueError("no parquet file was given")
+    tables = []
+    for path in paths:
+        table = pq.read_table(path)
+        missing = {"image", "label"} - set(table.column_names)
+        if missing:
+            raise ValueError(f"{path}: columns {sorted(missing)} are missing, found {table.column_names}")
+        tables.append((path, table))
+    total = sum(table.num_rows for _, table in tables)
+    pixels: np.ndarray | None = None
+    labels = np.empty(total, np.int64)
+    row = 0
+    for path, table in tables:
+        for encoded, label in zip(table["image"], table["label"], strict=True):
+            image = cv2.imdecode(np.frombuffer(encoded.as_py(), np.uint8), cv2.IMREAD_COLOR_RGB)
+            if image is None:
+                raise ValueError(f"{path}: image {row} does not decode")
+            if pixels is None:
+                pixels = np.empty((total, *image.shape), np.uint8)
+            if image.shape != pixels.shape[1:]:
+                raise ValueError(f"{path}: image {row} is {image.shape}, the first one {pixels.shape[1:]}")
+            pixels[row] = image
+            labels[row] = label.as_py()
+            row += 1
+    if pixels is None:
+        raise ValueError(f"no images in {[str(p) for p in paths]}")
+    return LabelledImages(pixels, labels)
+
+
+def augment(
+    pixels: torch.Tensor, size: int, generator: torch.Generator, *, smallest_area: float = 0.35
+) -> torch.Tensor:
+    """Random resized crop, mirror, brightness and contrast for a whole batch at once.
+
+    Args:
+        pixels: (B, H, W, 3) uint8.
+        size: side of the result in pixels.
+        smallest_area: least share of the image's area that a crop keeps.
+
+    Returns:
+        (B, 3, size, size) float32 in 0..255, channels last.
+    """
+    batch = pixels.shape[0]
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return torch.empty(batch).uniform_(low, high, generator=generator)
+
+    area, log_ratio = uniform(smallest_area, 1.0), uniform(-0.288, 0.288)  # aspect ratio 3/4 .. 4/3, as torchvision
+    w = (area * log_ratio.exp()).sqrt().clamp(max=1.0)
+    h = (area / log_ratio.exp()).sqrt().clamp(max=1.0)
+    mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(batch, 2, 3)
+    theta[:, 0, 0], theta[:, 0, 2] = w * mirror, uniform(-1, 1) * (1 - w)
+    theta[:, 1, 1], theta[:, 1, 2] = h, uniform(-1, 1) * (1 - h)
+    images = pixels.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
+    grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
+    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    contrast, brightness = uniform(0.7, 1.3).view(-1, 1, 1, 1), uniform(0.7, 1.3).view(-1, 1, 1, 1)
+    images = ((images - mean) * contrast + mean * brightness).clamp(0, 255)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def resize(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """The plain path of evaluation: (B, H, W, 3) uint8 -> (B, 3, size, size) float32 in 0..255, bilinear."""
+    images = pixels.permute(0, 3, 1, 2).float()
+    images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,28 @@
+"""A plan: what the scheduler picks, or a user fixes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to treat frames.
+
+    split: index of the cut point the device stops at; 0 sends the frame, the bundle's last one nothing.
+    confidence_threshold: an exit answers when its confidence is at least this; None: no early exit fires.
+    """
+
+    id: int
+    split: int
+    confidence_threshold: float | None
+
+    def __post_init__(self) -> None:
+        if self.split < 0:
+            raise ValueError(f"split is {self.split}, expected 0 or more")
+        if self.confidence_threshold is not None and not 0 <= self.confidence_threshold <= 1:
+            raise ValueError(f"the threshold is {self.confidence_threshold}, expected 0 to 1, or none")
+
+    def passes(self, confidence: float) -> bool:
+        """Whether an exit of this confidence answers."""
+        return self.confidence_threshold is not None and confidence >= self.confidence_threshold

@@ -1,0 +1,6 @@
+"""Run parts of a bundle: from one cut point to another, with the exit at the end."""
+
+from .engine import Engine, open_engine
+from .exits import Answer, answers
+
+__all__ = ["Answer", "Engine", "answers", "open_engine"]

@@ -1,0 +1,44 @@
+"""Logits of an exit -> a calibrated answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one exit says of one frame.
+
+    exit: name of the exit. label: index of the likeliest class. confidence: its calibrated probability.
+    top: the TOP_K likeliest (class, probability), best first.
+    """
+
+    exit: str
+    label: int
+    confidence: float
+    top: tuple[tuple[int, float], ...]
+
+
+def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float) -> list[Answer]:
+    """One answer for each row of the logits.
+
+    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017).
+
+    Args:
+        logits: (B, classes) float32.
+    """
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    probabilities = np.exp(scaled)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP_K]
+    rows = []
+    for row, order in zip(probabilities, best, strict=True):
+        top = tuple((int(k), float(row[k])) for k in order)
+        rows.append(Answer(exit_name, top[0][0], top[0][1], top))
+    return rows

@@ -1,0 +1,127 @@
+"""The client's end of one spinn.v1 session: bytes in, events out. No socket, no clock."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import LocalProtocolError, RemoteProtocolError, ServerRefused
+from ..model.bundle import Bundle
+from .messages import MAX_MS, Cancel, Hello, Infer, Reject, Result, Welcome, decode, encode
+
+
+class State(enum.Enum):
+    """A session's life: HELLO_SENT -> OPEN -> CLOSED, and CLOSED from anywhere on an error."""
+
+    HELLO_SENT = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The server accepted us; requests may be sent."""
+
+    welcome: Welcome
+
+
+Event = Opened | Result | Reject
+
+
+class ClientSession:
+    """Keeps count of what the server owes us, so that no answer passes for another's.
+
+    A request keeps its place among those in flight until the server acknowledges it by a result or a
+    reject: not when its deadline passes. So a link that stalls stops being filled, by itself.
+    """
+
+    def __init__(self, bundle: Bundle, codecs: Mapping[str, int], *, max_in_flight: int) -> None:
+        self._bundle = bundle
+        self._codecs = dict(codecs)
+        self._max_in_flight = max_in_flight
+        self._max_payload_bytes = 0
+        self._in_flight: set[int] = set()
+        self.state = State.HELLO_SENT
+
+    def hello(self, *, token: str | None, client: str) -> bytes:
+        """The first message of the session."""
+        return encode(Hello(self._bundle.hash, self._codecs, token, client))
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    @property
+    def ready(self) -> bool:
+        """Whether one more request may be sent now."""
+        return self.state is State.OPEN and len(self._in_flight) < self._max_in_flight
+
+    def infer(
+        self, request: int, split: int, codec: str, threshold: float | None, budget_ms: float, payload: bytes
+    ) -> bytes:
+        """The bytes of a request, which is in flight from now on.
+
+        Raises:
+            LocalProtocolError: not `ready`, the id is in flight already, or the server takes no such payload.
+        """
+        if not self.ready:
+            raise LocalProtocolError(f"{self.state.name} with {self.in_flight} in flight: no request may be sent")
+        if request in self._in_flight:
+            raise LocalProtocolError(f"request {request} is in flight already")
+        if codec not in self._codecs or len(payload) > self._max_payload_bytes:
+            raise LocalProtocolError(f"{len(payload)} bytes of {codec}: the server takes {self._max_payload_bytes} "
+                                     f"of {sorted(self._codecs)}")
+        self._in_flight.add(request)
+        return encode(Infer(request, split, codec, threshold, min(max(budget_ms, 0.0), MAX_MS), payload))
+
+    def cancel(self, request: int) -> bytes | None:
+        """The bytes that tell the server an answer came too late, or None where it has answered."""
+        return encode(Cancel(request)) if self.state is State.OPEN and request in self._in_flight else None
+
+    def receive(self, data: bytes) -> Event | None:
+        """What follows from one message of the server; None for an answer to what is not in flight.
+
+        Raises:
+            ServerRefused: the server ends the session and says why.
+            RemoteProtocolError: the server broke the rules; close.
+        """
+        if self.state is State.CLOSED:
+            raise LocalProtocolError("the session is closed")
+        try:
+            message = decode(data)
+            if isinstance(message, Reject) and message.id is None:
+                raise ServerRefused(f"the server refused the session: {message.reason}: {message.detail}")
+            if self.state is State.HELLO_SENT:
+                if not isinstance(message, Welcome):
+                    raise RemoteProtocolError("bad_message", f"got {type(message).__name__.lower()}, expected welcome")
+                return self._welcome(message)
+            if isinstance(message, Result):
+                if message.exit >= len(self._bundle.exits) or any(k >= len(self._bundle.labels) for k, _ in message.top):
+                    raise RemoteProtocolError("bad_message", "a result names an exit or class that the bundle lacks")
+            elif not isinstance(message, Reject):
+                raise RemoteProtocolError("bad_message", f"a server does not send {type(message).__name__.lower()} here")
+            if message.id not in self._in_flight:
+                return None
+            self._in_flight.discard(message.id)
+            return message
+        except (ServerRefused, RemoteProtocolError):
+            self.state = State.CLOSED
+            raise
+
+    def close(self) -> list[int]:
+        """End the session; gives the requests that will never be answered."""
+        self.state = State.CLOSED
+        lost = sorted(self._in_flight)
+        self._in_flight.clear()
+        return lost
+
+    def _welcome(self, welcome: Welcome) -> Opened:
+        if welcome.bundle != self._bundle.hash:
+            raise ServerRefused(f"bundle_mismatch: the server has {welcome.bundle[:12]}, the client "
+                                f"{self._bundle.name} {self._bundle.hash[:12]}")
+        self._codecs = {name: v for name, v in self._codecs.items() if welcome.codecs.get(name) == v}
+        self._max_in_flight = min(self._max_in_flight, welcome.max_in_flight)
+        self._max_payload_bytes = welcome.max_payload_bytes
+        self.state = State.OPEN
+        return Opened(welcome)

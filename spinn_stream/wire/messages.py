@@ -1,0 +1,251 @@
+"""The messages of spinn.v1, and their bytes.
+
+One WebSocket binary message is one message here:
+
+    2 bytes   length of the header, big-endian
+    header    a msgpack map; "t" names the type, the other keys are the fields of the class below
+    rest      payload (infer only)
+
+Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
+nothing: unknown types, unknown or missing fields, wrong types and values out of range raise
+`RemoteProtocolError`, before anything is allocated for them.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import msgpack
+
+from ..errors import LocalProtocolError, RemoteProtocolError
+
+SUBPROTOCOL = "spinn.v1"
+
+MAX_HEADER_BYTES = 4096  # the largest, a hello with a token of 1,024, takes about 1,300
+MAX_ID = 2**53  # exact in every language's numbers
+MAX_TOP = 16
+MAX_MS = 3_600_000.0
+
+RejectReason = Literal[
+    "bad_message",  # not spinn.v1, or against its rules; the session ends
+    "bundle_mismatch",  # the two ends hold different bundles; the session ends
+    "unauthorised",  # the token is missing or wrong; the session ends
+    "codec_mismatch",  # no common version of a codec that is needed; the session ends
+    "bad_request",  # a field of this request does not fit the bundle or the limits
+    "bad_payload",  # the payload does not decode to the activation it should be
+    "overloaded",  # more in flight than agreed, or the server's queue is full
+    "expired",  # its budget ran out before an engine took it
+    "cancelled",  # as asked
+    "internal",  # the server's own fault
+]
+REJECT_REASONS: frozenset[str] = frozenset(get_args(RejectReason))
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Client's first message. bundle: its hash in hex. codecs: name -> version."""
+
+    bundle: str
+    codecs: dict[str, int]
+    token: str | None
+    client: str
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """Server's answer to a hello it accepts. max_in_flight: requests that may wait for an answer at once."""
+
+    bundle: str
+    codecs: dict[str, int]
+    max_in_flight: int
+    max_payload_bytes: int
+    server: str
+
+
+@dataclass(frozen=True)
+class Infer:
+    """Finish this frame. The payload is the activation at cut point `split`, whose shape the bundle says.
+
+    threshold: an exit answers when its confidence is at least this; None: only the final exit answers.
+    budget_ms: how long an answer is of use, from the moment the server has read the message.
+    """
+
+    id: int
+    split: int
+    codec: str
+    threshold: float | None
+    budget_ms: float
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer. exit: index of the exit in the bundle. top: (class, probability), best first.
+
+    arrived_ms, left_ms: on the server's clock since the session began, so that transfer times can be told
+    from the server's work.
+    """
+
+    id: int
+    exit: int
+    top: tuple[tuple[int, float], ...]
+    arrived_ms: float
+    left_ms: float
+
+
+@dataclass(frozen=True)
+class Reject:
+    """No answer, and why. id None: the session is refused, not one request."""
+
+    id: int | None
+    reason: RejectReason
+    detail: str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """The answer to this request is no longer of use. It is still acknowledged, by a result or a reject."""
+
+    id: int
+
+
+Message = Hello | Welcome | Infer | Result | Reject | Cancel
+
+_HEADER_LENGTH = struct.Struct(">H")
+_TYPES: dict[str, type[Message]] = {
+    "hello": Hello, "welcome": Welcome, "infer": Infer, "result": Result, "reject": Reject, "cancel": Cancel,
+}
+_NAMES = {cls: name for name, cls in _TYPES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """A message's bytes.
+
+    Raises:
+        LocalProtocolError: the header would be longer than the peer accepts.
+    """
+    values = {f.name: getattr(message, f.name) for f in fields(message)}
+    payload: bytes = values.pop("payload", b"")
+    header: bytes = msgpack.packb({"t": _NAMES[type(message)], **values})
+    if len(header) > MAX_HEADER_BYTES:
+        raise LocalProtocolError(f"a header of {len(header)} bytes, at most {MAX_HEADER_BYTES} go")
+    return _HEADER_LENGTH.pack(len(header)) + header + payload
+
+
+def decode(data: bytes) -> Message:
+    """The message that these bytes are.
+
+    Raises:
+        RemoteProtocolError: they are none; says what was got and what was expected.
+    """
+    if len(data) < 2:
+        raise _bad(f"got {len(data)} bytes, expected at least 2")
+    (length,) = _HEADER_LENGTH.unpack_from(data)
+    if length > MAX_HEADER_BYTES or length > len(data) - 2:
+        raise _bad(f"a header of {length} bytes is announced; at most {MAX_HEADER_BYTES} are read, "
+                   f"{len(data) - 2} are there")
+    try:
+        header = msgpack.unpackb(
+            memoryview(data)[2 : 2 + length], raw=False, strict_map_key=True,
+            max_map_len=32, max_array_len=64, max_str_len=2048, max_bin_len=0, max_ext_len=0,
+        )
+    except Exception as error:  # msgpack raises ValueError, UnpackException, UnicodeDecodeError and others
+        raise _bad(f"the header is not msgpack within the limits: {error}") from error
+    if not isinstance(header, dict):
+        raise _bad(f"the header is a {type(header).__name__}, expected a map")
+    kind = header.pop("t", None)
+    cls = _TYPES.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise _bad(f"type {kind!r:.40}, expected one of {', '.join(_TYPES)}")
+    readers = _FIELDS[cls]
+    if header.keys() != readers.keys():
+        missing, extra = sorted(readers.keys() - header.keys()), sorted(header.keys() - readers.keys())
+        raise _bad(f"{kind}: fields missing {missing}, not known {str(extra):.100}")
+    values: dict[str, Any] = {}
+    for name, read in readers.items():
+        try:
+            values[name] = read(header[name])
+        except ValueError as error:
+            raise _bad(f"{kind}.{name}: {error}") from error
+    rest = data[2 + length :]
+    if cls is Infer:
+        values["payload"] = rest
+    elif rest:
+        raise _bad(f"{kind}: {len(rest)} bytes behind the header, expected none")
+    return cls(**values)
+
+
+def _bad(detail: str) -> RemoteProtocolError:
+    return RemoteProtocolError("bad_message", detail)
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"got {value!r:.40}, expected a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def _number(low: float, high: float) -> Callable[[Any], float]:
+    def read(value: Any) -> float:
+        if type(value) not in (int, float) or not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"got {value!r:.40}, expected a number from {low} to {high}")
+        return float(value)
+
+    return read
+
+
+def _text(longest: int) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest:
+            raise ValueError(f"got {value!r:.40}, expected text of at most {longest} characters")
+        return value
+
+    return read
+
+
+def _optional(inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else inner(value)
+
+
+def _codecs(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError(f"got {value!r:.40}, expected codec names and versions")
+    return {_text(32)(name): _whole(0, 2**31)(version) for name, version in value.items()}
+
+
+def _top(value: Any) -> tuple[tuple[int, float], ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_TOP:
+        raise ValueError(f"got {value!r:.40}, expected 1 to {MAX_TOP} pairs of class and probability")
+    pairs = []
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ValueError(f"got {pair!r:.40}, expected a class and a probability")
+        pairs.append((_whole(0, 2**31)(pair[0]), _number(0, 1)(pair[1])))
+    return tuple(pairs)
+
+
+def _reason(value: Any) -> Any:
+    if value not in REJECT_REASONS if isinstance(value, str) else True:
+        raise ValueError(f"got {value!r:.40}, expected one of {', '.join(sorted(REJECT_REASONS))}")
+    return value
+
+
+_ID = _whole(0, MAX_ID)
+_FIELDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
+    Hello: {"bundle": _text(64), "codecs": _codecs, "token": _optional(_text(1024)), "client": _text(100)},
+    Welcome: {"bundle": _text(64), "codecs": _codecs, "max_in_flight": _whole(1, 10_000),
+              "max_payload_bytes": _whole(1, 2**31), "server": _text(100)},
+    Infer: {"id": _ID, "split": _whole(0, 10_000), "codec": _text(32), "threshold": _optional(_number(0, 1)),
+            "budget_ms": _number(0, MAX_MS)},
+    Result: {"id": _ID, "exit": _whole(0, 10_000), "top": _top, "arrived_ms": _number(0, 1e12),
+             "left_ms": _number(0, 1e12)},
+    Reject: {"id": _optional(_ID), "reason": _reason, "detail": _text(1000)},
+    Cancel: {"id": _ID},
+}  # fmt: skip

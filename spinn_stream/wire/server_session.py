@@ -1,0 +1,148 @@
+"""The server's end of one spinn.v1 session: bytes in, decisions out. No socket, no clock."""
+
+from __future__ import annotations
+
+import enum
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..codec import SUPPORTED, codec_for, max_payload_bytes
+from ..errors import LocalProtocolError, RemoteProtocolError
+from ..model.bundle import Bundle
+from .messages import Cancel, Hello, Infer, Reject, RejectReason, Result, Welcome, decode, encode
+
+
+class State(enum.Enum):
+    """A session's life: AWAIT_HELLO -> OPEN -> CLOSED, and CLOSED from anywhere on an error."""
+
+    AWAIT_HELLO = enum.auto()
+    OPEN = enum.auto()
+    CLOSED = enum.auto()
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What the server grants every session."""
+
+    max_in_flight: int = 32  # requests without an answer; at 200 ms round trip and 30 frames/s, 6 are under way
+    codecs: Mapping[str, int] | None = None  # name -> version; None: all that this program speaks
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_in_flight <= 10_000:
+            raise ValueError(f"max_in_flight is {self.max_in_flight}, expected 1 to 10000")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Send these bytes."""
+
+    data: bytes
+
+
+Event = Reply | Infer | Cancel
+"""Infer: admitted, answer it once with `result` or `reject`. Cancel: of a request that is in flight."""
+
+
+class ServerSession:
+    """Checks what one client says, and keeps count of what it is owed.
+
+    Every admitted request is answered exactly once, by `result` or `reject`, whichever is called first.
+    """
+
+    def __init__(self, bundle: Bundle, limits: SessionLimits, *, token: str | None, server: str, now: float) -> None:
+        self._bundle = bundle
+        self._limits = limits
+        self._codecs = dict(SUPPORTED if limits.codecs is None else limits.codecs)
+        self._token = token
+        self._server = server
+        self._began = now
+        self._arrived: dict[int, float] = {}
+        self.state = State.AWAIT_HELLO
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._arrived)
+
+    def receive(self, data: bytes, now: float) -> Event | None:
+        """What follows from one message of the client.
+
+        Args:
+            now: seconds on any steady clock, the moment the message was read.
+
+        Raises:
+            RemoteProtocolError: the session is over; send `farewell(error)` and close.
+        """
+        if self.state is State.CLOSED:
+            raise LocalProtocolError("the session is closed")
+        try:
+            message = decode(data)
+            if self.state is State.AWAIT_HELLO:
+                if not isinstance(message, Hello):
+                    raise RemoteProtocolError("bad_message", f"got {type(message).__name__.lower()}, expected hello first")
+                return self._hello(message)
+            if isinstance(message, Infer):
+                return self._infer(message, now)
+            if isinstance(message, Cancel):
+                return message if message.id in self._arrived else None  # answered meanwhile: nothing to do
+            raise RemoteProtocolError("bad_message", f"a client does not send {type(message).__name__.lower()} here")
+        except RemoteProtocolError:
+            self.state = State.CLOSED
+            raise
+
+    def result(self, request: int, exit_index: int, top: tuple[tuple[int, float], ...], now: float) -> bytes | None:
+        """The bytes of an answer, or None where the request was answered already."""
+        arrived = self._arrived.pop(request, None)
+        if arrived is None:
+            return None
+        return encode(Result(request, exit_index, top, self._ms(arrived), self._ms(now)))
+
+    def reject(self, request: int, reason: RejectReason, detail: str) -> bytes | None:
+        """The bytes of a refusal, or None where the request was answered already."""
+        if self._arrived.pop(request, None) is None:
+            return None
+        return encode(Reject(request, reason, detail[:1000]))
+
+    def farewell(self, error: RemoteProtocolError) -> bytes:
+        """The bytes that tell the client why its session ends."""
+        reason: RejectReason = error.reason  # type: ignore[assignment]
+        return encode(Reject(None, reason, error.detail[:1000]))
+
+    def _hello(self, hello: Hello) -> Reply:
+        if self._token is not None and not hmac.compare_digest(
+            (hello.token or "").encode("utf-8", "surrogatepass"), self._token.encode()
+        ):
+            raise RemoteProtocolError("unauthorised", "the token is wrong or missing; pass it with --token-file")
+        if hello.bundle != self._bundle.hash:
+            raise RemoteProtocolError(
+                "bundle_mismatch", f"the server has bundle {self._bundle.name} {self._bundle.hash[:12]}, "
+                f"the client has {hello.bundle[:12]}; give both the same --bundle")
+        common = {name: v for name, v in self._codecs.items() if hello.codecs.get(name) == v}
+        if not common:
+            raise RemoteProtocolError("codec_mismatch", f"the server speaks {self._codecs}, the client {hello.codecs}"[:1000])
+        self._codecs = common
+        self.state = State.OPEN
+        largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))
+        return Reply(encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server)))
+
+    def _infer(self, infer: Infer, now: float) -> Event:
+        if infer.id in self._arrived:
+            raise RemoteProtocolError("bad_message", f"request {infer.id} is in flight already")
+        if len(self._arrived) >= self._limits.max_in_flight:
+            return Reply(encode(Reject(infer.id, "overloaded", f"{self._limits.max_in_flight} are in flight already")))
+        if infer.split >= self._bundle.last:
+            return self._refuse(infer, f"split {infer.split}, expected 0 to {self._bundle.last - 1}")
+        if infer.codec not in self._codecs or infer.codec != codec_for(infer.split):
+            return self._refuse(infer, f"codec {infer.codec!r} at split {infer.split}, "
+                                f"expected {codec_for(infer.split)!r} of {sorted(self._codecs)}")
+        most = max_payload_bytes(self._bundle, infer.split)
+        if not 0 < len(infer.payload) <= most:
+            return self._refuse(infer, f"a payload of {len(infer.payload)} bytes at split {infer.split}, expected 1 to {most}")
+        self._arrived[infer.id] = now
+        return infer
+
+    def _refuse(self, infer: Infer, detail: str) -> Reply:
+        return Reply(encode(Reject(infer.id, "bad_request", detail)))
+
+    def _ms(self, instant: float) -> float:
+        return max(0.0, (instant - self._began) * 1000)
