@@ -1,0 +1,290 @@
+"""The connection to the server: kept up, counted, and never waited for by a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from spinn_stream.codec import SUPPORTED, codec_for
+from spinn_stream.errors import (
+    ConfigError,
+    LocalProtocolError,
+    ProtocolError,
+    ServerRefused,
+    ServerUnreachable,
+    SpinnError,
+)
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan
+from spinn_stream.wire import SUBPROTOCOL, ClientSession, Opened, Reject, Result
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
+from websockets.typing import Subprotocol
+
+from .backoff import Backoff
+
+MAX_MESSAGE_BYTES = 64 * 1024  # the server's messages are answers, of some hundred bytes
+CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Where the server is and how to talk to it."""
+
+    url: str  # ws://host:port or wss://host:port
+    token: str | None = None
+    tls_ca: Path | None = None  # certificate authority to trust besides the system's
+    max_in_flight: int = 16  # requests without an answer; the server may allow fewer
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_in_flight <= 1000:
+            raise ValueError(f"max_in_flight is {self.max_in_flight}, expected 1 to 1000")
+
+
+class LinkEvents(Protocol):
+    """What the link tells its owner, on the event loop."""
+
+    def on_answer(self, message: Result) -> None: ...
+
+    def on_reject(self, message: Reject) -> None: ...
+
+    def on_up(self) -> None: ...
+
+    def on_down(self, lost: list[int], why: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Outgoing:
+    request: int
+    deadline: float | None  # None: a cancellation
+    plan: Plan | None
+    payload: bytes
+
+
+class Link:
+    """One server, reconnected to for ever once `open` has succeeded or was allowed to fail.
+
+    A request counts as under way from `send` until the server acknowledges it or the connection ends. The
+    outgoing queue is bounded by that; a request whose deadline passes in the queue is not sent.
+    """
+
+    def __init__(self, config: LinkConfig, bundle: Bundle, events: LinkEvents, rng: random.Random) -> None:
+        self._config = config
+        self._bundle = bundle
+        self._events = events
+        self._backoff = Backoff(rng)
+        self._session: ClientSession | None = None
+        self._websocket: ClientConnection | None = None
+        self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
+        self._queued = 0  # requests among them
+        self._sent_at: dict[int, float] = {}
+        self._room = asyncio.Event()
+        self.bytes_up = 0
+        self.bytes_down = 0
+        self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
+
+    @property
+    def up(self) -> bool:
+        return self._session is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether one more request may be given to `send` now."""
+        session = self._session
+        return (
+            session is not None and session.ready and session.in_flight + self._queued < self._config.max_in_flight
+        )
+
+    def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> None:
+        """Queue a request; only when `ready`."""
+        if not self.ready:
+            raise LocalProtocolError("the link takes no request now")
+        self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
+        self._queued += 1
+
+    def cancel(self, request: int) -> None:
+        """Tell the server that the answer came too late to be of use. Dropped where the queue is full."""
+        if self.up and not self._outgoing.full():
+            self._outgoing.put_nowait(_Outgoing(request, None, None, b""))
+
+    async def wait_for_room(self, timeout_s: float) -> None:
+        """Until `ready`, the link goes down, or the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.up and not self.ready:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            pass
+
+    async def wait_until_idle(self, timeout_s: float) -> None:
+        """Until no request is under way, the link goes down, or the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._session is not None and self._session.in_flight + self._queued:
+                    self._room.clear()
+                    await self._room.wait()
+        except TimeoutError:
+            pass
+
+    async def open(self) -> None:
+        """The first connection.
+
+        Raises:
+            ConfigError: the URL is none. ServerUnreachable: nobody answers. ServerRefused: it says no.
+        """
+        self._adopt(*await self._connect())
+
+    async def run(self) -> None:
+        """Serve the connection, and make a new one whenever it ends, until cancelled."""
+        try:
+            while True:
+                if self._websocket is None:
+                    await asyncio.sleep(self._backoff.next_s())
+                    try:
+                        self._adopt(*await self._connect())
+                    except SpinnError:
+                        continue
+                why = await self._serve()
+                self._drop(why)
+        finally:
+            if self._websocket is not None:
+                websocket, self._websocket = self._websocket, None
+                await _quietly(websocket.close())
+
+    def _adopt(self, websocket: ClientConnection, session: ClientSession) -> None:
+        self._websocket, self._session = websocket, session
+        self._backoff.reset()
+        self._events.on_up()
+
+    def _drop(self, why: str) -> None:
+        lost = self._session.close() if self._session is not None else []
+        while not self._outgoing.empty():
+            item = self._outgoing.get_nowait()
+            if item.deadline is not None:
+                lost.append(item.request)
+        self._websocket = self._session = None
+        self._queued = 0
+        self._sent_at.clear()
+        self._room.set()
+        self._events.on_down(lost, why)
+
+    async def _connect(self) -> tuple[ClientConnection, ClientSession]:
+        url, host = self._config.url, self._config.url
+        try:
+            websocket = await connect(
+                url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, max_size=MAX_MESSAGE_BYTES,
+                ssl=self._tls(), proxy=None, open_timeout=CONNECT_TIMEOUT_S, close_timeout=1,
+                ping_interval=2, ping_timeout=6,
+            )
+        except InvalidURI as error:
+            raise ConfigError(f"{url!r} is not a server's address, expected ws://HOST:PORT or wss://HOST:PORT") from error
+        except TimeoutError as error:
+            raise ServerUnreachable(f"{host} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
+        except NegotiationError as error:
+            raise ServerUnreachable(f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?") from error
+        except (InvalidHandshake, ProxyError, EOFError) as error:
+            raise ServerUnreachable(f"{host} answers but is not a spinn server: {error}") from error
+        except (OSError, ConnectionClosed, UnicodeError) as error:
+            raise ServerUnreachable(f"cannot reach {host}: {error}; is `spinn serve` running there?") from error
+        session = ClientSession(self._bundle, SUPPORTED, max_in_flight=self._config.max_in_flight)
+        try:
+            if websocket.subprotocol != SUBPROTOCOL:
+                raise ServerUnreachable(f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?")
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                hello = session.hello(token=self._config.token, client=f"spinn-client/{version('spinn-client')}")
+                await websocket.send(hello)
+                data = await websocket.recv(decode=False)
+            if not isinstance(session.receive(data), Opened):
+                raise ServerRefused(f"{host} did not welcome us")
+        except BaseException as error:
+            await _quietly(websocket.close())
+            if isinstance(error, TimeoutError):
+                raise ServerUnreachable(f"{host} did not welcome us within {CONNECT_TIMEOUT_S:.0f} s") from error
+            if isinstance(error, ConnectionClosed | ProtocolError):
+                raise ServerUnreachable(f"{host} ended the session at once: {error}") from error
+            raise
+        return websocket, session
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if not self._config.url.lower().startswith("wss:"):
+            return None
+        context = ssl.create_default_context()
+        if self._config.tls_ca is not None:
+            try:
+                context.load_verify_locations(self._config.tls_ca)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(f"cannot use {self._config.tls_ca} as certificate authority: {error}") from error
+        return context
+
+    async def _serve(self) -> str:
+        """Move messages until the connection ends; says why it did."""
+        tasks = [asyncio.create_task(self._read(), name="link read"), asyncio.create_task(self._write(), name="link write")]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            return "the server closed the connection"
+        except (ConnectionClosed, OSError, SpinnError) as error:
+            return str(error)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._websocket is not None:
+                self._websocket.transport.abort()
+
+    async def _read(self) -> None:
+        assert self._websocket is not None and self._session is not None
+        while True:
+            data = await self._websocket.recv(decode=False)
+            self.bytes_down += len(data)
+            event = self._session.receive(data)
+            self._room.set()
+            if isinstance(event, Result):
+                sent = self._sent_at.pop(event.id, None)
+                if sent is not None:
+                    self._observe_rtt((time.monotonic() - sent) * 1000 - (event.left_ms - event.arrived_ms))
+                self._events.on_answer(event)
+            elif isinstance(event, Reject) and event.id is not None:
+                self._sent_at.pop(event.id, None)
+                self._events.on_reject(event)
+
+    async def _write(self) -> None:
+        assert self._websocket is not None and self._session is not None
+        while True:
+            item = await self._outgoing.get()
+            now = time.monotonic()
+            data: bytes | None
+            if item.deadline is None or item.plan is None:
+                data = self._session.cancel(item.request)
+            else:
+                self._queued -= 1
+                if item.deadline <= now:
+                    self._room.set()
+                    continue
+                data = self._session.infer(
+                    item.request, item.plan.split, codec_for(item.plan.split), item.plan.confidence_threshold,
+                    (item.deadline - now) * 1000, item.payload,
+                )
+                self._sent_at[item.request] = now
+            if data is not None:
+                self.bytes_up += len(data)
+                await self._websocket.send(data)
+
+    def _observe_rtt(self, ms: float) -> None:
+        self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms
+
+
+async def _quietly(closing: Coroutine[Any, Any, None]) -> None:
+    """Close without caring how the other end takes it."""
+    with contextlib.suppress(OSError, ConnectionClosed, TimeoutError):
+        await closing

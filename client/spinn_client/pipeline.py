@@ -1,0 +1,230 @@
+"""Frames in, answers out: takes frames, runs heads, hands tails to the server, and keeps every deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import Answer
+from spinn_stream.wire import Reject, Result
+
+from .device import Device
+from .feed import Feed, Frame
+from .ledger import Ledger
+from .link import Link
+from .results import FrameResult, Reason
+
+log = logging.getLogger(__name__)
+
+SPARE_MS = 5.0
+"""Kept between the end of local work and a deadline, for the way back through the event loop."""
+
+LATE_GRACE_S = 1.0
+"""How long a run that reports late answers waits for them at its end."""
+
+
+@dataclass
+class _Pending:
+    """A frame that the server was asked about; enough to finish it without the server."""
+
+    activation: npt.NDArray[np.float32]
+    plan: Plan
+    deadline: float
+
+
+class Pipeline:
+    """One source's frames through one device and, where there is one, one server.
+
+    Owns every task it starts. All methods and callbacks run on the event loop.
+
+    Args:
+        emit: gets every result, in the order they are ready.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: Device, feed: Feed, ledger: Ledger, plan: Plan, *,
+        deadline_ms: float, unpaced: bool, keep_late: bool, emit: Callable[[FrameResult], None],
+    ) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._feed = feed
+        self._ledger = ledger
+        self._plan = plan
+        self._deadline_s = deadline_ms / 1000
+        self._unpaced = unpaced
+        self._keep_late = keep_late
+        self._emit_to = emit
+        self._link: Link | None = None
+        self._pending: dict[int, _Pending] = {}
+        self._completions: set[asyncio.Task[None]] = set()
+        self._settled = asyncio.Event()
+        self.taken = 0
+
+    def use_link(self, link: Link) -> None:
+        """Offer frames to a server from now on."""
+        self._link = link
+
+    async def run(self) -> None:
+        """Until the source ends and every frame taken in has its final result.
+
+        Raises:
+            Exception: what went wrong in the source, after every frame was answered.
+        """
+        connection = asyncio.create_task(self._link.run(), name="link") if self._link is not None else None
+        self._feed.start()
+        try:
+            await self._take_frames()
+        finally:
+            self._feed.stop()
+            await self._drain()
+            if connection is not None:
+                connection.cancel()
+                await asyncio.gather(connection, return_exceptions=True)
+            for task in self._completions:
+                task.cancel()
+            await asyncio.gather(*self._completions, return_exceptions=True)
+
+    async def _take_frames(self) -> None:
+        while True:
+            if self._unpaced and self._link is not None:
+                await self._link.wait_for_room(self._deadline_s)
+            frame = await self._feed.next()
+            if frame is None:
+                return
+            deadline = frame.captured + self._deadline_s
+            if deadline <= time.monotonic():
+                self._feed.dropped["expired"] += 1
+                continue
+            self.taken += 1
+            self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
+            asyncio.get_running_loop().call_later(deadline - time.monotonic(), self._time_out, frame.index)
+            await self._treat(frame, deadline)
+
+    async def _treat(self, frame: Frame, deadline: float) -> None:
+        plan = self._plan
+        outcome = await self._device.head(frame.pixels, plan, lambda answer: self._local_exit(frame.index, answer))
+        if outcome.answer is not None:
+            self._answer_locally(frame.index, outcome.answer)
+            return
+        if frame.index not in self._ledger:  # its deadline came while the head ran
+            return
+        self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
+        link = self._link
+        if link is not None and link.ready and outcome.payload is not None:
+            link.send(frame.index, plan, outcome.payload, deadline)
+            if not self._ledger.has_local_answer(frame.index):
+                asyncio.get_running_loop().call_later(self._rescue_in(plan, deadline), self._rescue, frame.index)
+            return
+        if link is not None and not link.up:
+            self._ledger.trouble(frame.index, "disconnected")
+        await self._complete(frame.index)
+
+    def _rescue_in(self, plan: Plan, deadline: float) -> float:
+        """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
+
+        The thread may be busy with another frame's head just then.
+        """
+        needed_ms = self._device.first_exit_ms(plan.split) + self._device.head_ms(plan) + 2 * SPARE_MS
+        return max(0.0, deadline - time.monotonic() - needed_ms / 1000)
+
+    def _rescue(self, frame: int) -> None:
+        if frame in self._ledger and not self._ledger.has_local_answer(frame):
+            self._start_completion(frame, only_first_exit=True)
+
+    def _start_completion(self, frame: int, *, only_first_exit: bool = False) -> None:
+        if frame in self._pending:
+            task = asyncio.create_task(self._complete(frame, only_first_exit=only_first_exit), name=f"complete {frame}")
+            self._completions.add(task)
+            task.add_done_callback(self._completion_done)
+
+    def _completion_done(self, task: asyncio.Task[None]) -> None:
+        self._completions.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("finishing a frame on the device failed", exc_info=task.exception())
+
+    async def _complete(self, frame: int, *, only_first_exit: bool = False) -> None:
+        """Finish a frame on the device, as far as time allows."""
+        pending = self._pending[frame]
+        answer = await self._device.complete(
+            pending.activation, pending.plan.split, pending.plan, pending.deadline - SPARE_MS / 1000,
+            lambda found: self._local_exit(frame, found), only_first_exit=only_first_exit,
+        )
+        if answer is not None:
+            self._answer_locally(frame, answer)
+        elif not only_first_exit:
+            self._emit(self._ledger.settle_locally(frame, None, "deadline", time.monotonic()))
+
+    # What the device and the clock tell
+
+    def _local_exit(self, frame: int, answer: Answer) -> None:
+        self._emit(self._ledger.local_exit(frame, answer, time.monotonic()))
+
+    def _answer_locally(self, frame: int, answer: Answer) -> None:
+        final = answer.exit == self._bundle.exits[-1].name
+        self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", time.monotonic()))
+
+    def _time_out(self, frame: int) -> None:
+        result = self._ledger.time_out(frame, time.monotonic())
+        if result is None:
+            return
+        if self._link is not None and not self._keep_late and frame in self._pending:
+            self._link.cancel(frame)
+        self._emit(result)
+
+    # What the link tells
+
+    def on_answer(self, message: Result) -> None:
+        """See `LinkEvents`."""
+        exit_ = self._bundle.exits[message.exit]
+        answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
+        reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
+        self._emit(self._ledger.server_answer(message.id, answer, reason, time.monotonic()))
+
+    def on_reject(self, message: Reject) -> None:
+        """See `LinkEvents`."""
+        if message.id is not None and message.id in self._ledger:
+            log.warning("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
+            self._ledger.trouble(message.id, "rejected")
+            self._start_completion(message.id)
+
+    def on_up(self) -> None:
+        """See `LinkEvents`."""
+        log.info("the server is there")
+
+    def on_down(self, lost: list[int], why: str) -> None:
+        """See `LinkEvents`."""
+        log.warning("lost the server (%s); answering on the device alone", why)
+        for frame in lost:
+            self._ledger.trouble(frame, "disconnected")
+            if frame in self._ledger:
+                self._start_completion(frame)
+
+    # The way out
+
+    def _emit(self, result: FrameResult | None) -> None:
+        if result is None:
+            return
+        if result.kind == "final":
+            self._pending.pop(result.frame, None)
+            self._settled.set()
+        self._emit_to(result)
+
+    async def _drain(self) -> None:
+        """Until nothing is owed; deadlines see to it that this ends."""
+        while len(self._ledger):
+            self._settled.clear()
+            try:
+                async with asyncio.timeout(self._deadline_s + 1):
+                    await self._settled.wait()
+            except TimeoutError:
+                log.error("%d frames were never settled", len(self._ledger))
+                return
+        if self._keep_late and self._link is not None and self._link.up:
+            await self._link.wait_until_idle(LATE_GRACE_S)

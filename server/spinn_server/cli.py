@@ -1,0 +1,90 @@
+"""`spinn serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+from spinn_stream.cli_options import read_token
+from spinn_stream.errors import ConfigError
+from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
+from spinn_stream.runtime import open_engine
+from spinn_stream.wire import SessionLimits
+
+from .app import Server, ServerConfig
+from .batcher import BatchLimits
+from .metrics import Metrics
+from .tail_engine import TailEngine
+
+
+def serve(
+    bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on; 0: any free one")] = 8765,
+    runtime: Annotated[str, typer.Option(help="auto or onnxruntime")] = "auto",
+    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    max_batch_size: Annotated[int, typer.Option(help="requests run together")] = 16,
+    max_wait_ms: Annotated[float, typer.Option(help="how long the first request of a batch waits for company")] = 2.0,
+    max_queue: Annotated[int, typer.Option(help="requests that may wait; one more is refused")] = 256,
+    max_in_flight: Annotated[int, typer.Option(help="requests one client may have without an answer")] = 32,
+    max_sessions: Annotated[int, typer.Option(help="clients connected at once")] = 256,
+    token_file: Annotated[Path | None, typer.Option(help="file with the token that clients must show")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="certificate chain, PEM")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="private key, PEM")] = None,
+    debug: Annotated[bool, typer.Option(help="show tracebacks")] = False,
+) -> None:
+    """Finish what devices began: run the tails of their networks, batched across clients.
+
+    Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING,
+                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)  # strangers' broken handshakes are not our news
+    try:
+        config = ServerConfig(
+            host=host, port=port, token=read_token(token_file), max_sessions=max_sessions,
+            session=SessionLimits(max_in_flight=max_in_flight),
+            batch=BatchLimits(max_batch_size=max_batch_size, max_wait_ms=max_wait_ms, max_queue=max_queue),
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    tls = _tls(tls_cert, tls_key)
+    model = load_bundle(bundle)
+    metrics = Metrics()
+
+    async def main() -> None:
+        engine = TailEngine(model, open_engine(model, runtime, threads=threads), config.batch, metrics)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(f"building the tails of {model.name}")
+            await asyncio.get_running_loop().run_in_executor(
+                None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total))
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with Server(model, engine, metrics, config).listen(tls) as address:
+            print(f"ready {address}", flush=True)
+            await stop.wait()
+
+    uvloop.run(main())
+
+
+def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key go together; one is missing")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot use {cert} and {key} for TLS: {error}") from error
+    return context

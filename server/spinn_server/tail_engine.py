@@ -1,0 +1,180 @@
+"""Finishes requests in batches: the batcher decides, a thread runs the tail, every exit may answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from spinn_stream.codec import decode_payload
+from spinn_stream.errors import CodecError
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.wire import Infer, RejectReason
+
+from .batcher import Batcher, BatchLimits, Waiting
+from .metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+RequestKey = tuple[int, int]
+"""(number of the session, id of the request)."""
+
+
+@dataclass
+class _Request:
+    infer: Infer
+    answer: Callable[[int, Answer], None]  # exit index, answer
+    refuse: Callable[[RejectReason, str], None]
+
+
+class TailEngine:
+    """Owns the queue and the one thread that runs the network.
+
+    A request is answered or refused exactly once, unless it is dropped by `forget`. Requests that an exit
+    answers leave the batch at once; the rest goes on, smaller.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, limits: BatchLimits, metrics: Metrics) -> None:
+        self._bundle = bundle
+        self._engine = engine
+        self._batcher: Batcher[RequestKey] = Batcher(limits)
+        self._metrics = metrics
+        self._requests: dict[RequestKey, _Request] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
+        self._changed = asyncio.Event()
+
+    def submit(
+        self,
+        key: RequestKey,
+        infer: Infer,
+        now: float,
+        *,
+        answer: Callable[[int, Answer], None],
+        refuse: Callable[[RejectReason, str], None],
+    ) -> None:
+        """Queue a request; `answer` or `refuse` is called on the event loop, now or later."""
+        request = Waiting(key, infer.split, now, now + infer.budget_ms / 1000)
+        if not self._batcher.add(request):
+            self._metrics.rejects.labels("overloaded").inc()
+            refuse("overloaded", f"{len(self._batcher)} requests are waiting already")
+            return
+        self._requests[key] = _Request(infer, answer, refuse)
+        self._metrics.requests.labels(self._bundle.cut_points[infer.split].name).inc()
+        self._metrics.queue.set(len(self._batcher))
+        self._changed.set()
+
+    def cancel(self, key: RequestKey) -> None:
+        """The client no longer wants it: refused as `cancelled` now, dropped from its batch soon."""
+        self._refuse(key, "cancelled", "as asked")
+        self._batcher.remove(key)
+
+    def forget(self, session: int) -> None:
+        """A client is gone: nothing of it is run or answered any more."""
+        for key in [k for k in self._requests if k[0] == session]:
+            del self._requests[key]
+            self._batcher.remove(key)
+        self._metrics.queue.set(len(self._batcher))
+
+    def prepare(self, progress: Callable[[int, int], None]) -> None:
+        """Build and run once every part that any split needs. Blocks: call it before the loop or in a thread."""
+        for split in range(self._bundle.last):
+            start, stop = self._bundle.pieces(split, self._bundle.last)[0]
+            self._engine.prepare(start, stop)
+            self._engine.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32))
+            progress(split + 1, self._bundle.last)
+
+    async def run(self) -> None:
+        """Serve the queue until cancelled."""
+        try:
+            while True:
+                self._changed.clear()
+                now = time.monotonic()
+                decision = self._batcher.take(now)
+                for late in decision.expired:
+                    self._refuse(late.key, "expired", "its budget ran out in the queue")
+                self._metrics.queue.set(len(self._batcher))
+                if decision.batch:
+                    for request in decision.batch:
+                        self._metrics.wait.observe(now - request.arrived)
+                    await self._run_batch([r.key for r in decision.batch], decision.batch[0].split)
+                    continue
+                timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - time.monotonic())
+                try:
+                    async with asyncio.timeout(timeout):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run_batch(self, keys: list[RequestKey], split: int) -> None:
+        began = time.monotonic()
+        try:
+            await self._run_stages(keys, split)
+        except Exception:  # an engine's fault: these requests are refused, the server goes on
+            log.exception("a batch of %d at split %d failed", len(keys), split)
+            for key in keys:
+                self._refuse(key, "internal", "the server could not run this request")
+        self._metrics.compute.observe(time.monotonic() - began)
+
+    async def _run_stages(self, keys: list[RequestKey], split: int) -> None:
+        keys, x = await self._decode(keys, split)
+        if keys:
+            self._metrics.batch_size.observe(len(keys))
+        for start, stop in self._bundle.pieces(split, self._bundle.last):
+            wanted = [i for i, key in enumerate(keys) if key in self._requests]  # not cancelled, not gone
+            if not wanted:
+                return
+            keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
+            x, logits = await self._in_thread(self._engine.run, start, stop, x)
+            if logits is None:
+                continue
+            reached = self._bundle.exit_at[stop]
+            for key, answer in zip(keys, answers(reached.name, logits, reached.temperature), strict=True):
+                request = self._requests.get(key)
+                if request is None:
+                    continue
+                threshold = request.infer.threshold
+                if stop == self._bundle.last or (threshold is not None and answer.confidence >= threshold):
+                    del self._requests[key]
+                    self._metrics.results.labels(reached.name).inc()
+                    request.answer(self._bundle.exits.index(reached), answer)
+
+    async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
+        """Activations of those requests whose payload is good; the others are refused."""
+        infers = {key: self._requests[key].infer for key in keys if key in self._requests}
+
+        def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | str]]:
+            decoded: list[tuple[RequestKey, npt.NDArray[np.float32] | str]] = []
+            for key, infer in infers.items():
+                try:
+                    decoded.append((key, decode_payload(self._bundle, split, infer.codec, infer.payload)))
+                except CodecError as error:
+                    decoded.append((key, str(error)))
+            return decoded
+
+        good: list[tuple[RequestKey, npt.NDArray[np.float32]]] = []
+        for key, activation in await self._in_thread(decode_all):
+            if isinstance(activation, str):
+                self._refuse(key, "bad_payload", activation)
+            else:
+                good.append((key, activation))
+        if not good:
+            return [], np.empty(0, np.float32)
+        return [key for key, _ in good], np.concatenate([a for _, a in good])
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _refuse(self, key: RequestKey, reason: RejectReason, detail: str) -> None:
+        request = self._requests.pop(key, None)
+        if request is not None:
+            self._metrics.rejects.labels(reason).inc()
+            request.refuse(reason, detail)
