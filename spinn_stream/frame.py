@@ -46,8 +46,12 @@ def normalise(picture: Pixels, spec: InputSpec) -> npt.NDArray[np.float32]:
 
 def encode_jpeg(picture: Pixels, quality: int = JPEG_QUALITY) -> bytes:
     """(H, W, 3) RGB -> JPEG bytes with full-resolution chroma."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, quality,
-               cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
     done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise CodecError(f"OpenCV could not write a picture of shape {picture.shape} as JPEG")

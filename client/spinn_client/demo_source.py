@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from spinn_stream.codec import encode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
@@ -94,8 +95,14 @@ class Device:
         return await loop.run_in_executor(self._thread, work)
 
     async def complete(
-        self, activation: npt.NDArray[np.float32], start: int, plan: Plan, stop_at: float, on_exit: OnExit,
-        *, only_first_exit: bool = False,
+        self,
+        activation: npt.NDArray[np.float32],
+        start: int,
+        plan: Plan,
+        stop_at: float,
+        on_exit: OnExit,
+        *,
+        only_first_exit: bool = False,
     ) -> Answer | None:
         """Go on from a cut point without the server.
 
@@ -111,7 +118,11 @@ class Device:
 
         def work() -> Answer | None:
             _, answer = self._stages(
-                activation, start, stop, plan, stop_at,
+                activation,
+                start,
+                stop,
+                plan,
+                stop_at,
                 lambda a: loop.call_soon_threadsafe(on_exit, a),
             )
             return answer
@@ -122,7 +133,12 @@ class Device:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _stages(
-        self, x: npt.NDArray[np.float32], start: int, stop: int, plan: Plan, stop_at: float | None,
+        self,
+        x: npt.NDArray[np.float32],
+        start: int,
+        stop: int,
+        plan: Plan,
+        stop_at: float | None,
         on_exit: Callable[[Answer], object],
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up."""

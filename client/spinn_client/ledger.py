@@ -116,14 +116,28 @@ class Ledger:
         return self._result(frame, entry, "final", answer, where, reason, now)
 
     def _result(
-        self, frame: int, entry: _Entry, kind: Kind, answer: Answer | None, where: Where | None,
-        reason: Reason | None, now: float,
+        self,
+        frame: int,
+        entry: _Entry,
+        kind: Kind,
+        answer: Answer | None,
+        where: Where | None,
+        reason: Reason | None,
+        now: float,
     ) -> FrameResult:
         age_ms = (now - entry.captured) * 1000
         if answer is None:
             return FrameResult(frame, kind, None, None, None, None, reason, age_ms, entry.plan)
         top = tuple((self._labels[k], p) for k, p in answer.top)
         return FrameResult(
-            frame, kind, self._labels[answer.label], answer.confidence, answer.exit, where, reason, age_ms,
-            entry.plan, top,
+            frame,
+            kind,
+            self._labels[answer.label],
+            answer.confidence,
+            answer.exit,
+            where,
+            reason,
+            age_ms,
+            entry.plan,
+            top,
         )

@@ -13,6 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
+from websockets.typing import Subprotocol
+
 from spinn_stream.codec import SUPPORTED, codec_for
 from spinn_stream.errors import (
     ConfigError,
@@ -25,9 +29,6 @@ from spinn_stream.errors import (
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.wire import SUBPROTOCOL, ClientSession, Opened, Reject, Result
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
-from websockets.typing import Subprotocol
 
 from .backoff import Backoff
 
@@ -99,9 +100,7 @@ class Link:
     def ready(self) -> bool:
         """Whether one more request may be given to `send` now."""
         session = self._session
-        return (
-            session is not None and session.ready and session.in_flight + self._queued < self._config.max_in_flight
-        )
+        return session is not None and session.ready and session.in_flight + self._queued < self._config.max_in_flight
 
     def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> None:
         """Queue a request; only when `ready`."""
@@ -181,16 +180,27 @@ class Link:
         url, host = self._config.url, self._config.url
         try:
             websocket = await connect(
-                url, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, max_size=MAX_MESSAGE_BYTES,
-                ssl=self._tls(), proxy=None, open_timeout=CONNECT_TIMEOUT_S, close_timeout=1,
-                ping_interval=2, ping_timeout=6,
+                url,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                ssl=self._tls(),
+                proxy=None,
+                open_timeout=CONNECT_TIMEOUT_S,
+                close_timeout=1,
+                ping_interval=2,
+                ping_timeout=6,
             )
         except InvalidURI as error:
-            raise ConfigError(f"{url!r} is not a server's address, expected ws://HOST:PORT or wss://HOST:PORT") from error
+            raise ConfigError(
+                f"{url!r} is not a server's address, expected ws://HOST:PORT or wss://HOST:PORT"
+            ) from error
         except TimeoutError as error:
             raise ServerUnreachable(f"{host} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
         except NegotiationError as error:
-            raise ServerUnreachable(f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?") from error
+            raise ServerUnreachable(
+                f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?"
+            ) from error
         except (InvalidHandshake, ProxyError, EOFError) as error:
             raise ServerUnreachable(f"{host} answers but is not a spinn server: {error}") from error
         except (OSError, ConnectionClosed, UnicodeError) as error:
@@ -227,7 +237,10 @@ class Link:
 
     async def _serve(self) -> str:
         """Move messages until the connection ends; says why it did."""
-        tasks = [asyncio.create_task(self._read(), name="link read"), asyncio.create_task(self._write(), name="link write")]
+        tasks = [
+            asyncio.create_task(self._read(), name="link read"),
+            asyncio.create_task(self._write(), name="link write"),
+        ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -272,8 +285,12 @@ class Link:
                     self._room.set()
                     continue
                 data = self._session.infer(
-                    item.request, item.plan.split, codec_for(item.plan.split), item.plan.confidence_threshold,
-                    (item.deadline - now) * 1000, item.payload,
+                    item.request,
+                    item.plan.split,
+                    codec_for(item.plan.split),
+                    item.plan.confidence_threshold,
+                    (item.deadline - now) * 1000,
+                    item.payload,
                 )
                 self._sent_at[item.request] = now
             if data is not None:

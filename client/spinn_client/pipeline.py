@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
@@ -49,8 +50,17 @@ class Pipeline:
     """
 
     def __init__(
-        self, bundle: Bundle, device: Device, feed: Feed, ledger: Ledger, plan: Plan, *,
-        deadline_ms: float, unpaced: bool, keep_late: bool, emit: Callable[[FrameResult], None],
+        self,
+        bundle: Bundle,
+        device: Device,
+        feed: Feed,
+        ledger: Ledger,
+        plan: Plan,
+        *,
+        deadline_ms: float,
+        unpaced: bool,
+        keep_late: bool,
+        emit: Callable[[FrameResult], None],
     ) -> None:
         self._bundle = bundle
         self._device = device
@@ -153,8 +163,12 @@ class Pipeline:
         """Finish a frame on the device, as far as time allows."""
         pending = self._pending[frame]
         answer = await self._device.complete(
-            pending.activation, pending.plan.split, pending.plan, pending.deadline - SPARE_MS / 1000,
-            lambda found: self._local_exit(frame, found), only_first_exit=only_first_exit,
+            pending.activation,
+            pending.plan.split,
+            pending.plan,
+            pending.deadline - SPARE_MS / 1000,
+            lambda found: self._local_exit(frame, found),
+            only_first_exit=only_first_exit,
         )
         if answer is not None:
             self._answer_locally(frame, answer)

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
@@ -111,8 +112,16 @@ class Tally:
 
 
 def summarise(
-    tally: Tally, *, bundle: Bundle, plans: list[Plan], captured: int, taken: int, dropped: Counter[str],
-    late: int, bytes_up: int, bytes_down: int,
+    tally: Tally,
+    *,
+    bundle: Bundle,
+    plans: list[Plan],
+    captured: int,
+    taken: int,
+    dropped: Counter[str],
+    late: int,
+    bytes_up: int,
+    bytes_down: int,
 ) -> dict[str, Any]:
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped."""
     ages = np.array(tally.ages_ms) if tally.ages_ms else np.array([np.nan])
@@ -187,13 +196,31 @@ class LiveView:
 
     def _table(self) -> Group:
         table = Table(expand=False)
-        for name, justify in (("frame", "right"), ("label", "left"), ("confidence", "right"), ("exit", "left"),
-                              ("where", "left"), ("reason", "left"), ("latency", "right")):
+        for name, justify in (
+            ("frame", "right"),
+            ("label", "left"),
+            ("confidence", "right"),
+            ("exit", "left"),
+            ("where", "left"),
+            ("reason", "left"),
+            ("latency", "right"),
+        ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for r in list(self._tally.recent):
-            colour = {"device": "green", "server": "cyan"}.get(r.where or "", "red") if r.reason not in FALLBACK else "yellow"
-            table.add_row(str(r.frame), r.label or "-", "-" if r.confidence is None else f"{r.confidence:.2f}",
-                          r.exit or "-", Text(r.where or "-", colour), Text(str(r.reason), colour), f"{r.age_ms:.0f} ms")
+            colour = (
+                {"device": "green", "server": "cyan"}.get(r.where or "", "red")
+                if r.reason not in FALLBACK
+                else "yellow"
+            )
+            table.add_row(
+                str(r.frame),
+                r.label or "-",
+                "-" if r.confidence is None else f"{r.confidence:.2f}",
+                r.exit or "-",
+                Text(r.where or "-", colour),
+                Text(str(r.reason), colour),
+                f"{r.age_ms:.0f} ms",
+            )
         return Group(table, Text(self._status()))
 
     def _line(self) -> str:
@@ -202,11 +229,15 @@ class LiveView:
             return f"no answer yet; {self._status()}"
         r = recent[-1]
         confidence = "-" if r.confidence is None else f"{r.confidence:.2f}"
-        return (f"frame {r.frame:5d}  {r.label or '-':22.22s} {confidence}  exit {r.exit or '-':8s} {r.where or '-':6s} "
-                f"{r.reason:12s} {r.age_ms:5.0f} ms  | {self._status()}")
+        return (
+            f"frame {r.frame:5d}  {r.label or '-':22.22s} {confidence}  exit {r.exit or '-':8s} {r.where or '-':6s} "
+            f"{r.reason:12s} {r.age_ms:5.0f} ms  | {self._status()}"
+        )
 
     def _status(self) -> str:
-        s = self._state()
+        s, where = self._state(), self._tally.where
         rtt = "" if s["rtt_ms"] is None else f", round trip {s['rtt_ms']:.0f} ms"
-        return (f"server {s['link']}{rtt}, up {s['up_mbps']:.2f} Mb/s | plan {s['plan']} | device "
-                f"{self._tally.where['device']}, server {self._tally.where['server']}, alone {self._tally.where['fallback']}")
+        return (
+            f"server {s['link']}{rtt}, up {s['up_mbps']:.2f} Mb/s | plan {s['plan']} | "
+            f"device {where['device']}, server {where['server']}, alone {where['fallback']}"
+        )

@@ -22,8 +22,9 @@ FALLBACK: frozenset[Reason] = frozenset({"deadline", "disconnected", "rejected",
 class FrameResult:
     """One answer for one frame.
 
-    label, exit, where and confidence are None for `no_answer` alone; reason is None for a provisional
-    result, which is there because nothing was reason enough yet. top: (label, probability), best first. age_ms: from capture to this answer. plan: id of the plan the frame was treated by.
+    label, exit, where and confidence are None for `no_answer` alone; reason is None for a provisional result,
+    which is there because nothing was reason enough yet. top: (label, probability), best first. age_ms: from
+    capture to this answer. plan: id of the plan the frame was treated by.
     """
 
     frame: int

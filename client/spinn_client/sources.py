@@ -11,6 +11,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
@@ -64,7 +65,8 @@ class VideoSource:
                 capture = cv2.VideoCapture(self._target)
             elif self._live:
                 capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, [
-                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS,
+                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS,
+                    cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS,
                 ])  # fmt: skip
             else:
                 capture = cv2.VideoCapture(self._target)

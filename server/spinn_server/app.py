@@ -13,14 +13,15 @@ from http import HTTPStatus
 from importlib.metadata import version
 
 from prometheus_client import CONTENT_TYPE_LATEST
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
 from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.wire import SUBPROTOCOL, ServerSession, SessionLimits
 from spinn_stream.wire.messages import MAX_HEADER_BYTES
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from .batcher import BatchLimits
 from .connection import Connection
@@ -41,7 +42,9 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535 or self.max_sessions < 1:
-            raise ValueError(f"expected a port from 0 to 65535 and max_sessions >= 1, got {self.port}, {self.max_sessions}")
+            raise ValueError(
+                f"expected a port from 0 to 65535 and max_sessions >= 1, got {self.port}, {self.max_sessions}"
+            )
 
 
 class Server:
@@ -68,10 +71,19 @@ class Server:
         running = asyncio.create_task(self._engine.run(), name="tail engine")
         try:
             server = await serve(
-                self._handle, config.host, config.port, ssl=tls,
-                subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None,
-                process_request=self._http, max_size=largest + MAX_HEADER_BYTES + 2, max_queue=8,
-                open_timeout=5, ping_interval=5, ping_timeout=10, close_timeout=1,
+                self._handle,
+                config.host,
+                config.port,
+                ssl=tls,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                process_request=self._http,
+                max_size=largest + MAX_HEADER_BYTES + 2,
+                max_queue=8,
+                open_timeout=5,
+                ping_interval=5,
+                ping_timeout=10,
+                close_timeout=1,
                 server_header=self._name,
             )
         except OSError as error:
@@ -91,7 +103,11 @@ class Server:
             self._bundle, self._config.session, token=self._config.token, server=self._name, now=time.monotonic()
         )
         connection = Connection(
-            next(self._numbers), websocket, session, self._engine, self._metrics,
+            next(self._numbers),
+            websocket,
+            session,
+            self._engine,
+            self._metrics,
             max_outgoing=2 * self._config.session.max_in_flight + 8,
         )
         self._open += 1

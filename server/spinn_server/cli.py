@@ -14,6 +14,7 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
+
 from spinn_stream.cli_options import read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
@@ -46,12 +47,18 @@ def serve(
 
     Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     logging.getLogger("websockets").setLevel(logging.CRITICAL)  # strangers' broken handshakes are not our news
     try:
         config = ServerConfig(
-            host=host, port=port, token=read_token(token_file), max_sessions=max_sessions,
+            host=host,
+            port=port,
+            token=read_token(token_file),
+            max_sessions=max_sessions,
             session=SessionLimits(max_in_flight=max_in_flight),
             batch=BatchLimits(max_batch_size=max_batch_size, max_wait_ms=max_wait_ms, max_queue=max_queue),
         )
@@ -66,7 +73,8 @@ def serve(
         with Progress(console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(f"building the tails of {model.name}")
             await asyncio.get_running_loop().run_in_executor(
-                None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total))
+                None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total)
+            )
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

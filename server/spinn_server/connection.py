@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
 from spinn_stream.errors import RemoteProtocolError
 from spinn_stream.runtime import Answer
 from spinn_stream.wire import Cancel, Infer, RejectReason, Reply, ServerSession
-from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
 
 from .metrics import Metrics
 from .tail_engine import TailEngine
@@ -30,8 +31,14 @@ class Connection:
     """
 
     def __init__(
-        self, number: int, websocket: ServerConnection, session: ServerSession, engine: TailEngine, metrics: Metrics,
-        *, max_outgoing: int,
+        self,
+        number: int,
+        websocket: ServerConnection,
+        session: ServerSession,
+        engine: TailEngine,
+        metrics: Metrics,
+        *,
+        max_outgoing: int,
     ) -> None:
         self._number = number
         self._websocket = websocket

@@ -14,15 +14,20 @@ class Metrics:
         self.registry = CollectorRegistry()
         r = self.registry
         self.sessions = Gauge("spinn_sessions", "Clients connected and welcomed", registry=r)
-        self.refused_sessions = Counter("spinn_refused_sessions", "Sessions ended by us, by reason", ["reason"], registry=r)
+        self.refused_sessions = Counter(
+            "spinn_refused_sessions", "Sessions ended by us, by reason", ["reason"], registry=r
+        )
         self.requests = Counter("spinn_requests", "Requests admitted, by split", ["split"], registry=r)
         self.results = Counter("spinn_results", "Answers sent, by exit", ["exit"], registry=r)
         self.rejects = Counter("spinn_rejects", "Requests refused or dropped, by reason", ["reason"], registry=r)
         self.queue = Gauge("spinn_queue_requests", "Requests waiting for a batch", registry=r)
         self.batch_size = Histogram(
-            "spinn_batch_size", "Requests run together", buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64), registry=r)
+            "spinn_batch_size", "Requests run together", buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64), registry=r
+        )
         self.wait = Histogram("spinn_queue_wait_seconds", "From arrival to an engine", buckets=_SECONDS, registry=r)
-        self.compute = Histogram("spinn_batch_compute_seconds", "Engine time of one batch", buckets=_SECONDS, registry=r)
+        self.compute = Histogram(
+            "spinn_batch_compute_seconds", "Engine time of one batch", buckets=_SECONDS, registry=r
+        )
         self.bytes_in = Counter("spinn_received_bytes", "Message bytes received", registry=r)
         self.bytes_out = Counter("spinn_sent_bytes", "Message bytes sent", registry=r)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from spinn_stream.codec import decode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.model.bundle import Bundle

@@ -28,9 +28,7 @@ def max_payload_bytes(bundle: Bundle, split: int) -> int:
     return cnn_co.max_payload_bytes(bundle.cut_points[split].elements)
 
 
-def encode_payload(
-    split: int, activation: npt.NDArray[np.float32], picture: npt.NDArray[np.uint8]
-) -> bytes:
+def encode_payload(split: int, activation: npt.NDArray[np.float32], picture: npt.NDArray[np.uint8]) -> bytes:
     """What crosses the network for one frame.
 
     Args:

@@ -45,8 +45,10 @@ def encode(activation: npt.NDArray[np.float32]) -> bytes:
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         nans, infs = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-        raise CodecError(f"the activation has {nans} NaN and {infs} infinite of {values.size} values; "
-                         "only finite ones can be quantised")
+        raise CodecError(
+            f"the activation has {nans} NaN and {infs} infinite of {values.size} values; "
+            "only finite ones can be quantised"
+        )
     # The step is rounded to float32 once, here, so that both ends compute with the same number. One ulp
     # up, where rounding went down: code 255 then still reaches `high`.
     step = np.float32((high - low) / _LEVELS)
@@ -63,7 +65,8 @@ def encode(activation: npt.NDArray[np.float32]) -> bytes:
         np.rint(scaled, out=scaled)
         np.minimum(scaled, _LEVELS, out=scaled)
         codes = scaled.astype(np.uint8)
-    return _RANGE.pack(low, step) + lz4.block.compress(_shuffle(codes), store_size=False)
+    block: bytes = lz4.block.compress(_shuffle(codes), store_size=False)
+    return _RANGE.pack(low, step) + block
 
 
 def decode(payload: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -92,7 +95,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     if highest - low > 1e37 or abs(highest) > 1e37:
         wide = np.minimum(low + codes * np.float64(step), float(np.finfo(np.float32).max))
         return wide.astype(np.float32).reshape(shape)
-    values = codes.astype(np.float32)
+    values: npt.NDArray[np.float32] = codes.astype(np.float32)
     values *= np.float32(step)
     values += np.float32(low)
     return values.reshape(shape)

@@ -24,9 +24,7 @@ def _lite0(image_size: int) -> Any:
     )
 
 
-def efficientnet_lite0(
-    *, image_size: int, num_classes: int, exits: tuple[str, ...] = LITE0_EXITS
-) -> EarlyExitNetwork:
+def efficientnet_lite0(*, image_size: int, num_classes: int, exits: tuple[str, ...] = LITE0_EXITS) -> EarlyExitNetwork:
     """EfficientNet-Lite0 with ImageNet weights, a new classifier and untrained exit heads.
 
     Cut points are the stem's output and the output of each of the 16 blocks (the linear bottlenecks,
@@ -43,8 +41,13 @@ def efficientnet_lite0(
     for i, block in enumerate(net._blocks):
         stages[f"block{i}"] = block
     stages["final"] = nn.Sequential(
-        net._conv_head, net._bn1, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Dropout(0.2), nn.Linear(net._fc.in_features, num_classes),
+        net._conv_head,
+        net._bn1,
+        nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(net._fc.in_features, num_classes),
     )
     x = torch.zeros(1, 3, image_size, image_size)
     shapes: dict[str, tuple[int, int]] = {}  # cut point -> (channels, side)
@@ -55,9 +58,7 @@ def efficientnet_lite0(
                 shapes[name] = (x.shape[1], x.shape[2])
     last_side = shapes["block15"][1]
     heads = {
-        name: ExitHead(
-            shapes[name][0], downsample=min(round(shapes[name][1] / last_side), 4), num_classes=num_classes
-        )
+        name: ExitHead(shapes[name][0], downsample=min(round(shapes[name][1] / last_side), 4), num_classes=num_classes)
         for name in exits
     }
     return EarlyExitNetwork(stages, heads)

@@ -155,8 +155,10 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{manifest_path}: {type(error).__name__}: {error}") from error
     if manifest["graph_sha256"] != graph_hash:
-        raise BundleError(f"{graph_path} is not the file its manifest names: SHA-256 {graph_hash[:12]}, "
-                          f"expected {str(manifest['graph_sha256'])[:12]}; copy the bundle again")
+        raise BundleError(
+            f"{graph_path} is not the file its manifest names: SHA-256 {graph_hash[:12]}, "
+            f"expected {str(manifest['graph_sha256'])[:12]}; copy the bundle again"
+        )
     return bundle
 
 
@@ -181,14 +183,18 @@ def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
     labels = tuple(_text(name) for name in manifest["labels"])
     size = _whole(manifest["input"]["size"], 8, 4096)
     if cuts[0].shape != (3, size, size) or cuts[-1].shape != (len(labels),):
-        raise ValueError(f"first and last cut point have shapes {cuts[0].shape} and {cuts[-1].shape}, "
-                         f"expected {(3, size, size)} and {(len(labels),)}")
+        raise ValueError(
+            f"first and last cut point have shapes {cuts[0].shape} and {cuts[-1].shape}, "
+            f"expected {(3, size, size)} and {(len(labels),)}"
+        )
     if any(c.elements > MAX_ELEMENTS for c in cuts):
         raise ValueError(f"a cut point has more than {MAX_ELEMENTS} elements")
     return Bundle(
         name=_text(manifest["name"]),
         hash=digest,
-        input=InputSpec(size, _number(manifest["input"]["mean"], -1e4, 1e4), _number(manifest["input"]["scale"], 0, 1e4)),
+        input=InputSpec(
+            size, _number(manifest["input"]["mean"], -1e4, 1e4), _number(manifest["input"]["scale"], 0, 1e4)
+        ),
         labels=labels,
         cut_points=cuts,
         exits=exits,

@@ -17,7 +17,7 @@ def _conv_bn(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter per channel, project (MobileNetV2, Sandler et al. 2018), without a shortcut where shapes differ."""
+    """Expand, filter per channel, project (MobileNetV2, Sandler et al. 2018); a shortcut where shapes allow."""
 
     def __init__(self, c_in: int, c_out: int, *, hidden: int, stride: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.body(x)
+        y: torch.Tensor = self.body(x)
         return x + y if self.shortcut else y
 
 

@@ -99,7 +99,7 @@ def export_bundle(
     """
     if len(temperatures) != len(network.exits) + 1:
         raise ValueError(f"got {len(temperatures)} temperatures for {len(network.exits) + 1} exits")
-    network = network.eval().to(memory_format=torch.contiguous_format)
+    network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     x = torch.zeros(1, 3, image_size, image_size)
     cuts: list[dict[str, Any]] = [{"name": "input", "shape": list(x.shape[1:]), "macs": 0}]
     exits: list[dict[str, Any]] = []
@@ -125,8 +125,14 @@ def export_bundle(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own: it is deprecated, but needs no further package
         torch.onnx.export(
-            _EveryTensor(network).eval(), (x,), str(graph_path), dynamo=False, opset_version=OPSET,
-            input_names=["input"], output_names=names, dynamic_axes={n: {0: "batch"} for n in ["input", *names]},
+            _EveryTensor(network).eval(),
+            (x,),
+            str(graph_path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=names,
+            dynamic_axes={n: {0: "batch"} for n in ["input", *names]},
         )
     model = _simplify(graph_path)
     _halve_weights(model.graph)
@@ -137,10 +143,15 @@ def export_bundle(
     data = model.SerializeToString()
     graph_path.write_bytes(data)
     manifest = {
-        "format": FORMAT, "version": VERSION, "name": name,
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
         "graph_sha256": hashlib.sha256(data).hexdigest(),
         "input": {"size": image_size, "mean": mean, "scale": scale},
         "default_threshold": default_threshold,
-        "cut_points": cuts, "exits": exits, "provenance": provenance, "labels": list(labels),
+        "cut_points": cuts,
+        "exits": exits,
+        "provenance": provenance,
+        "labels": list(labels),
     }
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")

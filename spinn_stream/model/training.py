@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -74,10 +73,12 @@ def adopt_classifier(network: EarlyExitNetwork, pretrained: torch.nn.Linear, ima
     Returns:
         How many classes got a row that no other class got.
     """
-    final = network.stages["final"][-1]
+    final_stage = network.stages["final"]
+    assert isinstance(final_stage, torch.nn.Sequential)
+    final = final_stage[-1]
+    assert isinstance(final, torch.nn.Linear)
     features: list[torch.Tensor] = []
     network.eval()
-    final_stage = network.stages["final"]
     with torch.inference_mode():
         for i in range(0, len(images), 100):
             x = (resize(torch.from_numpy(images.pixels[i : i + 100]), size) - PIXEL_MEAN) * PIXEL_SCALE
@@ -128,9 +129,10 @@ def train(
     old = [p for p in network.parameters() if id(p) not in known]
     optimizer = torch.optim.AdamW(
         [{"params": old, "peak": config.lr_backbone}, {"params": new, "peak": config.lr_heads}],
-        lr=config.lr_backbone, weight_decay=config.weight_decay,
+        lr=config.lr_backbone,
+        weight_decay=config.weight_decay,
     )
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     start = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
@@ -161,19 +163,31 @@ def train(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         seen_since += len(rows)
         if (step + 1) % 20 == 0 or step + 1 == steps:
             rate = seen_since / (time.monotonic() - since)
-            report({
-                "step": step + 1, "steps": steps, "loss": round(loss.item(), 4), "images_per_s": round(rate, 1),
-                "minutes_left": round((steps - step - 1) * config.batch_size / rate / 60, 1),
-            })
+            report(
+                {
+                    "step": step + 1,
+                    "steps": steps,
+                    "loss": round(loss.item(), 4),
+                    "images_per_s": round(rate, 1),
+                    "minutes_left": round((steps - step - 1) * config.batch_size / rate / 60, 1),
+                }
+            )
             seen_since, since = 0, time.monotonic()
         if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
             partial = checkpoint.with_suffix(".partial")
-            torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1,
-                        "config": json.dumps(asdict(config))}, partial)
-            os.replace(partial, checkpoint)
+            torch.save(
+                {
+                    "network": network.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                    "config": json.dumps(asdict(config)),
+                },
+                partial,
+            )
+            partial.replace(checkpoint)

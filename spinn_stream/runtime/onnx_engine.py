@@ -32,8 +32,10 @@ class OnnxEngine:
             raise BundleError(f"{bundle.graph_path} is not an ONNX graph: {error}") from error
         for tensor in self._model.graph.initializer:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                raise BundleError(f"{bundle.graph_path}: weight {tensor.name} lies in another file; "
-                                  "a bundle holds all its weights in the graph")
+                raise BundleError(
+                    f"{bundle.graph_path}: weight {tensor.name} lies in another file; "
+                    "a bundle holds all its weights in the graph"
+                )
         foreign = {node.domain for node in self._model.graph.node} - {"", "ai.onnx"}
         if foreign:
             raise BundleError(f"{bundle.graph_path}: operators of {sorted(foreign)}, expected standard ONNX only")

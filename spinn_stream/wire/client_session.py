@@ -70,8 +70,9 @@ class ClientSession:
         if request in self._in_flight:
             raise LocalProtocolError(f"request {request} is in flight already")
         if codec not in self._codecs or len(payload) > self._max_payload_bytes:
-            raise LocalProtocolError(f"{len(payload)} bytes of {codec}: the server takes {self._max_payload_bytes} "
-                                     f"of {sorted(self._codecs)}")
+            raise LocalProtocolError(
+                f"{len(payload)} bytes of {codec}: the server takes {self._max_payload_bytes} of {sorted(self._codecs)}"
+            )
         self._in_flight.add(request)
         return encode(Infer(request, split, codec, threshold, min(max(budget_ms, 0.0), MAX_MS), payload))
 
@@ -97,10 +98,14 @@ class ClientSession:
                     raise RemoteProtocolError("bad_message", f"got {type(message).__name__.lower()}, expected welcome")
                 return self._welcome(message)
             if isinstance(message, Result):
-                if message.exit >= len(self._bundle.exits) or any(k >= len(self._bundle.labels) for k, _ in message.top):
+                if message.exit >= len(self._bundle.exits) or any(
+                    k >= len(self._bundle.labels) for k, _ in message.top
+                ):
                     raise RemoteProtocolError("bad_message", "a result names an exit or class that the bundle lacks")
             elif not isinstance(message, Reject):
-                raise RemoteProtocolError("bad_message", f"a server does not send {type(message).__name__.lower()} here")
+                raise RemoteProtocolError(
+                    "bad_message", f"a server does not send {type(message).__name__.lower()} here"
+                )
             if message.id not in self._in_flight:
                 return None
             self._in_flight.discard(message.id)
@@ -118,8 +123,10 @@ class ClientSession:
 
     def _welcome(self, welcome: Welcome) -> Opened:
         if welcome.bundle != self._bundle.hash:
-            raise ServerRefused(f"bundle_mismatch: the server has {welcome.bundle[:12]}, the client "
-                                f"{self._bundle.name} {self._bundle.hash[:12]}")
+            raise ServerRefused(
+                f"bundle_mismatch: the server has {welcome.bundle[:12]}, the client "
+                f"{self._bundle.name} {self._bundle.hash[:12]}"
+            )
         self._codecs = {name: v for name, v in self._codecs.items() if welcome.codecs.get(name) == v}
         self._max_in_flight = min(self._max_in_flight, welcome.max_in_flight)
         self._max_payload_bytes = welcome.max_payload_bytes

@@ -117,7 +117,12 @@ Message = Hello | Welcome | Infer | Result | Reject | Cancel
 
 _HEADER_LENGTH = struct.Struct(">H")
 _TYPES: dict[str, type[Message]] = {
-    "hello": Hello, "welcome": Welcome, "infer": Infer, "result": Result, "reject": Reject, "cancel": Cancel,
+    "hello": Hello,
+    "welcome": Welcome,
+    "infer": Infer,
+    "result": Result,
+    "reject": Reject,
+    "cancel": Cancel,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
 
@@ -146,12 +151,19 @@ def decode(data: bytes) -> Message:
         raise _bad(f"got {len(data)} bytes, expected at least 2")
     (length,) = _HEADER_LENGTH.unpack_from(data)
     if length > MAX_HEADER_BYTES or length > len(data) - 2:
-        raise _bad(f"a header of {length} bytes is announced; at most {MAX_HEADER_BYTES} are read, "
-                   f"{len(data) - 2} are there")
+        raise _bad(
+            f"a header of {length} bytes is announced; at most {MAX_HEADER_BYTES} are read, {len(data) - 2} are there"
+        )
     try:
         header = msgpack.unpackb(
-            memoryview(data)[2 : 2 + length], raw=False, strict_map_key=True,
-            max_map_len=32, max_array_len=64, max_str_len=2048, max_bin_len=0, max_ext_len=0,
+            memoryview(data)[2 : 2 + length],
+            raw=False,
+            strict_map_key=True,
+            max_map_len=32,
+            max_array_len=64,
+            max_str_len=2048,
+            max_bin_len=0,
+            max_ext_len=0,
         )
     except Exception as error:  # msgpack raises ValueError, UnpackException, UnicodeDecodeError and others
         raise _bad(f"the header is not msgpack within the limits: {error}") from error
@@ -164,7 +176,7 @@ def decode(data: bytes) -> Message:
     readers = _FIELDS[cls]
     if header.keys() != readers.keys():
         missing, extra = sorted(readers.keys() - header.keys()), sorted(header.keys() - readers.keys())
-        raise _bad(f"{kind}: fields missing {missing}, not known {str(extra):.100}")
+        raise _bad(f"{kind}: fields missing {missing}, not known {extra!s:.100}")
     values: dict[str, Any] = {}
     for name, read in readers.items():
         try:

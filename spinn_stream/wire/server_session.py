@@ -79,7 +79,9 @@ class ServerSession:
             message = decode(data)
             if self.state is State.AWAIT_HELLO:
                 if not isinstance(message, Hello):
-                    raise RemoteProtocolError("bad_message", f"got {type(message).__name__.lower()}, expected hello first")
+                    raise RemoteProtocolError(
+                        "bad_message", f"got {type(message).__name__.lower()}, expected hello first"
+                    )
                 return self._hello(message)
             if isinstance(message, Infer):
                 return self._infer(message, now)
@@ -115,11 +117,15 @@ class ServerSession:
             raise RemoteProtocolError("unauthorised", "the token is wrong or missing; pass it with --token-file")
         if hello.bundle != self._bundle.hash:
             raise RemoteProtocolError(
-                "bundle_mismatch", f"the server has bundle {self._bundle.name} {self._bundle.hash[:12]}, "
-                f"the client has {hello.bundle[:12]}; give both the same --bundle")
+                "bundle_mismatch",
+                f"the server has bundle {self._bundle.name} {self._bundle.hash[:12]}, "
+                f"the client has {hello.bundle[:12]}; give both the same --bundle",
+            )
         common = {name: v for name, v in self._codecs.items() if hello.codecs.get(name) == v}
         if not common:
-            raise RemoteProtocolError("codec_mismatch", f"the server speaks {self._codecs}, the client {hello.codecs}"[:1000])
+            raise RemoteProtocolError(
+                "codec_mismatch", f"the server speaks {self._codecs}, the client {hello.codecs}"[:1000]
+            )
         self._codecs = common
         self.state = State.OPEN
         largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))
@@ -133,11 +139,16 @@ class ServerSession:
         if infer.split >= self._bundle.last:
             return self._refuse(infer, f"split {infer.split}, expected 0 to {self._bundle.last - 1}")
         if infer.codec not in self._codecs or infer.codec != codec_for(infer.split):
-            return self._refuse(infer, f"codec {infer.codec!r} at split {infer.split}, "
-                                f"expected {codec_for(infer.split)!r} of {sorted(self._codecs)}")
+            return self._refuse(
+                infer,
+                f"codec {infer.codec!r} at split {infer.split}, "
+                f"expected {codec_for(infer.split)!r} of {sorted(self._codecs)}",
+            )
         most = max_payload_bytes(self._bundle, infer.split)
         if not 0 < len(infer.payload) <= most:
-            return self._refuse(infer, f"a payload of {len(infer.payload)} bytes at split {infer.split}, expected 1 to {most}")
+            return self._refuse(
+                infer, f"a payload of {len(infer.payload)} bytes at split {infer.split}, expected 1 to {most}"
+            )
         self._arrived[infer.id] = now
         return infer
 

@@ -1,0 +1,168 @@
+"""One run: puts source, device, link and reports together, and takes them apart."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from spinn_stream.errors import ServerUnreachable
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import open_engine
+
+from .device import Device
+from .feed import Feed, FeedConfig
+from .ledger import Ledger
+from .link import Link, LinkConfig
+from .pipeline import SPARE_MS, Pipeline
+from .report import LiveView, ResultLog, Tally, show_summary, summarise
+from .results import FrameResult
+from .sources import Source
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How frames are treated and reported."""
+
+    plan: Plan
+    deadline_ms: float = 150.0  # age by which every frame has its final result
+    runtime: str = "auto"
+    threads: int = 1  # of the engine
+    provisional: bool = False  # report unsure local exits, too
+    late: bool = False  # report server answers that came after the final result, too
+    allow_offline: bool = False  # begin alone where the server cannot be reached
+    quiet: bool = False  # print nothing
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.deadline_ms <= 600_000:
+            raise ValueError(f"deadline_ms is {self.deadline_ms}, expected 1 to 600000")
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}, expected at least 1")
+
+
+class Run:
+    """One call of `spinn run`."""
+
+    def __init__(
+        self,
+        console: Console,
+        bundle: Bundle,
+        source: Source,
+        feed: FeedConfig,
+        link: LinkConfig | None,
+        config: RunConfig,
+    ) -> None:
+        self._console = console
+        self._bundle = bundle
+        self._source = source
+        self._feed_config = feed
+        self._link_config = link
+        self._config = config
+        self._device = Device(bundle, open_engine(bundle, config.runtime, threads=config.threads))
+        self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
+        self._tally = Tally()
+        self._link: Link | None = None
+        self._traffic: tuple[float, int] = (time.monotonic(), 0)
+        self._up_mbps = 0.0
+        self.error: Exception | None = None
+
+    async def main(self, results: ResultLog | None) -> dict[str, Any]:
+        """Run to the end; gives the summary. A source that failed half-way is left in `error`."""
+
+        def emit(result: FrameResult) -> None:
+            self._tally.add(result)
+            if results is not None:
+                results.add(result)
+
+        feed = Feed(self._source, self._feed_config)
+        pipeline = Pipeline(
+            self._bundle,
+            self._device,
+            feed,
+            self._ledger,
+            self._config.plan,
+            deadline_ms=self._config.deadline_ms,
+            unpaced=self._feed_config.unpaced,
+            keep_late=self._config.late,
+            emit=emit,
+        )
+        if self._link_config is not None:
+            self._link = Link(self._link_config, self._bundle, pipeline, random.Random())
+            await self._open(self._link)
+            pipeline.use_link(self._link)
+        self._say(
+            f"bundle {self._bundle.name} {self._bundle.hash[:12]}, source {self._source.name}: building the network ..."
+        )
+        await asyncio.get_running_loop().run_in_executor(None, self._device.prepare, self._config.plan)
+        self._warn_of_deadline()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, feed.stop)
+        view = LiveView(self._console, self._tally, self._state)
+        if not self._config.quiet:
+            view.start()
+        began = time.monotonic()
+        try:
+            await pipeline.run()
+        except Exception as error:  # every frame was answered; the figures are still worth showing
+            self.error = error
+        finally:
+            if not self._config.quiet:
+                view.stop()
+            self._device.close()
+        figures = summarise(
+            self._tally,
+            bundle=self._bundle,
+            plans=[self._config.plan],
+            captured=feed.captured,
+            taken=pipeline.taken,
+            dropped=feed.dropped,
+            late=self._ledger.late_answers,
+            bytes_up=self._link.bytes_up if self._link else 0,
+            bytes_down=self._link.bytes_down if self._link else 0,
+        )
+        if not self._config.quiet:
+            show_summary(self._console, figures, time.monotonic() - began)
+        return figures
+
+    async def _open(self, link: Link) -> None:
+        try:
+            await link.open()
+        except ServerUnreachable as error:
+            if not self._config.allow_offline:
+                raise ServerUnreachable(f"{error} (--allow-offline begins without it)") from error
+            self._say(f"{error}; beginning alone, and trying again")
+
+    def _warn_of_deadline(self) -> None:
+        first = self._device.first_exit_ms(0) + SPARE_MS
+        if self._config.deadline_ms < first:
+            self._say(
+                f"warning: the deadline of {self._config.deadline_ms:.0f} ms is shorter than the {first:.0f} ms "
+                "this device needs for its first exit; frames will end in no_answer"
+            )
+
+    def _say(self, text: str) -> None:
+        if not self._config.quiet:
+            self._console.print(text, highlight=False, soft_wrap=True)
+
+    def _state(self) -> dict[str, Any]:
+        """What the live view shows besides results. Called from its thread, about every quarter of a second."""
+        link, now = self._link, time.monotonic()
+        sent = link.bytes_up if link else 0
+        then, before = self._traffic
+        if now - then >= 0.2:
+            self._up_mbps = 0.5 * self._up_mbps + 0.5 * (sent - before) * 8e-6 / (now - then)
+            self._traffic = (now, sent)
+        threshold = self._config.plan.confidence_threshold
+        return {
+            "link": "none" if link is None else "up" if link.up else "away",
+            "rtt_ms": link.rtt_ms if link is not None and link.up else None,
+            "up_mbps": self._up_mbps,
+            "plan": f"{self._config.plan.id}: split {self._bundle.cut_points[self._config.plan.split].name}, "
+                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}",
+        }  # fmt: skip
