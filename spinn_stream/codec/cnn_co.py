@@ -93,7 +93,7 @@ def decode(payload: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         raise CodecError(f"the LZ4 block holds {len(shuffled)} bytes, expected {shuffled_bytes}")
     codes = _unshuffle(shuffled)[:elements]
     if highest - low > 1e37 or abs(highest) > 1e37:
-        wide = np.minimum(low + codes * np.float64(step), float(np.finfo(np.float32).max))
+        wide: npt.NDArray[np.float64] = np.minimum(low + codes * np.float64(step), float(np.finfo(np.float32).max))
         return wide.astype(np.float32).reshape(shape)
     values: npt.NDArray[np.float32] = codes.astype(np.float32)
     values *= np.float32(step)

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one direction of a link imposes.
-
-    A stalled link takes bytes in and gives none out until it is no longer stalled.
-    """
+    """What one direction of a link imposes."""
 
     mbps: float | None = None  # capacity, 10^6 bits a second of TCP payload; None: unlimited
     delay_ms: float = 0.0  # from the last bit's departure to its arrival
-    stalled: bool = False
 
     def __post_init__(self) -> None:
         if self.mbps is not None and not 0.001 <= self.mbps <= 100_000:

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from spinn_stream.errors import ConfigError
 
@@ -16,10 +15,9 @@ from .link_model import Conditions, LinkModel
 
 CHUNK_BYTES = 4096
 QUEUE_CHUNKS = 32
-"""A direction holds at most this many chunks (128 KiB); beyond that it stops reading, as a full router's sender feels."""
+"""A direction holds at most this many chunks (128 KiB); beyond that it stops reading, and the sender feels it."""
 
 SOCKET_BUFFER_BYTES = 32 * 1024
-STALL_POLL_S = 0.005
 
 
 class Shaper:
@@ -29,11 +27,16 @@ class Shaper:
         self._target = (target_host, target_port)
         self.up = up
         self.down = down
+        self._flowing = asyncio.Event()
+        self._flowing.set()
         self._connections: set[asyncio.Task[None]] = set()
 
     def stall(self, stalled: bool) -> None:
         """Hold back everything in both directions, or let it go again."""
-        self.up, self.down = replace(self.up, stalled=stalled), replace(self.down, stalled=stalled)
+        if stalled:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
 
     @asynccontextmanager
     async def listen(self, host: str, port: int) -> AsyncIterator[int]:
@@ -84,10 +87,8 @@ class Shaper:
         async def deliver() -> None:
             while True:
                 due, chunk = await chunks.get()
-                while (wait := due - time.monotonic()) > 0:
-                    await asyncio.sleep(wait)
-                while (self.up if up else self.down).stalled:
-                    await asyncio.sleep(STALL_POLL_S)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                await self._flowing.wait()
                 if not chunk:
                     raise ConnectionResetError("the other end closed")
                 writer.write(chunk)

@@ -1,0 +1,48 @@
+"""What tests of several rooms use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+from spinn_stream.frame import crop, normalise
+from spinn_stream.model.bundle import Bundle, load_bundle
+from spinn_stream.runtime import Engine, open_engine
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of clips and images; tests that need it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return load_bundle()
+
+
+@pytest.fixture(scope="session")
+def engine(bundle: Bundle) -> Engine:
+    return open_engine(bundle)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[npt.NDArray[np.uint8]]:
+    """Photographs that scikit-image ships, (H, W, 3) BGR."""
+    from skimage import data
+
+    names = ("chelsea", "coffee", "rocket", "astronaut")
+    return [cv2.cvtColor(np.asarray(getattr(data, name)(), np.uint8), cv2.COLOR_RGB2BGR) for name in names]
+
+
+@pytest.fixture(scope="session")
+def inputs(bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    """The photographs as the network sees them, (4, 3, size, size)."""
+    return np.concatenate([normalise(crop(p, bundle.input.size), bundle.input) for p in photographs])

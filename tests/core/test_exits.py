@@ -1,0 +1,30 @@
+"""Confidence is the largest softmax probability of logits / temperature."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from spinn_stream.runtime import answers
+
+
+def test_confidence_is_softmax_by_hand() -> None:
+    [answer] = answers("x", np.array([[1.0, 3.0, 2.0]], np.float32), temperature=1.0)
+    total = math.e + math.e**3 + math.e**2
+    assert answer.label == 1
+    assert answer.confidence == pytest.approx(math.e**3 / total)
+    assert [k for k, _ in answer.top] == [1, 2, 0]
+
+
+def test_a_higher_temperature_is_less_sure_of_the_same_label() -> None:
+    logits = np.array([[0.0, 4.0]], np.float32)
+    [cold], [warm] = answers("x", logits, 1.0), answers("x", logits, 2.0)
+    assert cold.label == warm.label == 1
+    assert cold.confidence == pytest.approx(1 / (1 + math.exp(-4)))
+    assert warm.confidence == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+def test_huge_logits_do_not_overflow() -> None:
+    [answer] = answers("x", np.array([[3e38, -3e38]], np.float32), 0.01)
+    assert answer.confidence == 1.0

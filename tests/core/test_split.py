@@ -1,0 +1,103 @@
+"""The central promise: at every cut point, head then tail is the whole network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import pytest
+from spinn_stream.codec import codec_for, decode_payload, encode_payload
+from spinn_stream.frame import crop, normalise
+from spinn_stream.model.bundle import EXIT_PREFIX, Bundle
+from spinn_stream.runtime import Engine, answers
+
+Floats = npt.NDArray[np.float32]
+IMAGES = 1000
+
+
+def walk(engine: Engine, bundle: Bundle, start: int, stop: int, x: Floats) -> tuple[Floats, dict[int, Floats]]:
+    """Activation at `stop` and the logits of every exit on the way."""
+    logits: dict[int, Floats] = {}
+    for begin, end in bundle.pieces(start, stop):
+        x, found = engine.run(begin, end, x)
+        if found is not None:
+            logits[end] = found
+    return x, logits
+
+
+@pytest.fixture(scope="module")
+def whole(bundle: Bundle, inputs: Floats) -> dict[int, Floats]:
+    """Every exit's logits from the uncut graph, run by ONNX Runtime without any of our code."""
+    session = ort.InferenceSession(str(bundle.graph_path), providers=["CPUExecutionProvider"])
+    names = [EXIT_PREFIX + e.name for e in bundle.exits[:-1]] + [bundle.exits[-1].name]
+    outputs = session.run(names, {"input": inputs})
+    return {e.cut: out for e, out in zip(bundle.exits, outputs, strict=True)}
+
+
+@pytest.mark.parametrize("split", range(19))
+def test_head_then_tail_equals_the_whole_network(
+    bundle: Bundle, engine: Engine, inputs: Floats, whole: dict[int, Floats], split: int
+) -> None:
+    activation, head = walk(engine, bundle, 0, split, inputs)
+    _, tail = walk(engine, bundle, split, bundle.last, activation)
+    assert activation.shape == (len(inputs), *bundle.cut_points[split].shape)
+    for cut, logits in (head | tail).items():
+        assert np.abs(logits - whole[cut]).max() <= 1e-4
+    assert (head | tail).keys() == whole.keys()
+
+
+@pytest.mark.parametrize("split", [0, 5, 9, 16])
+def test_a_batch_gives_what_its_images_give_alone(bundle: Bundle, engine: Engine, inputs: Floats, split: int) -> None:
+    together, _ = walk(engine, bundle, 0, split, inputs)
+    _, batch = walk(engine, bundle, split, bundle.last, together)
+    for i in range(len(inputs)):
+        _, alone = walk(engine, bundle, split, bundle.last, together[i : i + 1])
+        assert np.abs(alone[bundle.last][0] - batch[bundle.last][i]).max() <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def val(bundle: Bundle, shared: Path) -> list[npt.NDArray[np.uint8]]:
+    """The first 1,000 pictures of val.parquet as the network sees them."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = parquet.read_table(shared / "data/tiny-imagenet-200/val.parquet", columns=["image"])["image"][:IMAGES]
+    frames = [cv2.imdecode(np.frombuffer(image.as_py(), np.uint8), cv2.IMREAD_COLOR_BGR) for image in column]
+    return [crop(frame, bundle.input.size) for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def val_whole(bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]]) -> tuple[list[Floats], list[int]]:
+    """Every picture's activations at all cut points, and its label from the uncoded network."""
+    batches = [
+        np.concatenate([normalise(p, bundle.input) for p in val[i : i + 50]]) for i in range(0, len(val), 50)
+    ]
+    labels = [
+        answer.label
+        for x in batches
+        for answer in answers("final", walk(engine, bundle, 0, bundle.last, x)[0], 1.0)
+    ]
+    return batches, labels
+
+
+@pytest.mark.parametrize("split", range(18))
+def test_through_the_codec_the_label_stays_on_99_of_100_pictures(
+    bundle: Bundle,
+    engine: Engine,
+    val: list[npt.NDArray[np.uint8]],
+    val_whole: tuple[list[Floats], list[int]],
+    split: int,
+) -> None:
+    batches, labels = val_whole
+    coded = []
+    for n, x in enumerate(batches):
+        activations, _ = walk(engine, bundle, 0, split, x)
+        received = [
+            decode_payload(bundle, split, codec_for(split), encode_payload(split, a[None], val[50 * n + i]))
+            for i, a in enumerate(activations)
+        ]
+        final, _ = walk(engine, bundle, split, bundle.last, np.concatenate(received))
+        coded += [answer.label for answer in answers("final", final, 1.0)]
+    agree = np.mean(np.array(coded) == np.array(labels))
+    assert len(coded) == IMAGES and agree >= 0.99, f"{agree:.3f} at {bundle.cut_points[split].name}"
