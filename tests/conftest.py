@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.runtime import Engine, open_engine

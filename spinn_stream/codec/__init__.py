@@ -6,16 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CodecError
-from ..frame import decode_jpeg, encode_jpeg, normalise
+from ..frame import decode_png, encode_png, normalise
 from ..model.bundle import Bundle
 from . import cnn_co
 
 __all__ = ["ACTIVATION", "FRAME", "SUPPORTED", "codec_for", "decode_payload", "encode_payload", "max_payload_bytes"]
 
 ACTIVATION = cnn_co.NAME
-FRAME = "jpeg"
+FRAME = "png"
 SUPPORTED: dict[str, int] = {cnn_co.NAME: cnn_co.VERSION, FRAME: 1}
 """Codec -> the version this program speaks."""
+
+
+FRAME_OVERHEAD_BYTES = 4096
+"""A PNG's chunks and row filters beyond its pixels, which CNN-CO's bound does not hold."""
 
 
 def codec_for(split: int) -> str:
@@ -25,7 +29,7 @@ def codec_for(split: int) -> str:
 
 def max_payload_bytes(bundle: Bundle, split: int) -> int:
     """The largest payload that an honest client sends at this split."""
-    return cnn_co.max_payload_bytes(bundle.cut_points[split].elements)
+    return cnn_co.max_payload_bytes(bundle.cut_points[split].elements) + FRAME_OVERHEAD_BYTES
 
 
 def encode_payload(split: int, activation: npt.NDArray[np.float32], picture: npt.NDArray[np.uint8]) -> bytes:
@@ -39,7 +43,7 @@ def encode_payload(split: int, activation: npt.NDArray[np.float32], picture: npt
         CodecError: values that cannot be coded.
     """
     if codec_for(split) == FRAME:
-        return encode_jpeg(picture)
+        return encode_png(picture)
     return cnn_co.encode(activation)
 
 
@@ -52,5 +56,5 @@ def decode_payload(bundle: Bundle, split: int, codec: str, payload: bytes) -> np
     if codec != codec_for(split):
         raise CodecError(f"codec {codec!r} does not go with split {split}, expected {codec_for(split)!r}")
     if codec == FRAME:
-        return normalise(decode_jpeg(payload, bundle.input.size), bundle.input)
+        return normalise(decode_png(payload, bundle.input.size), bundle.input)
     return cnn_co.decode(payload, (1, *bundle.cut_points[split].shape))

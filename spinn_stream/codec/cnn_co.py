@@ -36,6 +36,8 @@ def max_payload_bytes(elements: int) -> int:
 def encode(activation: npt.NDArray[np.float32]) -> bytes:
     """float32 activation of any shape -> payload. The error of each value is at most half a step.
 
+    A range below 3e-36, too small for a normal float32 step, is coded as a constant.
+
     Raises:
         CodecError: no elements, another type, or values that are NaN or infinite.
     """

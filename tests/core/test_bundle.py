@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
+
 from spinn_stream.errors import BundleError, ConfigError, EngineError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, GRAPH, MANIFEST, Bundle, load_bundle
 from spinn_stream.runtime import open_engine
@@ -95,9 +96,7 @@ def test_another_graph_than_the_manifest_names_is_refused(copy: Path) -> None:
         (lambda m: m.update(default_threshold=float("nan")), "expected a number"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(
-    copy: Path, how: Callable[[dict[str, Any]], None], said: str
-) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(copy: Path, how: Callable[[dict[str, Any]], None], said: str) -> None:
     change(copy, how)
     with pytest.raises(BundleError, match=said):
         load_bundle(copy)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
+
+from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import CodecError
-from spinn_stream.frame import crop, decode_jpeg, encode_jpeg, normalise
-from spinn_stream.model.bundle import InputSpec
+from spinn_stream.frame import crop, decode_png, encode_png, normalise
+from spinn_stream.model.bundle import Bundle, InputSpec
 
 
 def test_the_central_square_is_kept_and_colours_are_turned_to_rgb() -> None:
@@ -36,34 +40,41 @@ def test_normalising_is_pixel_minus_mean_times_scale_in_channel_order() -> None:
     assert x[0, :, 0, 1].tolist() == [1.0, 0.0, -127 / 128]
 
 
-def test_a_jpeg_comes_back_close_and_only_in_the_agreed_size() -> None:
-    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
-    picture = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), np.full((64, 64), 90, np.uint8)], 2)
-    payload = encode_jpeg(picture)
-    assert np.abs(decode_jpeg(payload, 64).astype(int) - picture).max() <= 8
-    with pytest.raises(CodecError, match="64x64, expected 128x128"):
-        decode_jpeg(payload, 128)
+def picture_of_noise() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
 
 
-def test_a_jpeg_that_announces_a_huge_picture_is_refused_by_its_header() -> None:
-    payload = bytearray(encode_jpeg(np.zeros((64, 64, 3), np.uint8)))
-    at = payload.index(b"\xff\xc0")  # start of frame: length 2, precision 1, height 2, width 2
-    payload[at + 5 : at + 9] = b"\xff\xff\xff\xff"
-    with pytest.raises(CodecError, match="65535x65535"):
-        decode_jpeg(bytes(payload), 64)
+def test_a_png_comes_back_exactly_and_only_in_the_agreed_size() -> None:
+    picture = picture_of_noise()
+    payload = encode_png(picture)
+    assert np.array_equal(decode_png(payload, 64), picture)
+    with pytest.raises(CodecError, match="expected 128x128"):
+        decode_png(payload, 128)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff\xd8", b"GIF89a", b"\xff\xd8\xff\xe0\x00\x00" * 5, b"\xff" * 100])
-def test_what_is_no_jpeg_is_refused(payload: bytes) -> None:
-    with pytest.raises(CodecError):
-        decode_jpeg(payload, 64)
+def test_a_png_of_noise_stays_within_the_bound_of_split_0(bundle: Bundle) -> None:
+    size = bundle.input.size
+    noise = np.random.default_rng(2).integers(0, 256, (size, size, 3), np.uint8)  # incompressible
+    assert len(encode_png(noise)) <= max_payload_bytes(bundle, 0)
 
 
-def test_a_cut_off_jpeg_is_refused_or_decodes_to_the_agreed_size() -> None:
-    rng = np.random.default_rng(1)
-    payload = encode_jpeg(rng.integers(0, 255, (64, 64, 3), np.uint8))
-    for keep in range(0, len(payload), 97):
-        try:
-            assert decode_jpeg(payload[:keep], 64).shape == (64, 64, 3)
-        except CodecError:
-            pass
+@pytest.mark.parametrize(("at", "said"), [(16, "4278190144x64"), (24, "depth 255"), (25, "colour type 255")])
+def test_a_png_that_announces_something_else_is_refused_by_its_header(at: int, said: str) -> None:
+    payload = bytearray(encode_png(picture_of_noise()))
+    payload[at] = 255  # first byte of the width; bit depth; colour type
+    with pytest.raises(CodecError, match=said):
+        decode_png(bytes(payload), 64)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x89PNG", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(100), b"\xff" * 100])
+def test_what_is_no_png_is_refused(payload: bytes) -> None:
+    with pytest.raises(CodecError, match="not a PNG"):
+        decode_png(payload, 64)
+
+
+def test_a_damaged_png_is_refused_or_decodes_to_the_agreed_size() -> None:
+    payload = encode_png(picture_of_noise())
+    for at in range(0, len(payload), 97):
+        for damaged in (payload[:at], payload[:at] + b"\x00\x01\x02" + payload[at + 3 :]):
+            with contextlib.suppress(CodecError):
+                assert decode_png(damaged, 64).shape == (64, 64, 3)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+
 from spinn_stream.codec import codec_for, decode_payload, encode_payload
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import EXIT_PREFIX, Bundle
@@ -70,13 +71,9 @@ def val(bundle: Bundle, shared: Path) -> list[npt.NDArray[np.uint8]]:
 @pytest.fixture(scope="module")
 def val_whole(bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]]) -> tuple[list[Floats], list[int]]:
     """Every picture's activations at all cut points, and its label from the uncoded network."""
-    batches = [
-        np.concatenate([normalise(p, bundle.input) for p in val[i : i + 50]]) for i in range(0, len(val), 50)
-    ]
+    batches = [np.concatenate([normalise(p, bundle.input) for p in val[i : i + 50]]) for i in range(0, len(val), 50)]
     labels = [
-        answer.label
-        for x in batches
-        for answer in answers("final", walk(engine, bundle, 0, bundle.last, x)[0], 1.0)
+        answer.label for x in batches for answer in answers("final", walk(engine, bundle, 0, bundle.last, x)[0], 1.0)
     ]
     return batches, labels
 
