@@ -1,0 +1,143 @@
+"""What goes wrong is one clear line and exit code 1; wrong usage is exit code 2."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import shutil
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from spinn_stream.model.bundle import DEFAULT_BUNDLE, MANIFEST
+
+from ..processes import server, spinn
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--source", "nowhere.mp4"], "no file 'nowhere.mp4'"),
+        (["--source", str(Path(__file__).parent)], "is not a file"),
+        (["--source", __file__], "is not a video that OpenCV can read"),
+        (["--source", "97"], "camera 97 cannot be opened"),
+        (["--source", "demo", "--server", "http://localhost:1"], "expected ws://HOST:PORT"),
+        (["--source", "demo", "--server", "nonsense"], "expected ws://HOST:PORT"),
+        (["--source", "demo", "--server", "ws://"], "expected ws://HOST:PORT"),
+        (["--source", "demo", "--server", "ws://no-such-host.invalid:1"], "cannot reach ws://no-such-host.invalid:1"),
+        (["--source", "demo", "--server", "ws://127.0.0.1:1"], "is `spinn serve` running there?"),
+        (["--source", "demo", "--bundle", "nowhere"], "nowhere is not a bundle"),
+        (["--source", "demo", "--split", "nowhere"], "expected 0 to 18 or one of input, stem"),
+        (["--source", "demo", "--split", "4"], "add --server"),
+        (["--source", "demo", "--threshold", "high"], "expected a number from 0 to 1, or none"),
+        (["--source", "demo", "--threshold", "nan"], "expected a number from 0 to 1, or none"),
+        (["--source", "demo", "--deadline-ms", "0"], "expected 1 to 600000"),
+        (["--source", "demo", "--runtime", "abacus"], "expected one of auto, onnxruntime"),
+        (["--source", "demo", "--jsonl", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+        (["--source", "demo", "--summary", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+        (["--source", "demo", "--token-file", "nowhere", "--server", "ws://x:1"], "cannot read the token file"),
+        (["--source", "demo", "--fps", "30", "--unpaced"], "exclude each other"),
+    ],
+)
+def test_run_says_in_one_line_what_is_wrong(options: list[str], said: str) -> None:
+    done = spinn("run", *options)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--source", "demo", "--nonsense"], ["nonsense"], []])
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    assert spinn(*arguments).returncode == 2
+
+
+@pytest.fixture
+def other_bundle(tmp_path: Path) -> Path:
+    """The default bundle with other temperatures: the same graph, another hash."""
+    folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for exit_ in manifest["exits"]:
+        exit_["temperature"] = 1.5
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_bundle_of_another_hash_is_refused_and_both_are_named(other_bundle: Path) -> None:
+    from spinn_stream.model.bundle import load_bundle
+
+    with server() as running:
+        done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle))
+        assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+        for folder in (other_bundle, DEFAULT_BUNDLE):
+            assert load_bundle(folder).hash[:12] in done.stderr
+        assert running.get("/healthz") == "ok\n"
+
+
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("open sesame\n")
+    wrong.write_text("open says me\n")
+    common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet")
+    with server("--token-file", str(right)) as running:
+        to = ("--server", running.address)
+        assert spinn(*common, *to, "--token-file", str(right)).returncode == 0
+        for options in ((), ("--token-file", str(wrong))):
+            done = spinn(*common, *to, *options)
+            assert done.returncode == 1 and "unauthorised" in done.stderr
+
+
+def test_a_web_server_is_not_a_spinn_server() -> None:
+    web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
+    try:
+        done = spinn("run", "--source", "demo", "--server", f"ws://127.0.0.1:{web.server_port}")
+    finally:
+        web.shutdown()
+    assert done.returncode == 1 and "is not a spinn server" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with server() as running:
+        done = spinn("serve", "--port", str(running.port))
+    assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{running.port}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--max-batch-size", "0"], "max_batch_size >= 1"),
+        (["--bundle", "nowhere"], "nowhere is not a bundle"),
+        (["--tls-cert", "x"], "go together"),
+        (["--tls-cert", "x", "--tls-key", "y"], "for TLS"),
+        (["--token-file", "/dev/null"], "expected a token"),
+        (["--port", "70000"], "a port from 0 to 65535"),
+    ],
+)
+def test_serve_says_in_one_line_what_is_wrong(options: list[str], said: str) -> None:
+    done = spinn("serve", *options)
+    assert done.returncode == 1
+    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_http_paths() -> None:
+    with server() as running:
+        assert running.get("/healthz") == running.get("/readyz") == "ok\n"
+        assert running.metric("spinn_sessions") == 0
+        with pytest.raises(OSError, match="404"):
+            running.get("/nowhere")
+
+
+def test_begin_without_the_server_when_so_asked() -> None:
+    done = spinn("run", "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline",
+                 "--server", f"ws://127.0.0.1:{free_port()}", "--jsonl", "-", "--quiet")  # fmt: skip
+    assert done.returncode == 0
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}

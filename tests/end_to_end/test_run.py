@@ -1,0 +1,102 @@
+"""The main job with real processes: a clip in, an answer for every frame out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..processes import ClientProcess, ServerProcess, run_client, server
+
+DEADLINE_MS = 150
+LINE = {"frame", "kind", "label", "confidence", "exit", "where", "reason", "age_ms", "plan"}
+SUMMARY = {"captured", "taken", "dropped", "final", "device", "server", "fallback", "late", "age_ms", "bytes_up",
+           "bytes_down", "plans"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def serving() -> object:
+    with server() as running:
+        yield running
+
+
+def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_path: Path) -> None:
+    options = ("--source", "demo", "--frames", "360")
+    split = run_client(tmp_path / "split", *options, "--server", serving.address, "--split", "9", "--threshold", "0.5")
+    split.check_contract(DEADLINE_MS)
+    assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
+    assert split.summary["taken"] >= 0.95 * 360
+    where = {r["where"] for r in split.finals if r["reason"] == "confident"}
+    assert "device" in where and split.summary["server"] > 0
+    assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
+
+    alone = run_client(tmp_path / "alone", *options, "--unpaced", "--threshold", "none", "--deadline-ms", "60000")
+    assert alone.summary["final"] == 360 and {r["reason"] for r in alone.finals} == {"final_exit"}
+    whole = [r for r in split.finals if r["where"] == "server" and r["reason"] == "final_exit"]
+    assert whole
+    agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in whole])
+    assert agree >= 0.97, f"{agree:.3f} of {len(whole)} server answers are the whole network's"
+
+
+@pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
+def test_every_kind_of_split_is_answered_by_the_server(serving: ServerProcess, tmp_path: Path, split: str) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", split,
+                     "--threshold", "none", "--deadline-ms", "500")  # fmt: skip
+    out.check_contract(500)
+    assert out.summary["server"] == out.summary["taken"] >= 57
+    assert {r["exit"] for r in out.finals} == {"final"}
+
+
+def test_the_last_split_needs_no_server(tmp_path: Path) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "60")
+    out.check_contract(DEADLINE_MS)
+    assert out.summary["device"] == out.summary["taken"] and out.summary["bytes_up"] == 0
+
+
+def test_unpaced_takes_every_frame(serving: ServerProcess, tmp_path: Path) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "200", "--unpaced", "--server", serving.address,
+                     "--split", "9", "--threshold", "none", "--deadline-ms", "2000")  # fmt: skip
+    out.check_contract(2000)
+    assert out.summary["taken"] == 200 and out.summary["server"] == 200
+
+
+def test_ctrl_c_ends_a_loop_with_its_summary(serving: ServerProcess, tmp_path: Path) -> None:
+    client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--server", serving.address)
+    while len(client.results()) < 20:
+        assert client.process.poll() is None
+    out = client.finish(interrupt=True)
+    out.check_contract(DEADLINE_MS)
+
+
+def test_provisional_results_come_before_the_final_one(serving: ServerProcess, tmp_path: Path) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", "9",
+                     "--threshold", "none", "--provisional")  # fmt: skip
+    out.check_contract(DEADLINE_MS)
+    kinds: dict[int, list[str]] = {}
+    for r in out.results:
+        kinds.setdefault(r["frame"], []).append(r["kind"])
+    assert all(k == ["provisional", "provisional", "final"] for k in kinds.values())  # two exits up to block8
+
+
+def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
+    """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
+    speeds = {"a": "21", "b": "25", "c": "29", "d": "33"}
+    common = ("--source", "demo", "--frames", "300", "--split", "5", "--threshold", "none", "--deadline-ms", "1000")
+    with server("--max-wait-ms", "20") as running:
+        clients = {
+            name: ClientProcess(tmp_path / name, *common, "--server", running.address, "--fps", fps)
+            for name, fps in speeds.items()
+        }
+        outs = {name: client.finish() for name, client in clients.items()}
+        singles = running.metric('spinn_batch_size_bucket{le="1.0"}')
+        batches = running.metric("spinn_batch_size_count")
+        assert running.metric("spinn_batch_size_sum") == sum(o.summary["server"] for o in outs.values())
+    assert batches > singles, "no batch was larger than one"
+    alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "300", "--unpaced", "--threshold", "none",
+                       "--deadline-ms", "60000")  # fmt: skip
+    for name, out in outs.items():
+        out.check_contract(1000)
+        answered = [r for r in out.finals if r["where"] == "server"]
+        agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
+        assert len(answered) > 150 and agree >= 0.97, f"client {name}: {agree:.3f} of {len(answered)}"

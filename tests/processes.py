@@ -1,0 +1,149 @@
+"""Real processes for tests: `spinn serve` and `spinn run` as a user starts them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SPINN = Path(sys.executable).parent / "spinn"
+READY_TIMEOUT_S = 60
+RUN_TIMEOUT_S = 180
+
+
+@dataclass
+class ServerProcess:
+    """A running `spinn serve`."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def get(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            return str(response.read().decode())
+
+    def metric(self, name: str) -> float:
+        """The value of one line of /metrics, named with its labels."""
+        for line in self.get("/metrics").splitlines():
+            if line.startswith(name + " "):
+                return float(line.rpartition(" ")[2])
+        raise KeyError(name)
+
+    def memory_bytes(self) -> int:
+        """Resident set size, from /proc."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+        raise KeyError("VmRSS")
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+
+def wait_ready(process: subprocess.Popen[str]) -> str:
+    """The address in the line `ready ADDRESS`."""
+    timer = threading.Timer(READY_TIMEOUT_S, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    assert line.startswith("ready "), f"got {line!r} instead of a ready line"
+    return line.split()[1]
+
+
+@contextlib.contextmanager
+def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
+    """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
+    command = [str(SPINN), "serve", "--port", str(port), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield ServerProcess(process, wait_ready(process))
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=15) == 0
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@dataclass
+class RunOutput:
+    """What one `spinn run` wrote."""
+
+    results: list[dict[str, Any]]
+    summary: dict[str, Any]
+    errors: str
+
+    @property
+    def finals(self) -> list[dict[str, Any]]:
+        return [r for r in self.results if r["kind"] == "final"]
+
+    @property
+    def labels(self) -> dict[int, str]:
+        return {r["frame"]: r["label"] for r in self.finals}
+
+    def check_contract(self, deadline_ms: float) -> None:
+        """One final result for each frame taken in, within 20 ms of its deadline; the summary adds up."""
+        frames = Counter(r["frame"] for r in self.finals)
+        assert set(frames.values()) <= {1}, "a frame has several final results"
+        s = self.summary
+        assert len(frames) == s["taken"] == s["final"] == s["device"] + s["server"] + s["fallback"]
+        assert s["captured"] == s["taken"] + s["dropped"]
+        late = [r for r in self.finals if r["age_ms"] > deadline_ms + 20]
+        assert not late, f"{len(late)} finals after deadline + 20 ms: {late[:3]}"
+
+
+class ClientProcess:
+    """A running `spinn run` that writes its results to files."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.jsonl, self.summary = folder / "results.jsonl", folder / "summary.json"
+        command = [str(SPINN), "run", "--jsonl", str(self.jsonl), "--summary", str(self.summary), *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def results(self) -> list[dict[str, Any]]:
+        """The lines written so far."""
+        if not self.jsonl.exists():
+            return []
+        return [json.loads(line) for line in self.jsonl.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def finish(self, *, interrupt: bool = False) -> RunOutput:
+        """Wait for its end (after Ctrl-C, if so asked); it must be a good one."""
+        if interrupt:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            _, errors = self.process.communicate(timeout=RUN_TIMEOUT_S)
+        finally:
+            self.process.kill()
+        assert self.process.returncode == 0, errors
+        return RunOutput(self.results(), json.loads(self.summary.read_text()), errors)
+
+
+def run_client(folder: Path, *options: str) -> RunOutput:
+    """`spinn run` to its end."""
+    return ClientProcess(folder, *options).finish()
+
+
+def spinn(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Any `spinn` command to its end."""
+    return subprocess.run([str(SPINN), *arguments], capture_output=True, text=True, timeout=timeout, check=False)
