@@ -1,0 +1,156 @@
+"""The server dies, stalls or is far: every frame keeps its deadline, and the server is used again once it is back."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..processes import ClientProcess, RunOutput, run_client, server
+from ..shaped import shaped_link
+
+DEADLINE_MS = 150
+RUN = ("--source", "demo", "--loop", "--split", "9", "--threshold", "0.99")
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Poll until it holds."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, f"no {what} within {timeout_s} s"
+        time.sleep(0.01)
+
+
+def answered(client: ClientProcess, where: str, after: int) -> bool:
+    return any(r["where"] == where for r in client.results()[after:])
+
+
+def test_kill_9_and_return(tmp_path: Path) -> None:
+    with server() as first:
+        port = first.port
+        client = ClientProcess(tmp_path, *RUN, "--server", first.address)
+        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        first.kill()
+    seen = len(client.results())
+    wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames without the server")
+    with server(port=port):
+        ready = time.monotonic()
+        seen = len(client.results())
+        wait_for(lambda: answered(client, "server", seen), 10, "server answer")
+        away_s = time.monotonic() - ready
+        wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames with the server")
+        out = client.finish(interrupt=True)
+    out.check_contract(DEADLINE_MS)
+    assert away_s <= 2.0, f"server answers resumed {away_s:.1f} s after ready"
+    reasons = Counter(r["reason"] for r in out.finals)
+    assert reasons["disconnected"] >= 50 and reasons["no_answer"] == 0
+    assert all(r["where"] == "device" and r["label"] for r in out.finals if r["reason"] == "disconnected")
+
+
+@pytest.mark.parametrize("split", ["9", "0"])
+def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str) -> None:
+    """At split 0 no exit has run when a frame is sent: the device must begin a run of its own in time."""
+    with server() as serving, shaped_link(serving.port) as link:
+        client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--split", split, "--threshold", "none",
+                               "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
+        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        link.stall(True)
+        seen = len(client.results())
+        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames on a dead link")
+        link.stall(False)
+        seen = len(client.results())
+        wait_for(lambda: answered(client, "server", seen + 10), 20, "server answer after the stall")
+        out = client.finish(interrupt=True)
+    out.check_contract(DEADLINE_MS)
+    reasons = Counter(r["reason"] for r in out.finals)
+    assert reasons["no_answer"] == 0
+    assert reasons["deadline"] + reasons["final_exit"] + reasons["disconnected"] == len(out.finals)
+    assert out.summary["device"] + out.summary["fallback"] >= 80
+
+
+def test_frames_overlap_on_a_long_link(tmp_path: Path) -> None:
+    """200 ms round trip at 30 frames a second: six frames are under way at once."""
+    with server() as serving, shaped_link(serving.port, delay_ms=100) as link:
+        out = run_client(tmp_path, "--source", "demo", "--frames", "240", "--split", "9", "--threshold", "none",
+                         "--deadline-ms", "500", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
+    out.check_contract(500)
+    assert out.summary["taken"] >= 0.95 * 240
+    assert out.summary["server"] >= 0.95 * out.summary["taken"]
+    assert 200 <= out.summary["age_ms"]["p50"] <= 260
+
+
+def test_a_link_too_slow_for_the_frames_drops_none_of_their_answers(tmp_path: Path) -> None:
+    """0.3 Mb/s carries about six 5 kB payloads a second of thirty."""
+    with server() as serving, shaped_link(serving.port, mbps=0.3, delay_ms=10) as link:
+        out = run_client(tmp_path, "--source", "demo", "--frames", "150", "--split", "9", "--threshold", "none",
+                         "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
+    out.check_contract(DEADLINE_MS)
+    assert out.summary["taken"] >= 0.95 * 150
+    assert out.summary["reasons"].get("no_answer", 0) == 0
+
+
+def test_late_answers_are_told_when_asked_for(tmp_path: Path) -> None:
+    with server() as serving, shaped_link(serving.port, delay_ms=100) as link:
+        out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--split", "9", "--threshold", "none",
+                         "--late", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
+    out.check_contract(DEADLINE_MS)
+    late = [r for r in out.results if r["kind"] == "late"]
+    assert late and len(late) == out.summary["late"]
+    assert all(r["where"] == "server" and r["age_ms"] > 200 for r in late)
+    order = {(r["frame"], r["kind"]): n for n, r in enumerate(out.results)}
+    assert all(order[r["frame"], "final"] < order[r["frame"], "late"] for r in late)
+
+
+def refused(folder: Path, address: str) -> RunOutput:
+    return run_client(folder, "--source", "demo", "--frames", "90", "--split", "5", "--threshold", "none",
+                      "--server", address)  # fmt: skip
+
+
+def test_what_the_server_refuses_the_device_answers(tmp_path: Path) -> None:
+    """A queue of one request and a long wait for company: most are refused as overloaded."""
+    outs: dict[str, RunOutput] = {}
+    with server("--max-queue", "1", "--max-wait-ms", "60") as serving:
+        runs = [
+            threading.Thread(target=lambda n=name: outs.update({n: refused(tmp_path / n, serving.address)}))
+            for name in ("a", "b")
+        ]
+        for run in runs:
+            run.start()
+        for run in runs:
+            run.join()
+        assert serving.metric('spinn_rejects_total{reason="overloaded"}') > 0
+    reasons: Counter[Any] = Counter()
+    for out in outs.values():
+        out.check_contract(DEADLINE_MS)
+        reasons.update(r["reason"] for r in out.finals)
+    assert len(outs) == 2 and reasons["rejected"] > 0 and reasons["no_answer"] == 0
+
+
+def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> None:
+    """The server comes back with a bundle of another hash: the device goes on alone."""
+    import shutil
+
+    from spinn_stream.model.bundle import DEFAULT_BUNDLE, MANIFEST
+
+    folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["name"] = "another"
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with server() as first:
+        port = first.port
+        client = ClientProcess(tmp_path / "run", *RUN, "--server", first.address)
+        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        first.kill()
+    with server("--bundle", str(folder), port=port) as second:
+        seen = len(client.results())
+        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames")
+        assert second.metric('spinn_refused_sessions_total{reason="bundle_mismatch"}') >= 1
+        assert not answered(client, "server", seen + 5)
+        out = client.finish(interrupt=True)
+    out.check_contract(DEADLINE_MS)
