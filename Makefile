@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Everything goes into .venv/ of this checkout; only make and Python are needed before.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bundle clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
+
+demo: .venv/.run ## install what it needs, then: real server, real client, a clip, answers on screen (about a minute)
+	@$(BIN)/python examples/demo.py
+
+test: .venv/.setup lint ## install everything, then check style and types and run every test
+	@echo "== tests: units in seconds, then real processes, some minutes in all"
+	@$(BIN)/python -m pytest --durations=5
+
+lint: .venv/.setup ## ruff and mypy --strict
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== mypy --strict"
+	@$(BIN)/mypy
+
+setup: .venv/.setup ## install everything for development into .venv/
+
+bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder WORK=folder
+	$(BIN)/python -m spinn_stream.model.make_lite0 --data $(DATA) --work $(WORK)
+
+clean: ## remove .venv/ and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.made:
+	@echo "== making .venv/ with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spinn-stream needs Python 3.11 or later")'
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.run: .venv/.made requirements-run.txt $(PACKAGES)
+	@echo "== installing what running needs (no torch)"
+	@$(PIP) install --progress-bar on -q -r requirements-run.txt
+	@touch $@
+
+.venv/.setup: .venv/.made requirements.txt requirements-run.txt $(PACKAGES)
+	@echo "== installing everything for development (torch is the largest, some minutes)"
+	@$(PIP) install -q -r requirements.txt
+	@touch $@ .venv/.run

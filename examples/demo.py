@@ -1,0 +1,93 @@
+"""`make demo`: a real server and a real client on this machine, a clip, and a server that dies and comes back.
+
+Starts `spinn serve` and `spinn run` as a user would, kills the server with -9 in the middle, starts it again,
+and says what became of every frame. Ends by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SPINN = Path(sys.executable).parent / "spinn"
+SECONDS_UP, SECONDS_AWAY, SECONDS_BACK = 6, 5, 6
+FPS = 30
+DEADLINE_MS = 150
+
+
+def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
+    """`spinn serve` on a port (0: any), and the address it says it is ready at."""
+    command = [str(SPINN), "serve", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.startswith("ready "):
+        sys.exit(f"demo: `spinn serve` did not start (exit code {process.wait()}); run it by hand to see why")
+    return process, line.split()[1]
+
+
+def frames_so_far(results: Path) -> int:
+    return results.read_bytes().count(b'"final"') if results.exists() else 0
+
+
+def wait_for_frames(count: int, results: Path, client: subprocess.Popen[Any]) -> None:
+    while frames_so_far(results) < count and client.poll() is None:
+        time.sleep(0.05)
+
+
+def tell(results: Path, away: tuple[int, int]) -> None:
+    """What became of the frames while the server was away."""
+    finals = [r for r in map(json.loads, results.read_text().splitlines()) if r["kind"] == "final"]
+    alone = [r for r in finals if away[0] <= r["frame"] < away[1]]
+    by_device = sum(r["where"] == "device" for r in alone)
+    oldest = max(r["age_ms"] for r in finals)
+    print(f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), the device answered {by_device} of {len(alone)} "
+          f"frames.\nThe oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms.")
+
+
+def main() -> int:
+    """Exit code 0 when every process ended well."""
+    total = FPS * (SECONDS_UP + SECONDS_AWAY + SECONDS_BACK)
+    print(f"spinn-stream demo: {total / FPS:.0f} s of photographs under a moving camera, {FPS} frames a second.\n"
+          f"A device process runs the first layers; what it is unsure of goes to a server process.\n"
+          f"After {SECONDS_UP} s the server is killed (kill -9); {SECONDS_AWAY} s later it is started again.\n")
+    print("starting the server ...", flush=True)
+    server, address = start_server(0)
+    print(f"the server is at {address}; starting the device ...\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        results, summary = Path(folder, "results.jsonl"), Path(folder, "summary.json")
+        client = subprocess.Popen([
+            str(SPINN), "run", "--source", "demo", "--loop", "--frames", str(total), "--server", address,
+            "--deadline-ms", str(DEADLINE_MS), "--jsonl", str(results), "--summary", str(summary),
+        ])  # fmt: skip
+        try:
+            wait_for_frames(FPS * SECONDS_UP, results, client)
+            server.kill()
+            server.wait()
+            killed_at = frames_so_far(results)
+            wait_for_frames(killed_at + FPS * SECONDS_AWAY, results, client)
+            back_at = frames_so_far(results)
+            server, _ = start_server(int(address.rpartition(":")[2]))
+            code = client.wait(timeout=120)
+            if code == 0:
+                tell(results, (killed_at, back_at))
+            return code
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            client.kill()
+            server.send_signal(signal.SIGTERM)
+            server.wait(timeout=20)
+
+
+if __name__ == "__main__":
+    if os.name != "posix":
+        sys.exit("demo: needs Linux or macOS (the server's event loop, uvloop, does)")
+    sys.exit(main())
