@@ -34,7 +34,7 @@ def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
 
 
 def frames_so_far(results: Path) -> int:
-    return results.read_bytes().count(b'"final"') if results.exists() else 0
+    return results.read_bytes().count(b'"kind": "final"') if results.exists() else 0
 
 
 def wait_for_frames(count: int, results: Path, client: subprocess.Popen[Any]) -> None:
@@ -48,16 +48,20 @@ def tell(results: Path, away: tuple[int, int]) -> None:
     alone = [r for r in finals if away[0] <= r["frame"] < away[1]]
     by_device = sum(r["where"] == "device" for r in alone)
     oldest = max(r["age_ms"] for r in finals)
-    print(f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), the device answered {by_device} of {len(alone)} "
-          f"frames.\nThe oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms.")
+    print(
+        f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), the device answered {by_device} of {len(alone)} "
+        f"frames.\nThe oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms."
+    )
 
 
 def main() -> int:
     """Exit code 0 when every process ended well."""
     total = FPS * (SECONDS_UP + SECONDS_AWAY + SECONDS_BACK)
-    print(f"spinn-stream demo: {total / FPS:.0f} s of photographs under a moving camera, {FPS} frames a second.\n"
-          f"A device process runs the first layers; what it is unsure of goes to a server process.\n"
-          f"After {SECONDS_UP} s the server is killed (kill -9); {SECONDS_AWAY} s later it is started again.\n")
+    print(
+        f"spinn-stream demo: {total / FPS:.0f} s of photographs under a moving camera, {FPS} frames a second.\n"
+        f"A device process runs the first layers; what it is unsure of goes to a server process.\n"
+        f"After {SECONDS_UP} s the server is killed (kill -9); {SECONDS_AWAY} s later it is started again.\n"
+    )
     print("starting the server ...", flush=True)
     server, address = start_server(0)
     print(f"the server is at {address}; starting the device ...\n", flush=True)

@@ -1,0 +1,1 @@
+"""The server's side: sessions, batches across them, the rest of the network."""

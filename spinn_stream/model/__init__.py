@@ -1,0 +1,1 @@
+"""A network with exits: made, trained, exported (with torch), and read back (without)."""

@@ -1,0 +1,91 @@
+"""Everything in the README is run: its commands in their order, in shells of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..processes import SPINN, wait_ready
+
+ROOT = Path(__file__).parent.parent.parent
+BLOCKS: list[list[str]] = [
+    block.strip().splitlines()
+    for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+]
+COMMANDS = [line for block in BLOCKS for line in block if not line.startswith(". .venv")]
+BACKGROUND = ("spinn serve", "spinn shape")
+
+
+def environment() -> dict[str, str]:
+    """A shell in which .venv is activated, wherever these tests' environment lies."""
+    return {**os.environ, "PATH": f"{SPINN.parent}:{os.environ['PATH']}"}
+
+
+def test_the_commands_are_the_ones_this_test_knows_to_run() -> None:
+    assert COMMANDS[0] == "make demo" and COMMANDS[-1] == "make test"
+    assert all(line.startswith(("make ", "spinn ")) for line in COMMANDS)
+    assert sum(line.startswith("spinn run") for line in COMMANDS) >= 3
+
+
+@pytest.fixture(scope="module")
+def background() -> Iterator[None]:
+    """The README's server and shaper, running."""
+    processes = []
+    try:
+        for line in COMMANDS:
+            if line.startswith(BACKGROUND):
+                process = subprocess.Popen(
+                    shlex.split(line), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+                    start_new_session=True,
+                )  # fmt: skip
+                processes.append(process)
+                wait_ready(process)
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait(timeout=15)
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("spinn run")])
+def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> None:
+    done = subprocess.run(
+        shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "frames captured" in done.stderr and "server away" not in done.stderr
+    for written in re.findall(r"--(?:jsonl|summary) (\S+)", line):
+        assert (tmp_path / written).stat().st_size > 0
+
+
+def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(SPINN), "run", "--source", "demo", "--frames", "60", "--server", "ws://127.0.0.1:8766"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "round trip" in done.stderr
+
+
+def test_make_demo_ends_by_itself_with_its_figures() -> None:
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in ("answered on the device", "answered by the server", "answered alone in trouble", "age of the answers"):
+        assert said in done.stderr
+    away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
+    assert away is not None and int(away[1]) >= int(away[2]) - 3 >= 100  # it ends a moment after the server is back
+    oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)
+    assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 20
+
+
+def test_make_test_and_plain_make_say_what_they_do() -> None:
+    plan = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert "-m pytest" in plan.stdout and "ruff check" in plan.stdout and "mypy" in plan.stdout
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    for target in ("demo", "test", "lint", "setup"):
+        assert f"make {target} " in listed.stdout
