@@ -49,8 +49,9 @@ def tell(results: Path, away: tuple[int, int]) -> None:
     by_device = sum(r["where"] == "device" for r in alone)
     oldest = max(r["age_ms"] for r in finals)
     print(
-        f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), the device answered {by_device} of {len(alone)} "
-        f"frames.\nThe oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms."
+        f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), "
+        f"the device answered {by_device} of {len(alone)} frames.\n"
+        f"The oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import time
@@ -31,6 +32,8 @@ from spinn_stream.plan import Plan
 from spinn_stream.wire import SUBPROTOCOL, ClientSession, Opened, Reject, Result
 
 from .backoff import Backoff
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 1024  # the server's messages are answers, of some hundred bytes
 CONNECT_TIMEOUT_S = 5.0
@@ -150,9 +153,14 @@ class Link:
                     await asyncio.sleep(self._backoff.next_s())
                     try:
                         self._adopt(*await self._connect())
-                    except SpinnError:
+                    except SpinnError as error:
+                        log.debug("no connection yet: %s", error)
                         continue
-                why = await self._serve()
+                try:
+                    why = await self._serve()
+                except Exception:  # our own fault; a new connection is still better than none
+                    log.exception("the connection failed for a reason of our own")
+                    why = "internal"
                 self._drop(why)
         finally:
             if self._websocket is not None:

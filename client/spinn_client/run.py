@@ -77,8 +77,13 @@ class Run:
 
         def emit(result: FrameResult) -> None:
             self._tally.add(result)
-            if results is not None:
+            if results is None:
+                return
+            try:
                 results.add(result)
+            except ConfigError as error:  # nobody can read the answers: finish what is under way and end
+                self.error = self.error or error
+                feed.stop()
 
         feed = Feed(self._source, self._feed_config)
         pipeline = Pipeline(

@@ -49,7 +49,7 @@ class VideoSource:
     def frames(self) -> Iterator[Pixels]:
         if not self._live and self._capture.get(cv2.CAP_PROP_POS_FRAMES) > 0:
             self.close()
-            self._capture = self._open()
+            self._capture = cv2.VideoCapture(self._target)
         while True:
             read, frame = self._capture.read()
             if not read or frame is None:
@@ -60,7 +60,7 @@ class VideoSource:
         self._capture.release()
 
     def _open(self) -> cv2.VideoCapture:
-        with _quiet_stderr():
+        with _quiet_libraries():
             if isinstance(self._target, int):
                 capture = cv2.VideoCapture(self._target)
             elif self._live:
@@ -102,8 +102,11 @@ def open_source(text: str) -> Source:
 
 
 @contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Keep the C libraries behind OpenCV from printing warnings of their own beside our one line."""
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the C libraries behind OpenCV from printing warnings of their own beside our one line.
+
+    Swaps the process's standard error, so it is used before other threads write there.
+    """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     sys.stderr.flush()
     kept = os.dup(2)
