@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 from rich.console import Console
 
-from spinn_stream.errors import ServerUnreachable
+from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import open_engine
@@ -64,6 +65,7 @@ class Run:
         self._feed_config = feed
         self._link_config = link
         self._config = config
+        cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
         self._device = Device(bundle, open_engine(bundle, config.runtime, threads=config.threads))
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
         self._tally = Tally()
