@@ -21,7 +21,6 @@ from websockets.typing import Subprotocol
 from spinn_stream.codec import SUPPORTED, codec_for
 from spinn_stream.errors import (
     ConfigError,
-    LocalProtocolError,
     ProtocolError,
     ServerRefused,
     ServerUnreachable,
@@ -73,6 +72,12 @@ class _Outgoing:
     payload: bytes
 
 
+@dataclass(frozen=True)
+class _Sent:
+    at: float
+    deadline: float
+
+
 class Link:
     """One server, reconnected to for ever once `open` has succeeded or was allowed to fail.
 
@@ -89,7 +94,7 @@ class Link:
         self._websocket: ClientConnection | None = None
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
         self._queued = 0  # requests among them
-        self._sent_at: dict[int, float] = {}
+        self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
         self.bytes_up = 0
         self.bytes_down = 0
@@ -103,14 +108,18 @@ class Link:
     def ready(self) -> bool:
         """Whether one more request may be given to `send` now."""
         session = self._session
-        return session is not None and session.ready and session.in_flight + self._queued < self._config.max_in_flight
+        if session is None or not session.ready or session.in_flight + self._queued >= self._config.max_in_flight:
+            return False
+        oldest = next(iter(self._sent.values()), None)
+        return oldest is None or oldest.deadline > time.monotonic()  # else the link is behind: let it catch up
 
-    def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> None:
-        """Queue a request; only when `ready`."""
-        if not self.ready:
-            raise LocalProtocolError("the link takes no request now")
+    def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
+        """Queue a request; False where the link is not `ready` for it."""
+        if not self.ready or self._outgoing.full():
+            return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
+        return True
 
     def cancel(self, request: int) -> None:
         """Tell the server that the answer came too late to be of use. Dropped where the queue is full."""
@@ -180,7 +189,7 @@ class Link:
                 lost.append(item.request)
         self._websocket = self._session = None
         self._queued = 0
-        self._sent_at.clear()
+        self._sent.clear()
         self._room.set()
         self._events.on_down(lost, why)
 
@@ -271,12 +280,12 @@ class Link:
             event = self._session.receive(data)
             self._room.set()
             if isinstance(event, Result):
-                sent = self._sent_at.pop(event.id, None)
+                sent = self._sent.pop(event.id, None)
                 if sent is not None:
-                    self._observe_rtt((time.monotonic() - sent) * 1000 - (event.left_ms - event.arrived_ms))
+                    self._observe_rtt((time.monotonic() - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
                 self._events.on_answer(event)
             elif isinstance(event, Reject) and event.id is not None:
-                self._sent_at.pop(event.id, None)
+                self._sent.pop(event.id, None)
                 self._events.on_reject(event)
 
     async def _write(self) -> None:
@@ -300,7 +309,7 @@ class Link:
                     (item.deadline - now) * 1000,
                     item.payload,
                 )
-                self._sent_at[item.request] = now
+                self._sent[item.request] = _Sent(now, item.deadline)
             if data is not None:
                 self.bytes_up += len(data)
                 await self._websocket.send(data)

@@ -127,8 +127,7 @@ class Pipeline:
             return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
         link = self._link
-        if link is not None and link.ready and outcome.payload is not None:
-            link.send(frame.index, plan, outcome.payload, deadline)
+        if link is not None and outcome.payload and link.send(frame.index, plan, outcome.payload, deadline):
             if not self._ledger.has_local_answer(frame.index):
                 asyncio.get_running_loop().call_later(self._rescue_in(plan, deadline), self._rescue, frame.index)
             return
