@@ -29,7 +29,7 @@ def codec_for(split: int) -> str:
 
 def max_payload_bytes(bundle: Bundle, split: int) -> int:
     """The largest payload that an honest client sends at this split."""
-    return cnn_co.max_payload_bytes(bundle.cut_points[split].elements) + FRAME_OVERHEAD_BYTES
+    return cnn_co.max_payload_bytes(bundle.cut_points[split].shape) + FRAME_OVERHEAD_BYTES
 
 
 def encode_payload(split: int, activation: npt.NDArray[np.float32], picture: npt.NDArray[np.uint8]) -> bytes:

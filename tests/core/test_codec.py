@@ -71,6 +71,17 @@ def test_nan_and_infinity_are_refused_by_name(bad: float, named: str) -> None:
         cnn_co.encode(values)
 
 
+def test_large_channels_have_ranges_of_their_own() -> None:
+    rng = np.random.default_rng(3)
+    values = (rng.random((1, 4, 32, 32)) * [[[[1e-3]], [[1.0]], [[1e3]], [[0.0]]]]).astype(np.float32)
+    assert cnn_co.groups(values.shape) == cnn_co.groups((4, 32, 32)) == 4
+    assert cnn_co.groups((4, 31, 32)) == cnn_co.groups((2, 4, 32, 32)) == cnn_co.groups((4096,)) == 1
+    decoded = cnn_co.decode(cnn_co.encode(values), values.shape)
+    for channel in range(4):
+        error = np.abs(decoded[0, channel] - values[0, channel]).max()
+        assert error <= tolerance(values[0, channel])
+
+
 def test_nothing_and_other_types_are_refused() -> None:
     with pytest.raises(CodecError, match="at least one"):
         cnn_co.encode(np.empty((0, 3), np.float32))
@@ -117,4 +128,6 @@ def test_a_payload_with_one_byte_changed_gives_the_agreed_shape_or_is_refused(se
 
 def test_payloads_stay_within_the_stated_bound() -> None:
     noise = np.random.default_rng(0).random(10_000, np.float32)  # incompressible
-    assert len(cnn_co.encode(noise)) <= cnn_co.max_payload_bytes(10_000)
+    assert len(cnn_co.encode(noise)) <= cnn_co.max_payload_bytes((10_000,))
+    maps = noise[:9216].reshape(1, 9, 32, 32)
+    assert len(cnn_co.encode(maps)) <= cnn_co.max_payload_bytes((9, 32, 32))
