@@ -19,7 +19,7 @@ from spinn_stream.plan import Plan
 
 from .feed import FeedConfig
 from .link import LinkConfig
-from .report import ResultLog
+from .result_log import ResultLog
 from .run import Run, RunConfig
 from .sources import open_source
 

@@ -21,10 +21,12 @@ from .device import Device
 from .feed import Feed, FeedConfig
 from .ledger import Ledger
 from .link import Link, LinkConfig
+from .live_view import LiveView
 from .pipeline import SPARE_MS, Pipeline
-from .report import LiveView, ResultLog, Tally, show_summary, summarise
+from .result_log import ResultLog
 from .results import FrameResult
 from .sources import Source
+from .summary import Tally, show_summary, summarise
 
 
 @dataclass(frozen=True)

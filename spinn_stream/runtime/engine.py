@@ -1,4 +1,4 @@
-"""The small interface that every engine fills, and the choice of one by name."""
+"""The small interface that every engine fills."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from ..errors import ConfigError
-from ..model.bundle import Bundle
 
 Activation = npt.NDArray[np.float32]
 """A batch of activations at a cut point: (B, *cut_point.shape), float32, C order."""
@@ -34,19 +31,3 @@ class Engine(Protocol):
         Raises:
             EngineError: the engine cannot build or run this part.
         """
-
-
-RUNTIMES = ("auto", "onnxruntime")
-
-
-def open_engine(bundle: Bundle, runtime: str = "auto", *, threads: int = 1) -> Engine:
-    """The engine of that name, with so many threads for one run.
-
-    Raises:
-        ConfigError: no such runtime. EngineError: it cannot load the bundle.
-    """
-    if runtime not in RUNTIMES:
-        raise ConfigError(f"runtime {runtime!r} is not known; expected one of {', '.join(RUNTIMES)}")
-    from .onnx_engine import OnnxEngine
-
-    return OnnxEngine(bundle, threads=threads)
