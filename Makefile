@@ -41,10 +41,10 @@ clean: ## remove .venv/ and caches
 
 .venv/.run: .venv/.made requirements-run.txt $(PACKAGES)
 	@echo "== installing what running needs (no torch)"
-	@$(PIP) install --progress-bar on -q -r requirements-run.txt
+	@$(PIP) install -r requirements-run.txt
 	@touch $@
 
 .venv/.setup: .venv/.made requirements.txt requirements-run.txt $(PACKAGES)
 	@echo "== installing everything for development (torch is the largest, some minutes)"
-	@$(PIP) install -q -r requirements.txt
+	@$(PIP) install -r requirements.txt
 	@touch $@ .venv/.run

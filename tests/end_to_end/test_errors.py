@@ -6,6 +6,7 @@ import http.server
 import json
 import shutil
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -141,3 +142,21 @@ def test_begin_without_the_server_when_so_asked() -> None:
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}
+
+
+def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not here")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with server("--tls-cert", str(cert), "--tls-key", str(key)) as running:
+        assert running.address.startswith("wss://")
+        common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--server", running.address)
+        assert spinn(*common, "--tls-ca", str(cert)).returncode == 0
+        untrusted = spinn(*common)
+        assert untrusted.returncode == 1 and "certificate" in untrusted.stderr
