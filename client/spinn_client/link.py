@@ -114,8 +114,11 @@ class Link:
         return oldest is None or oldest.deadline > time.monotonic()  # else the link is behind: let it catch up
 
     def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
-        """Queue a request; False where the link is not `ready` for it."""
-        if not self.ready or self._outgoing.full():
+        """Queue a request; False where the link is not `ready` or the server agreed to no such payload."""
+        session = self._session
+        if session is None or not self.ready or self._outgoing.full():
+            return False
+        if not session.takes(codec_for(plan.split), len(payload)):
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1

@@ -57,6 +57,10 @@ class ClientSession:
         """Whether one more request may be sent now."""
         return self.state is State.OPEN and len(self._in_flight) < self._max_in_flight
 
+    def takes(self, codec: str, payload_bytes: int) -> bool:
+        """Whether the server agreed to such a payload."""
+        return codec in self._codecs and payload_bytes <= self._max_payload_bytes
+
     def infer(
         self, request: int, split: int, codec: str, threshold: float | None, budget_ms: float, payload: bytes
     ) -> bytes:
@@ -69,7 +73,7 @@ class ClientSession:
             raise LocalProtocolError(f"{self.state.name} with {self.in_flight} in flight: no request may be sent")
         if request in self._in_flight:
             raise LocalProtocolError(f"request {request} is in flight already")
-        if codec not in self._codecs or len(payload) > self._max_payload_bytes:
+        if not self.takes(codec, len(payload)):
             raise LocalProtocolError(
                 f"{len(payload)} bytes of {codec}: the server takes {self._max_payload_bytes} of {sorted(self._codecs)}"
             )

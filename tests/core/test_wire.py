@@ -292,6 +292,14 @@ def test_cancelling_is_for_what_is_in_flight(pair: Pair) -> None:
     assert pair.server.receive(data, 3.0) is None  # it was answered meanwhile
 
 
+def test_a_payload_that_was_not_agreed_to_is_not_sent(pair: Pair) -> None:
+    largest = pair.open().welcome.max_payload_bytes
+    assert pair.client.takes(ACTIVATION, largest) and pair.client.takes(FRAME, 1)
+    assert not pair.client.takes(ACTIVATION, largest + 1) and not pair.client.takes("zip", 1)
+    with pytest.raises(LocalProtocolError, match="the server takes"):
+        pair.client.infer(1, 9, "zip", None, 100, b"x")
+
+
 def test_closing_names_what_will_never_be_answered(pair: Pair) -> None:
     pair.open()
     pair.infer(2)
