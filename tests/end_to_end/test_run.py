@@ -54,6 +54,17 @@ def test_the_last_split_needs_no_server(tmp_path: Path) -> None:
     assert out.summary["device"] == out.summary["taken"] and out.summary["bytes_up"] == 0
 
 
+def test_a_deadline_shorter_than_the_first_exit_is_said_at_the_start_and_kept(
+    serving: ServerProcess, tmp_path: Path
+) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--deadline-ms", "1")
+    out.check_contract(1)
+    assert "warning: the deadline of 1 ms is shorter" in out.errors
+    assert out.summary["final"] > 0
+    assert all((r["label"] is None) == (r["reason"] == "no_answer") for r in out.finals)
+    assert out.summary["reasons"].get("no_answer", 0) > 0
+
+
 def test_unpaced_takes_every_frame(serving: ServerProcess, tmp_path: Path) -> None:
     out = run_client(tmp_path, "--source", "demo", "--frames", "200", "--unpaced", "--server", serving.address,
                      "--split", "9", "--threshold", "none", "--deadline-ms", "2000")  # fmt: skip
