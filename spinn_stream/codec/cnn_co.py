@@ -1,8 +1,8 @@
 """CNN-CO, SPINN's communication optimiser: 8-bit linear quantisation, bit shuffling, LZ4.
 
 Laskaridis et al., "SPINN", MobiCom 2020 (arXiv 2008.06402). The smallest and the largest value become codes
-0 and 255: of the whole activation, or of each channel where channels are so large that their ranges add less
-than 1 % to the codes (see `groups`). Payload, little-endian:
+0 and 255: of each channel, or of the whole activation where channels are so small that their ranges would
+weigh too much (see `groups`). Payload, little-endian:
 
     bytes          what
     4 x groups     low, float32: the value of code 0
@@ -28,13 +28,8 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _SMALLEST_STEP = np.finfo(np.float32).tiny
 _WIDE = 1e37  # beyond this, float32 differences and products may overflow
 
-PIXELS_FOR_OWN_RANGE = 1024
-"""A channel of at least so many elements has its own range: 8 bytes on 1,024 codes.
-
-The paper has one range per activation. At Lite0's stem that moves the label of 13 of 1,000 pictures; a range
-for each channel, of 6. The narrow activations behind it keep the paper's way: ranges for 192 channels of 16
-elements would be a third of the payload.
-"""
+PIXELS_FOR_OWN_RANGE = 64
+"""A channel of at least so many elements has its own range: 8 bytes on 64 codes. docs/decisions/0005-codec-ranges.md"""
 
 
 def groups(shape: tuple[int, ...]) -> int:

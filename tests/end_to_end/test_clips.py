@@ -10,17 +10,27 @@ import pytest
 from ..processes import run_client, server
 
 FRAMES = "300"
+THRESHOLD = "0.3"
+"""In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""
 
 
 @pytest.mark.parametrize("clip", ["bottle-detection.mp4", "one-by-one-person-detection.mp4", "book.mkv"])
 def test_a_clip_at_30_frames_a_second(shared: Path, tmp_path: Path, clip: str) -> None:
-    source = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop")
+    options = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop", "--threshold", THRESHOLD)
     with server() as running:
-        out = run_client(tmp_path / "split", *source, "--fps", "30", "--server", running.address, "--split", "9")
+        out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", running.address, "--split", "9")
     out.check_contract(150)
     assert out.summary["taken"] >= 0.95 * int(FRAMES)
-    assert out.summary["server"] > 0
-    alone = run_client(tmp_path / "alone", *source, "--unpaced", "--threshold", "none", "--deadline-ms", "60000")
-    whole = [r for r in out.finals if r["where"] == "server" and r["reason"] == "final_exit"]
-    agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in whole])
-    assert agree >= 0.97, f"{agree:.3f} of {len(whole)}"
+    assert out.summary["fallback"] == 0
+
+    # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
+    alone = run_client(tmp_path / "alone", *options, "--unpaced", "--deadline-ms", "60000")
+    answered = [r for r in out.finals if r["where"] == "server"]
+    agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
+    confident = sum(r["reason"] == "confident" and r["where"] == "device" for r in out.finals)
+    print(
+        f"{clip}: {out.summary['taken']} taken, {confident} confident on the device, {len(answered)} by the server, "
+        f"{100 * agree:.1f} % with the whole network's label, ages {out.summary['age_ms']}"
+    )
+    assert confident > 0 and answered
+    assert agree >= 0.97

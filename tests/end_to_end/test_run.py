@@ -31,12 +31,12 @@ def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_pat
     assert "device" in where and split.summary["server"] > 0
     assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
 
-    alone = run_client(tmp_path / "alone", *options, "--unpaced", "--threshold", "none", "--deadline-ms", "60000")
-    assert alone.summary["final"] == 360 and {r["reason"] for r in alone.finals} == {"final_exit"}
-    whole = [r for r in split.finals if r["where"] == "server" and r["reason"] == "final_exit"]
-    assert whole
-    agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in whole])
-    assert agree >= 0.97, f"{agree:.3f} of {len(whole)} server answers are the whole network's"
+    # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
+    alone = run_client(tmp_path / "alone", *options, "--unpaced", "--threshold", "0.5", "--deadline-ms", "60000")
+    assert alone.summary["final"] == alone.summary["device"] == 360
+    answered = [r for r in split.finals if r["where"] == "server"]
+    agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
+    assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
 
 
 @pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
