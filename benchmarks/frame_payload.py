@@ -86,8 +86,13 @@ def main() -> None:
         }  # fmt: skip
     if args.json:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-        about = {"command": "python benchmarks/frame_payload.py --images val.parquet --json", "images": len(pictures), "bundle": bundle.hash[:12], "commit": commit.stdout.strip(),
-                 "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores, one used"}  # fmt: skip
+        about = {
+            "command": "python benchmarks/frame_payload.py --images val.parquet --json",
+            "images": len(pictures),
+            "bundle": bundle.hash[:12],
+            "commit": commit.stdout.strip(),
+            "machine": f"{platform.machine()}, {platform.system()}, {os.cpu_count()} cores, one used",
+        }
         print(json.dumps({**about, "coders": rows}, indent=1))
         return
     shown = Table("coder", "bytes", "encode ms", "decode ms", "label stays", "top-1")
