@@ -13,7 +13,8 @@ Key = TypeVar("Key")
 class BatchLimits:
     """The batcher's limits.
 
-    A batch leaves when it is full or its oldest request has waited long enough.
+    A batch leaves when it is full, when every client has a request in it, or when its oldest request has
+    waited long enough.
     """
 
     max_batch_size: int = 16  # requests run at once
@@ -80,8 +81,13 @@ class Batcher(Generic[Key]):
                 return True
         return False
 
-    def take(self, now: float) -> Decision[Key]:
-        """What to run at `now`, if anything. The decision's requests have left the queue."""
+    def take(self, now: float, *, sources: int | None = None) -> Decision[Key]:
+        """What to run at `now`, if anything. The decision's requests have left the queue.
+
+        Args:
+            sources: how many clients could send a request; as many requests wait for nobody else.
+        """
+        enough = self._limits.max_batch_size if sources is None else min(self._limits.max_batch_size, sources)
         expired: list[Waiting[Key]] = []
         for split, group in list(self._groups.items()):
             alive = deque(r for r in group if r.expires > now)
@@ -91,7 +97,7 @@ class Batcher(Generic[Key]):
         wait = self._limits.max_wait_ms / 1000
         first = sorted(self._groups.items(), key=lambda item: item[1][0].arrived)
         for split, group in first:
-            if len(group) >= self._limits.max_batch_size or group[0].arrived + wait <= now:
+            if len(group) >= enough or group[0].arrived + wait <= now:
                 batch = [group.popleft() for _ in range(min(len(group), self._limits.max_batch_size))]
                 self._size -= len(batch)
                 self._keep(split, group)

@@ -70,6 +70,7 @@ class Connection:
             first = await self._websocket.recv()
         self._receive(first)
         self._metrics.sessions.inc()
+        self._engine.join(self._number)
         try:
             async for data in self._websocket:
                 self._receive(data)

@@ -50,6 +50,7 @@ class TailEngine:
         self._requests: dict[RequestKey, _Request] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
         self._changed = asyncio.Event()
+        self._sessions: set[int] = set()
 
     def submit(
         self,
@@ -76,8 +77,13 @@ class TailEngine:
         self._refuse(key, "cancelled", "as asked")
         self._batcher.remove(key)
 
+    def join(self, session: int) -> None:
+        """A client is there and may send requests."""
+        self._sessions.add(session)
+
     def forget(self, session: int) -> None:
         """A client is gone: nothing of it is run or answered any more."""
+        self._sessions.discard(session)
         for key in [k for k in self._requests if k[0] == session]:
             del self._requests[key]
             self._batcher.remove(key)
@@ -97,7 +103,7 @@ class TailEngine:
             while True:
                 self._changed.clear()
                 now = time.monotonic()
-                decision = self._batcher.take(now)
+                decision = self._batcher.take(now, sources=len(self._sessions) or None)
                 for late in decision.expired:
                     self._refuse(late.key, "expired", "its budget ran out in the queue")
                 self._metrics.queue.set(len(self._batcher))

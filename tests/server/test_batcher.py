@@ -39,6 +39,16 @@ def test_a_full_batch_leaves_at_once_and_the_rest_waits() -> None:
     assert keys(batcher.take(1.01).batch) == [4]
 
 
+def test_nobody_waits_for_company_that_cannot_come() -> None:
+    batcher = make()
+    batcher.add(request(1, arrived=1.0))
+    assert batcher.take(1.0, sources=2).batch == []
+    batcher.add(request(2, arrived=1.001))
+    assert keys(batcher.take(1.001, sources=2).batch) == [1, 2]
+    batcher.add(request(3, arrived=1.002))
+    assert keys(batcher.take(1.002, sources=1).batch) == [3]
+
+
 def test_only_requests_of_one_split_run_together_oldest_first() -> None:
     batcher = make()
     batcher.add(request(1, split=3, arrived=1.002))
