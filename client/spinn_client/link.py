@@ -185,6 +185,8 @@ class Link:
         self._events.on_up()
 
     def _drop(self, why: str) -> None:
+        if self._websocket is not None:
+            self._websocket.transport.abort()  # nobody there to say good-bye to
         lost = self._session.close() if self._session is not None else []
         while not self._outgoing.empty():
             item = self._outgoing.get_nowait()
@@ -272,8 +274,6 @@ class Link:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._websocket is not None:
-                self._websocket.transport.abort()
 
     async def _read(self) -> None:
         assert self._websocket is not None and self._session is not None
