@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bundle clean
+.PHONY: help setup demo test lint bench bundle clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -26,6 +26,9 @@ lint: .venv/.setup ## ruff and mypy --strict
 	@$(BIN)/mypy
 
 setup: .venv/.setup ## install everything for development into .venv/
+
+bench: .venv/.setup ## measure: age of answers by split (some minutes; see benchmarks/ for the others)
+	@$(BIN)/python benchmarks/latency.py
 
 bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder WORK=folder
 	$(BIN)/python -m spinn_stream.model.make_lite0 --data $(DATA) --work $(WORK)

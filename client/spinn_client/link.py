@@ -168,6 +168,9 @@ class Link:
                     except SpinnError as error:
                         log.debug("no connection yet: %s", error)
                         continue
+                    except Exception:
+                        log.exception("connecting failed for a reason of our own")
+                        continue
                 try:
                     why = await self._serve()
                 except Exception:  # our own fault; a new connection is still better than none
