@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import hmac
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..codec import SUPPORTED, codec_for, max_payload_bytes
@@ -26,7 +25,6 @@ class SessionLimits:
     """What the server grants every session."""
 
     max_in_flight: int = 32  # requests without an answer; at 200 ms round trip and 30 frames/s, 6 are under way
-    codecs: Mapping[str, int] | None = None  # name -> version; None: all that this program speaks
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 10_000:
@@ -53,7 +51,7 @@ class ServerSession:
     def __init__(self, bundle: Bundle, limits: SessionLimits, *, token: str | None, server: str, now: float) -> None:
         self._bundle = bundle
         self._limits = limits
-        self._codecs = dict(SUPPORTED if limits.codecs is None else limits.codecs)
+        self._codecs = dict(SUPPORTED)
         self._token = token
         self._server = server
         self._began = now

@@ -51,6 +51,10 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     reasons = Counter(r["reason"] for r in out.finals)
     assert reasons["disconnected"] >= 50 and reasons["no_answer"] == 0
     assert all(r["where"] == "device" and r["label"] for r in out.finals if r["reason"] == "disconnected")
+    print(
+        f"server answers {away_s:.2f} s after ready; {reasons}; ages {out.summary['age_ms']}, "
+        f"oldest {max(r['age_ms'] for r in out.finals):.0f} ms"
+    )
 
 
 @pytest.mark.parametrize("split", ["9", "0"])

@@ -128,6 +128,7 @@ def test_an_oversized_message_is_refused_before_it_is_held(serving: ServerProces
 
     asyncio.run(main())
     assert serving.get("/healthz") == "ok\n"
+    print(f"memory grew by {(serving.memory_bytes() - before) / 1e6:.1f} MB for 5 messages of 67 MB")
     assert serving.memory_bytes() - before < 32 * 1024 * 1024
 
 
@@ -215,3 +216,4 @@ def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bun
     assert out.summary["server"] >= 0.95 * out.summary["taken"]
     assert serving.memory_bytes() - before < 32 * 1024 * 1024
     assert serving.metric("spinn_sessions") == 0
+    print(f"memory grew by {(serving.memory_bytes() - before) / 1e6:.1f} MB beside strangers")
