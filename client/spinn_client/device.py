@@ -84,7 +84,7 @@ class Device:
         def work() -> HeadOutcome:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
-            x, answer = self._stages(x, 0, plan.split, plan, None, lambda a: loop.call_soon_threadsafe(on_exit, a))
+            x, answer = self._stages(x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a))
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None)
             try:
@@ -102,12 +102,14 @@ class Device:
         stop_at: float,
         on_exit: OnExit,
         *,
+        first_by: float | None = None,
         only_first_exit: bool = False,
     ) -> Answer | None:
         """Go on from a cut point without the server.
 
         Args:
             stop_at: time.monotonic() by which to be done; a stage that would end later is not begun.
+            first_by: the same for the first stage, where any answer is better than none; None: `stop_at`.
             only_first_exit: go no further than the next exit, confident or not.
 
         Returns:
@@ -122,8 +124,9 @@ class Device:
                 start,
                 stop,
                 plan,
-                stop_at,
                 lambda a: loop.call_soon_threadsafe(on_exit, a),
+                stop_at=stop_at,
+                first_by=first_by,
             )
             return answer
 
@@ -138,15 +141,16 @@ class Device:
         start: int,
         stop: int,
         plan: Plan,
-        stop_at: float | None,
         on_exit: Callable[[Answer], object],
+        *,
+        stop_at: float | None = None,
+        first_by: float | None = None,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
-        """Run stage after stage until an exit answers, the end is reached or time is up."""
+        """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`."""
         for begin, end in self._bundle.pieces(start, stop):
-            if stop_at is not None:
-                ends_at = time.monotonic() + self.clock.expected_ms([(begin, end)]) / 1000
-                if ends_at > stop_at:
-                    return x, None
+            limit = first_by if begin == start and first_by is not None else stop_at
+            if limit is not None and time.monotonic() + self.clock.expected_ms([(begin, end)]) / 1000 > limit:
+                return x, None
             x, logits = self._timed(begin, end, x)
             if logits is None:
                 continue

@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 SPARE_MS = 5.0
 """Kept between the end of local work and a deadline, for the way back through the event loop."""
 
+GRACE_MS = 10.0
+"""How long after its deadline a frame without any answer still waits for work on it that is under way.
+
+Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
+"""
+
 LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
 
@@ -74,6 +80,7 @@ class Pipeline:
         self._link: Link | None = None
         self._pending: dict[int, _Pending] = {}
         self._completions: set[asyncio.Task[None]] = set()
+        self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
         self._settled = asyncio.Event()
         self.taken = 0
 
@@ -138,9 +145,9 @@ class Pipeline:
     def _rescue_in(self, plan: Plan, deadline: float) -> float:
         """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
 
-        The thread may be busy with another frame's head just then.
+        The thread may be busy with another frame's head just then, or with another rescue.
         """
-        needed_ms = self._device.first_exit_ms(plan.split) + self._device.head_ms(plan) + 2 * SPARE_MS
+        needed_ms = 2 * self._device.first_exit_ms(plan.split) + self._device.head_ms(plan) + 3 * SPARE_MS
         return max(0.0, deadline - time.monotonic() - needed_ms / 1000)
 
     def _rescue(self, frame: int) -> None:
@@ -160,13 +167,16 @@ class Pipeline:
 
     async def _complete(self, frame: int, *, only_first_exit: bool = False) -> None:
         """Finish a frame on the device, as far as time allows."""
-        pending = self._pending[frame]
+        pending = self._pending.get(frame)
+        if pending is None:  # it was answered meanwhile
+            return
         answer = await self._device.complete(
             pending.activation,
             pending.plan.split,
             pending.plan,
             pending.deadline - SPARE_MS / 1000,
             lambda found: self._local_exit(frame, found),
+            first_by=None if self._ledger.has_local_answer(frame) else pending.deadline + GRACE_MS / 1000,
             only_first_exit=only_first_exit,
         )
         if answer is not None:
@@ -178,12 +188,23 @@ class Pipeline:
 
     def _local_exit(self, frame: int, answer: Answer) -> None:
         self._emit(self._ledger.local_exit(frame, answer, time.monotonic()))
+        if frame in self._overdue:
+            self._give_up(frame)
 
     def _answer_locally(self, frame: int, answer: Answer) -> None:
         final = answer.exit == self._bundle.exits[-1].name
         self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", time.monotonic()))
 
     def _time_out(self, frame: int) -> None:
+        if frame in self._ledger and not self._ledger.has_local_answer(frame):
+            self._overdue.add(frame)
+            asyncio.get_running_loop().call_later(GRACE_MS / 1000, self._give_up, frame)
+        else:
+            self._give_up(frame)
+
+    def _give_up(self, frame: int) -> None:
+        """Time is over: the best local answer there is, or none."""
+        self._overdue.discard(frame)
         result = self._ledger.time_out(frame, time.monotonic())
         if result is None:
             return
