@@ -152,7 +152,7 @@ class Run:
         if self._config.deadline_ms < first:
             self._say(
                 f"warning: the deadline of {self._config.deadline_ms:.0f} ms is shorter than the {first:.0f} ms "
-                "this device needs for its first exit; frames will end in no_answer"
+                "this device needs for its first exit; frames may end in no_answer"
             )
 
     def _say(self, text: str) -> None:

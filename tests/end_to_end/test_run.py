@@ -62,7 +62,7 @@ def test_a_deadline_shorter_than_the_first_exit_is_said_at_the_start_and_kept(
     assert "warning: the deadline of 1 ms is shorter" in out.errors
     assert out.summary["final"] > 0
     assert all((r["label"] is None) == (r["reason"] == "no_answer") for r in out.finals)
-    assert out.summary["reasons"].get("no_answer", 0) > 0
+    assert out.summary["server"] == 0  # the device's first exit, or nothing, within the slack after the deadline
 
 
 def test_unpaced_takes_every_frame(serving: ServerProcess, tmp_path: Path) -> None:
