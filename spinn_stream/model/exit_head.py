@@ -5,58 +5,39 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .blocks import InvertedResidual, conv_bn
+
+HEAD_WIDTH = 128
+"""Channels of every exit head's own maps."""
+
 HEAD_FEATURES = 512
 """Width of the pooled feature vector of every exit head, in channels."""
 
 
-def _conv_bn(c_in: int, c_out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(c_out),
-    )
-
-
-class InvertedResidual(nn.Module):
-    """Expand, filter per channel, project (MobileNetV2, Sandler et al. 2018); a shortcut where shapes allow."""
-
-    def __init__(self, c_in: int, c_out: int, *, hidden: int, stride: int) -> None:
-        super().__init__()
-        self.shortcut = stride == 1 and c_in == c_out
-        self.body = nn.Sequential(
-            _conv_bn(c_in, hidden, 1),
-            nn.ReLU6(),
-            _conv_bn(hidden, hidden, 5, stride=stride, groups=hidden),
-            nn.ReLU6(),
-            _conv_bn(hidden, c_out, 1),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.body(x)
-        return x + y if self.shortcut else y
-
-
 class ExitHead(nn.Module):
-    """Two inverted-residual blocks, a wide 1x1 convolution, global average pooling, a linear classifier.
+    """Depthwise filters that shrink the maps, two inverted-residual blocks, a wide 1x1 convolution, a classifier.
 
-    Early activations are large in space and narrow in channels: the blocks first bring them down to the
-    stride of the backbone's last stage, so that the head at every depth sees the whole image and costs
-    about the same.
+    Early activations are large in space and narrow in channels: 5x5 depthwise filters first bring them
+    down to about the backbone's last resolution, one halving each, so that the head at every depth sees
+    the whole image, and costs about the same.
 
     Args:
         channels: channels of the activation at the cut point.
-        downsample: how many times smaller the head's own maps become (1, 2 or 4).
+        halvings: how often the head halves the maps before its own blocks, 0 to 5.
         num_classes: length of the logits.
     """
 
-    def __init__(self, channels: int, *, downsample: int, num_classes: int, width: int = 128) -> None:
+    def __init__(self, channels: int, *, halvings: int, num_classes: int) -> None:
         super().__init__()
-        if downsample not in (1, 2, 4):
-            raise ValueError(f"downsample must be 1, 2 or 4, got {downsample}")
-        middle = width // 2 if downsample == 4 else width  # four times the pixels there: half the channels
+        if not 0 <= halvings <= 5:
+            raise ValueError(f"halvings must be 0 to 5, got {halvings}")
+        shrink = [conv_bn(channels, channels, 5, stride=2, groups=channels) for _ in range(halvings)]
         self.blocks = nn.Sequential(
-            InvertedResidual(channels, middle, hidden=max(3 * width // 2, 2 * channels), stride=min(downsample, 2)),
-            InvertedResidual(middle, width, hidden=3 * width, stride=max(downsample // 2, 1)),
-            _conv_bn(width, HEAD_FEATURES, 1),
+            *shrink,
+            conv_bn(channels, HEAD_WIDTH, 1),
+            InvertedResidual(HEAD_WIDTH, HEAD_WIDTH, hidden=3 * HEAD_WIDTH),
+            InvertedResidual(HEAD_WIDTH, HEAD_WIDTH, hidden=3 * HEAD_WIDTH),
+            conv_bn(HEAD_WIDTH, HEAD_FEATURES, 1),
             nn.ReLU6(),
         )
         self.pool = nn.AdaptiveAvgPool2d(1)

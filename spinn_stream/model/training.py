@@ -22,25 +22,32 @@ PIXEL_SCALE = 1 / 128.0
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the result of a run, besides the data."""
+    """What decides the result of a run, besides the data and the network."""
 
-    epochs: float = 2.0  # passes over the images; a fraction is allowed
+    epochs: float = 4.0  # passes over the images; a fraction is allowed
     batch_size: int = 64
-    image_size: int = 112  # pixels; smaller than at inference: crops look larger (FixRes, Touvron et al. 2019)
+    image_sizes: tuple[tuple[float, int], ...] = ((1.0, 128),)  # (until this share of the steps, pixels), in order
     lr_backbone: float = 4e-4  # peak, AdamW
     lr_heads: float = 2e-3  # peak, new classifiers and exit heads
     weight_decay: float = 0.02
-    warmup: float = 0.05  # share of the steps over which the rate rises; then a cosine to zero
+    warmup: float = 0.03  # share of the steps over which the rate rises; then a cosine to zero
     label_smoothing: float = 0.05
-    exit_weight_start: float = 0.1  # weight of every exit's loss beside the final one's 1.0: rises over
-    exit_weight_end: float = 0.35  # the first half of training, then stays
+    exit_weight_start: float = 0.3  # weight of every exit's loss beside the final one's 1.0: rises over
+    exit_weight_end: float = 0.7  # the first half of training, then stays
     distillation: float = 0.5  # share of an exit's loss that comes from the final exit's softened answer
     distillation_temperature: float = 2.0
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.epochs <= 0 or self.batch_size <= 1 or self.image_size < 32:
-            raise ValueError(f"epochs must be > 0, batch_size > 1, image_size >= 32, got {self}")
+        if self.epochs <= 0 or self.batch_size <= 1:
+            raise ValueError(f"epochs must be > 0 and batch_size > 1, got {self}")
+        ends = [end for end, _ in self.image_sizes]
+        if ends != sorted(ends) or not ends or ends[-1] != 1.0 or any(size < 32 for _, size in self.image_sizes):
+            raise ValueError(f"image_sizes must be rising shares up to 1.0, each of 32 pixels or more, got {self}")
+
+    def image_size(self, progress: float) -> int:
+        """Pixels at this share of the training."""
+        return next(size for end, size in self.image_sizes if progress < end or end == 1.0)
 
 
 def joint_loss(
@@ -124,7 +131,7 @@ def train(
         FloatingPointError: the loss is no longer finite.
     """
     steps = int(config.epochs * len(images) / config.batch_size)
-    new = [p for n, p in network.named_parameters() if n.startswith("exits.") or n.startswith("stages.final.6")]
+    new = [p for n, p in network.named_parameters() if n.startswith("exits.") or n.startswith("stages.final.5")]
     known = {id(p) for p in new}
     old = [p for p in network.parameters() if id(p) not in known]
     optimizer = torch.optim.AdamW(
@@ -136,7 +143,7 @@ def train(
     start = 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
-        if json.loads(saved["config"]) != asdict(config):
+        if saved["config"] != json.dumps(asdict(config)):
             raise ValueError(f"{checkpoint} was made with {saved['config']}, asked for {json.dumps(asdict(config))}")
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -152,7 +159,7 @@ def train(
         generator = torch.Generator().manual_seed(config.seed * 10_000_000 + step)
         torch.manual_seed(config.seed * 10_000_000 + step)  # dropout
         rows = order[position * config.batch_size : (position + 1) * config.batch_size].numpy()
-        x = augment(torch.from_numpy(images.pixels[rows]), config.image_size, generator)
+        x = augment(torch.from_numpy(images.pixels[rows]), config.image_size(step / steps), generator)
         x = (x - PIXEL_MEAN) * PIXEL_SCALE
         labels = torch.from_numpy(images.labels[rows])
         for group in optimizer.param_groups:
