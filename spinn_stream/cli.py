@@ -20,6 +20,8 @@ from .errors import SpinnError
 VERBS: dict[str, tuple[str, str]] = {
     "serve": ("spinn-server", "finish what devices began, batched across them"),
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
+    "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
+    "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),
 }
 """Verb -> the package that has it, and what it does. Here, so that a missing package can be named."""

@@ -8,6 +8,7 @@
     │   ├── LocalProtocolError    ... by us: a bug in the caller
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
     ├── SourceError           a camera, stream or file gives no frames
+    ├── DataError             labelled images that cannot be learned from or scored
     ├── ServerUnreachable     no server answers at the address
     ├── ServerRefused         a server answers and says no
     └── ConfigError           a value that was given does not fit; the message says what would
@@ -21,6 +22,7 @@ __all__ = [
     "BundleError",
     "CodecError",
     "ConfigError",
+    "DataError",
     "EngineError",
     "LocalProtocolError",
     "ProtocolError",
@@ -72,6 +74,10 @@ class RemoteProtocolError(ProtocolError):
 
 class SourceError(SpinnError):
     """A camera, stream or file gives no frames."""
+
+
+class DataError(SpinnError):
+    """Labelled images that cannot be learned from or scored: damaged, mislabelled, too few or too many."""
 
 
 class ServerUnreachable(SpinnError):

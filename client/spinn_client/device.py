@@ -51,11 +51,16 @@ class StageClock:
 
 
 class Device:
-    """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked."""
+    """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked.
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+    Args:
+        every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, every_exit: bool = False) -> None:
         self._bundle = bundle
         self._engine = engine
+        self._every_exit = every_exit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
         self.clock = StageClock()
 
@@ -67,6 +72,7 @@ class Device:
             self.clock = StageClock()
             x = normalise(crop(picture, self._bundle.input.size), self._bundle.input)
             for start, stop in self._bundle.pieces(0, plan.split) + self._bundle.pieces(plan.split, last):
+                self._timed(start, stop, x, exit=False)
                 x, _ = self._timed(start, stop, x)
 
     def first_exit_ms(self, start: int) -> float:
@@ -84,7 +90,10 @@ class Device:
         def work() -> HeadOutcome:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
-            x, answer = self._stages(x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a))
+            x, answer = self._stages(
+                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a),
+                every_exit=self._every_exit or plan.confidence_threshold is None,
+            )
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None)
             try:
@@ -125,6 +134,7 @@ class Device:
                 stop,
                 plan,
                 lambda a: loop.call_soon_threadsafe(on_exit, a),
+                every_exit=True,  # any may be the best answer there is when time runs out
                 stop_at=stop_at,
                 first_by=first_by,
             )
@@ -143,28 +153,30 @@ class Device:
         plan: Plan,
         on_exit: Callable[[Answer], object],
         *,
+        every_exit: bool,
         stop_at: float | None = None,
         first_by: float | None = None,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`."""
+        needed = self._bundle.needed(plan.confidence_threshold)
         for begin, end in self._bundle.pieces(start, stop):
             limit = first_by if begin == start and first_by is not None else stop_at
             if limit is not None and time.monotonic() + self.clock.expected_ms([(begin, end)]) / 1000 > limit:
                 return x, None
-            x, logits = self._timed(begin, end, x)
+            x, logits = self._timed(begin, end, x, exit=every_exit or end in needed)
             if logits is None:
                 continue
             reached = self._bundle.exit_at[end]
             answer = answers(reached.name, logits, reached.temperature)[0]
-            if end == self._bundle.last or plan.passes(answer.confidence):
+            if end == self._bundle.last or (end in needed and answer.confidence >= needed[end]):
                 return x, answer
             on_exit(answer)
         return x, None
 
     def _timed(
-        self, start: int, stop: int, x: npt.NDArray[np.float32]
+        self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool = True
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         began = time.monotonic()
-        result = self._engine.run(start, stop, x)
+        result = self._engine.run(start, stop, x, exit=exit)
         self.clock.observe(start, stop, (time.monotonic() - began) * 1000)
         return result

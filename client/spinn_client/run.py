@@ -68,7 +68,9 @@ class Run:
         self._link_config = link
         self._config = config
         cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
-        self._device = Device(bundle, open_engine(bundle, config.runtime, threads=config.threads))
+        self._device = Device(
+            bundle, open_engine(bundle, config.runtime, threads=config.threads), every_exit=config.provisional
+        )
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
         self._tally = Tally()
         self._link: Link | None = None

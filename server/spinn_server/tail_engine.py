@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,9 @@ class TailEngine:
         """Build and run once every part that any split needs. Blocks: call it before the loop or in a thread."""
         for split in range(self._bundle.last):
             start, stop = self._bundle.pieces(split, self._bundle.last)[0]
-            self._engine.prepare(start, stop)
-            self._engine.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32))
+            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+            for with_exit in (True, False):
+                self._engine.run(start, stop, x, exit=with_exit)
             progress(split + 1, self._bundle.last)
 
     async def run(self) -> None:
@@ -140,16 +142,18 @@ class TailEngine:
             if not wanted:
                 return
             keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
-            x, logits = await self._in_thread(self._engine.run, start, stop, x)
+            needed = [self._bundle.needed(self._requests[key].infer.threshold).get(stop) for key in keys]
+            wanted_here = any(n is not None for n in needed)
+            x, logits = await self._in_thread(partial(self._engine.run, start, stop, x, exit=wanted_here))
             if logits is None:
                 continue
             reached = self._bundle.exit_at[stop]
-            for key, answer in zip(keys, answers(reached.name, logits, reached.temperature), strict=True):
+            found = answers(reached.name, logits, reached.temperature)
+            for key, least, answer in zip(keys, needed, found, strict=True):
                 request = self._requests.get(key)
                 if request is None:
                     continue
-                threshold = request.infer.threshold
-                if stop == self._bundle.last or (threshold is not None and answer.confidence >= threshold):
+                if stop == self._bundle.last or (least is not None and answer.confidence >= least):
                     del self._requests[key]
                     self._metrics.results.labels(reached.name).inc()
                     request.answer(self._bundle.exits.index(reached), answer)

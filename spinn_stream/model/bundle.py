@@ -24,7 +24,7 @@ from typing import Any
 from ..errors import BundleError, ConfigError
 
 FORMAT = "spinn-bundle"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 GRAPH = "graph.onnx"
 EXIT_PREFIX = "exit:"
@@ -33,6 +33,7 @@ MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 200 labels and 19 cut points take 20 kB
 MAX_GRAPH_BYTES = 1024 * 1024 * 1024  # VGG-16, the largest network anyone cuts, is 550 MB
 MAX_CUT_POINTS = 1000
 MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
+MAX_ROWS = 10_000  # of a table
 
 DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite0-200"
 
@@ -69,6 +70,37 @@ class Exit:
 
 
 @dataclass(frozen=True)
+class ThresholdRow:
+    """What one threshold of a plan means, and what it gave on held-out images.
+
+    needed: confidence that each early exit needs to answer; None: it is not evaluated (see `thresholds`).
+    accuracy: share of right answers. mean_macs_fraction: mean multiply-adds, heads included, over the whole
+    backbone's. share: of the images that each exit answered, the final one last.
+    """
+
+    threshold: float
+    needed: tuple[float | None, ...]
+    accuracy: float
+    mean_macs_fraction: float
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PayloadRow:
+    """What sending from a cut point costs and keeps, measured on held-out images (see `tables`).
+
+    cut: index of the cut point. codec: name and version. bytes: mean and 95th percentile of one payload.
+    accuracy: of each exit behind the cut point (by its name) after coding and decoding.
+    """
+
+    cut: int
+    codec: str
+    bytes_mean: float
+    bytes_p95: float
+    accuracy: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """How a frame becomes the network's input: (pixel - mean) * scale, RGB, (3, size, size)."""
 
@@ -88,6 +120,8 @@ class Bundle:
     cut_points: tuple[CutPoint, ...]
     exits: tuple[Exit, ...]
     default_threshold: float
+    thresholds: tuple[ThresholdRow, ...]
+    payloads: tuple[PayloadRow, ...]
     graph_path: Path
 
     @property
@@ -114,6 +148,18 @@ class Bundle:
         raise ConfigError(
             f"split {text!r} is not in bundle {self.name}; expected 0 to {self.last} or one of {', '.join(names)}"
         )
+
+    def needed(self, threshold: float | None) -> Mapping[int, float]:
+        """The early exits that may answer under a plan's threshold: index of the cut point -> confidence needed.
+
+        A threshold between two rows of the table takes the higher one's; None: no early exit answers.
+        """
+        if threshold is None:
+            return {}
+        row = next((r for r in self.thresholds if r.threshold >= threshold - 1e-9), None)
+        if row is None:  # above the last row
+            return {}
+        return {e.cut: n for e, n in zip(self.exits[:-1], row.needed, strict=True) if n is not None}
 
     def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
         """The way from one cut point to a later one, broken after every exit.
@@ -176,7 +222,7 @@ def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
     index = {c.name: i for i, c in enumerate(cuts)}
     exits = tuple(
         Exit(_text(e["cut"]), index[e["cut"]], _whole(e["macs"], 0, 10**15), _number(e["temperature"], 0.01, 100))
-        for e in manifest["exits"]
+        for e in _rows(manifest["exits"])
     )
     if not exits or [e.cut for e in exits] != sorted({e.cut for e in exits}) or exits[-1].cut != len(cuts) - 1:
         raise ValueError("exits must be in order, one a cut point, the last at the last cut point")
@@ -189,6 +235,9 @@ def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
         )
     if any(c.elements > MAX_ELEMENTS for c in cuts):
         raise ValueError(f"a cut point has more than {MAX_ELEMENTS} elements")
+    thresholds = tuple(_threshold_row(row, len(exits)) for row in _rows(manifest["thresholds"]))
+    if not thresholds or [r.threshold for r in thresholds] != sorted({r.threshold for r in thresholds}):
+        raise ValueError("thresholds must be one row or more, rising")
     return Bundle(
         name=_text(manifest["name"]),
         hash=digest,
@@ -199,8 +248,37 @@ def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
         cut_points=cuts,
         exits=exits,
         default_threshold=_number(manifest["default_threshold"], 0, 1),
+        thresholds=thresholds,
+        payloads=tuple(_payload_row(row, index, {e.name for e in exits}) for row in _rows(manifest["payloads"])),
         graph_path=graph_path,
     )
+
+
+def _rows(value: Any) -> list[Any]:
+    if not isinstance(value, list) or len(value) > MAX_ROWS:
+        raise ValueError(f"got {value!r:.60}, expected a table of at most {MAX_ROWS} rows")
+    return value
+
+
+def _threshold_row(row: Any, exits: int) -> ThresholdRow:
+    needed = tuple(None if n is None else _number(n, 0, 1) for n in row["needed"])
+    share = tuple(_number(s, 0, 1) for s in row["share"])
+    if len(needed) != exits - 1 or len(share) != exits:
+        raise ValueError(f"a row of thresholds has {len(needed)} needs and {len(share)} shares for {exits} exits")
+    return ThresholdRow(
+        _number(row["threshold"], 0, 1), needed, _number(row["accuracy"], 0, 1),
+        _number(row["mean_macs_fraction"], 0, 100), share,
+    )  # fmt: skip
+
+
+def _payload_row(row: Any, index: Mapping[str, int], exits: set[str]) -> PayloadRow:
+    accuracy = {_text(name): _number(value, 0, 1) for name, value in row["accuracy"].items()}
+    if accuracy.keys() - exits:
+        raise ValueError(f"a payload's accuracy names exits {sorted(accuracy.keys() - exits)}, which are not there")
+    return PayloadRow(
+        index[row["cut"]], _text(row["codec"]), _number(row["bytes_mean"], 0, 1e9), _number(row["bytes_p95"], 0, 1e9),
+        accuracy,
+    )  # fmt: skip
 
 
 def _text(value: Any) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from .bundle import EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION
-from .network import EarlyExitNetwork, count_macs
+from ..errors import BundleError
+from .bundle import EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION, Bundle, PayloadRow
+from .network import EarlyExitNetwork
+from .thresholds import Row
+from .tracing import PrunedCut
 
 OPSET = 17
 
@@ -29,12 +33,13 @@ class _EveryTensor(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        outputs = []
-        for name, stage in self.network.stages.items():
+        outputs: list[torch.Tensor] = []
+        heads = dict(zip(self.network.exit_cuts, self.network.heads, strict=True))
+        for cut, stage in enumerate(self.network.stages, 1):
             x = stage(x)
             outputs.append(x)
-            if name in self.network.exits:
-                outputs.append(self.network.exits[name](x))
+            if cut in heads:
+                outputs.append(heads[cut](x))
         return outputs
 
 
@@ -75,83 +80,140 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def export_bundle(
-    network: EarlyExitNetwork,
-    out: Path,
-    *,
-    name: str,
-    image_size: int,
-    mean: float,
-    scale: float,
-    labels: Sequence[str],
-    temperatures: Sequence[float],
-    default_threshold: float,
-    provenance: dict[str, Any],
-) -> None:
-    """Write the bundle of a network; see `bundle` for the format.
-
-    Args:
-        temperatures: one per exit, the final one last.
-        provenance: data, seed, command and scores, kept in the manifest for people.
-
-    Raises:
-        ValueError: as many temperatures as exits are needed, as many labels as classes.
-    """
-    if len(temperatures) != len(network.exits) + 1:
-        raise ValueError(f"got {len(temperatures)} temperatures for {len(network.exits) + 1} exits")
-    network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    x = torch.zeros(1, 3, image_size, image_size)
-    cuts: list[dict[str, Any]] = [{"name": "input", "shape": list(x.shape[1:]), "macs": 0}]
-    exits: list[dict[str, Any]] = []
+def _write_graph(network: EarlyExitNetwork, path: Path) -> str:
+    """The one graph with every cut point and exit named; returns its SHA-256."""
+    cuts = network.cuts
     names: list[str] = []
-    total, y = 0, x
-    for stage_name, stage in network.stages.items():
-        macs, y = count_macs(stage, y)
-        total += macs
-        cuts.append({"name": stage_name, "shape": list(y.shape[1:]), "macs": total})
-        names.append(stage_name)
-        if stage_name in network.exits:
-            head_macs, _ = count_macs(network.exits[stage_name], y)
-            exits.append({"cut": stage_name, "macs": head_macs})
-            names.append(EXIT_PREFIX + stage_name)
-    exits.append({"cut": names[-1], "macs": 0})
-    if y.shape[1] != len(labels):
-        raise ValueError(f"got {len(labels)} labels for {y.shape[1]} classes")
-    for row, temperature in zip(exits, temperatures, strict=True):
-        row["temperature"] = round(float(temperature), 4)
-
-    out.mkdir(parents=True, exist_ok=True)
-    graph_path = out / GRAPH
+    for cut in range(1, len(cuts)):
+        names.append(cuts[cut].name)
+        if cut in network.exit_cuts:
+            names.append(EXIT_PREFIX + cuts[cut].name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own: it is deprecated, but needs no further package
         torch.onnx.export(
             _EveryTensor(network).eval(),
-            (x,),
-            str(graph_path),
+            (torch.zeros(1, *cuts[0].shape),),
+            str(path),
             dynamo=False,
             opset_version=OPSET,
-            input_names=["input"],
+            input_names=[cuts[0].name],
             output_names=names,
-            dynamic_axes={n: {0: "batch"} for n in ["input", *names]},
+            dynamic_axes={n: {0: "batch"} for n in [cuts[0].name, *names]},
         )
-    model = _simplify(graph_path)
+    model = _simplify(path)
     _halve_weights(model.graph)
     model.producer_name, model.doc_string = "spinn-stream", ""
     for node in model.graph.node:
         node.doc_string = ""
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
-    graph_path.write_bytes(data)
-    manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "name": name,
-        "graph_sha256": hashlib.sha256(data).hexdigest(),
-        "input": {"size": image_size, "mean": mean, "scale": scale},
-        "default_threshold": default_threshold,
-        "cut_points": cuts,
-        "exits": exits,
-        "provenance": provenance,
-        "labels": list(labels),
-    }
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def export_draft(
+    network: EarlyExitNetwork,
+    out: Path,
+    *,
+    name: str,
+    mean: float,
+    scale: float,
+    labels: Sequence[str],
+    pruned: Sequence[PrunedCut] = (),
+    uncounted: Sequence[str] = (),
+    provenance: dict[str, Any],
+) -> None:
+    """Write a bundle that runs but is not calibrated: temperatures of 1, no early exit fires. See `complete`.
+
+    Args:
+        mean, scale: network input = (pixel - mean) * scale.
+        provenance: data, seed and command, kept in the manifest for people.
+
+    Raises:
+        BundleError: labels that do not go with the classes, or a place that cannot be written.
+    """
+    cuts = network.cuts
+    if cuts[-1].shape != (len(labels),):
+        raise BundleError(f"got {len(labels)} labels for logits of shape {cuts[-1].shape}")
+    exits: list[dict[str, Any]] = [
+        {"cut": cuts[cut].name, "macs": macs, "temperature": 1.0}
+        for cut, macs in zip(network.exit_cuts, network.head_macs, strict=True)
+    ]
+    exits.append({"cut": cuts[-1].name, "macs": 0, "temperature": 1.0})
+    network = network.eval().cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        graph_hash = _write_graph(network, out / GRAPH)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "name": name,
+            "graph_sha256": graph_hash,
+            "input": {"size": cuts[0].shape[1], "mean": mean, "scale": scale},
+            "default_threshold": 1.0,
+            "cut_points": [{"name": c.name, "shape": list(c.shape), "macs": c.macs} for c in cuts],
+            "exits": exits,
+            "thresholds": [
+                {"threshold": 1.0, "needed": [None] * (len(exits) - 1), "accuracy": 0.0, "mean_macs_fraction": 1.0,
+                 "share": [0.0] * (len(exits) - 1) + [1.0]}
+            ],
+            "payloads": [],
+            "pruned": [asdict(p) for p in pruned],
+            "uncounted": list(uncounted),
+            "provenance": provenance,
+            "labels": list(labels),
+        }  # fmt: skip
+        write_manifest(out, manifest)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {out}: {error.strerror}") from error
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write it whole or not at all."""
+    partial = folder / (MANIFEST + ".partial")
+    partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    partial.replace(folder / MANIFEST)
+
+
+def complete(
+    folder: Path,
+    bundle: Bundle,
+    *,
+    temperatures: Sequence[float],
+    rows: Sequence[Row],
+    default_threshold: float,
+    payloads: Sequence[PayloadRow],
+    provenance: dict[str, Any],
+) -> None:
+    """Put what calibration found into a bundle's manifest; further provenance is added to what is there.
+
+    Args:
+        temperatures: one per exit, the final one last.
+
+    Raises:
+        BundleError: the manifest cannot be written.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for exit_, temperature in zip(manifest["exits"], temperatures, strict=True):
+        exit_["temperature"] = round(temperature, 4)
+    manifest["default_threshold"] = default_threshold
+    manifest["thresholds"] = [
+        {
+            "threshold": r.threshold, "needed": list(r.needed), "accuracy": round(r.outcome.accuracy, 4),
+            "mean_macs_fraction": round(r.outcome.mean_macs_fraction, 4),
+            "share": [round(s, 4) for s in r.outcome.share],
+        }
+        for r in rows
+    ]  # fmt: skip
+    manifest["payloads"] = [
+        {
+            "cut": bundle.cut_points[p.cut].name, "codec": p.codec, "bytes_mean": round(p.bytes_mean, 1),
+            "bytes_p95": round(p.bytes_p95, 1), "accuracy": {n: round(a, 4) for n, a in p.accuracy.items()},
+        }
+        for p in payloads
+    ]  # fmt: skip
+    manifest["provenance"] |= provenance
+    try:
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise BundleError(f"cannot write the manifest of {folder}: {error.strerror}") from error

@@ -1,81 +1,95 @@
-"""A backbone as a row of stages between cut points, with exits attached: what is trained and exported."""
+"""A traced backbone with exit heads attached at some of its cut points: what is trained and exported."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
+from ..errors import ConfigError
+from .counting import count_macs
 from .exit_head import ExitHead
+from .placement import place_exits
+from .tracing import FoundCut, Trace
 
 
 class EarlyExitNetwork(nn.Module):
     """Stages run one after the other; after some of them an exit head classifies the activation.
 
-    The output of stage ``i`` is cut point ``i + 1``; cut point 0 is the network's input. The last stage
-    ends in the backbone's own classifier, so its output is the logits of the final exit.
+    Stage ``i`` leads from cut point ``i`` to cut point ``i + 1``; cut point 0 is the network's input, the last
+    one the logits of the backbone's own classifier, the final exit.
 
     Args:
-        stages: name of the cut point behind each stage -> the stage, in order.
-        exits: name of the cut point -> the head that classifies there.
+        cuts: the cut points, the input first.
+        stages: one module less than cut points.
+        heads: index of a cut point -> the head that classifies there.
     """
 
-    def __init__(self, stages: OrderedDict[str, nn.Module], exits: Mapping[str, ExitHead]) -> None:
+    def __init__(self, cuts: Sequence[FoundCut], stages: Sequence[nn.Module], heads: dict[int, nn.Module]) -> None:
         super().__init__()
-        unknown = [name for name in exits if name not in stages]
-        if unknown:
-            raise ValueError(f"exits at unknown cut points {unknown}; known are {list(stages)}")
-        self.stages = nn.ModuleDict(stages)
-        self.exits = nn.ModuleDict({name: exits[name] for name in stages if name in exits})
+        if len(stages) != len(cuts) - 1 or any(not 0 < cut < len(cuts) - 1 for cut in heads):
+            raise ValueError(f"got {len(cuts)} cut points, {len(stages)} stages, heads at {sorted(heads)}")
+        self.cuts = tuple(cuts)
+        self.exit_cuts = tuple(sorted(heads))
+        self.stages = nn.ModuleList(stages)
+        self.heads = nn.ModuleList(heads[cut] for cut in self.exit_cuts)
 
     def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Logits of every exit and of the final exit.
 
         Args:
-            x: normalised images, (B, 3, H, W).
+            x: normalised images, (B, C, H, W).
 
         Returns:
             One (B, num_classes) tensor per exit, shallow to deep, and the final one.
         """
         logits: list[torch.Tensor] = []
-        for name, stage in self.stages.items():
+        for cut, stage in enumerate(self.stages, 1):
             x = stage(x)
-            if name in self.exits:
-                logits.append(self.exits[name](x))
+            if cut in self.exit_cuts:
+                logits.append(self.heads[len(logits)](x))
         return logits, x
 
+    def freeze(self, through: int) -> None:
+        """Train nothing up to this cut point any more: no gradients there, batch norm as it is."""
+        for stage in self.stages[:through]:
+            stage.requires_grad_(False)
+            stage.eval()
 
-def count_macs(module: nn.Module, x: torch.Tensor) -> tuple[int, torch.Tensor]:
-    """Multiply-adds of convolutions and linear layers for one forward pass, and the pass's output.
+    @property
+    def head_macs(self) -> tuple[int, ...]:
+        """Multiply-adds of each head, shallow to deep."""
+        return tuple(
+            count_macs(head, torch.zeros(1, *self.cuts[cut].shape))
+            for cut, head in zip(self.exit_cuts, self.heads, strict=True)
+        )
 
-    Element-wise work (activations, additions, pooling, batch norm, which folds into the convolution) is
-    not counted. The same definition as fvcore's ``FlopCountAnalysis`` for these layers.
+
+def attach_exits(
+    trace: Trace, num_classes: int, *, count: int = 6, places: Sequence[str] | None = None
+) -> EarlyExitNetwork:
+    """Give a traced backbone untrained exit heads.
 
     Args:
-        x: a batch of one.
+        count: how many, at equal distances of multiply-adds from 15 to 90 %; not used with `places`.
+        places: names of the cut points instead.
 
     Raises:
-        ValueError: the batch is not of one image.
+        ConfigError: no such cut points, too few of them, or none that a head fits.
     """
-    if x.shape[0] != 1:
-        raise ValueError(f"count_macs takes a batch of 1, got {x.shape[0]}")
-    macs = 0
-
-    def count(layer: nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal macs
-        if isinstance(layer, nn.Conv2d):
-            kh, kw = layer.kernel_size
-            macs += output.numel() * (layer.in_channels // layer.groups) * kh * kw
-        elif isinstance(layer, nn.Linear):
-            macs += output.numel() * layer.in_features
-
-    hooks = [m.register_forward_hook(count) for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-    try:
-        with torch.inference_mode():
-            y: torch.Tensor = module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return macs, y
+    cuts = trace.cuts
+    names = list(place_exits(cuts, count) if places is None else places)
+    index = {cut.name: i for i, cut in enumerate(cuts)}
+    fits = [c.name for c in cuts[1:-1] if len(c.shape) == 3]
+    wrong = [name for name in names if name not in fits]
+    if wrong or len(set(names)) != len(names):
+        raise ConfigError(f"exits at {', '.join(names)}: expected different ones of {', '.join(fits)}")
+    last_side = max(1, min(cuts[index[fits[-1]]].shape[1:])) if fits else 1
+    heads: dict[int, nn.Module] = {}
+    for name in names:
+        channels, *sides = cuts[index[name]].shape
+        halvings = min(5, max(0, round(math.log2(min(sides) / max(last_side, 4)))))
+        heads[index[name]] = ExitHead(channels, halvings=halvings, num_classes=num_classes)
+    return EarlyExitNetwork(cuts, trace.stages, heads)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from .images import LabelledImages, augment, resize
+from ..errors import ConfigError, DataError
+from .checkpoint import Checkpoint
+from .depthwise import fast_depthwise
+from .images import LabelledImages, augment
 from .network import EarlyExitNetwork
 
-PIXEL_MEAN = 127.0
-PIXEL_SCALE = 1 / 128.0
-"""Network input = (pixel - mean) * scale, as EfficientNet-Lite was trained (TPU repository, lite preprocessing)."""
+ALL = "backbone"
+"""As `freeze`: every layer of the backbone but a new classifier."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class TrainingConfig:
     exit_weight_end: float = 0.7  # the first half of training, then stays
     distillation: float = 0.5  # share of an exit's loss that comes from the final exit's softened answer
     distillation_temperature: float = 2.0
+    freeze: str = ""  # name of the cut point up to which the backbone stays as it is; `backbone`: all of it
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -48,6 +55,14 @@ class TrainingConfig:
     def image_size(self, progress: float) -> int:
         """Pixels at this share of the training."""
         return next(size for end, size in self.image_sizes if progress < end or end == 1.0)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Network input = (pixel - mean) * scale."""
+
+    mean: float
+    scale: float
 
 
 def joint_loss(
@@ -72,34 +87,39 @@ def joint_loss(
     return total
 
 
-def adopt_classifier(network: EarlyExitNetwork, pretrained: torch.nn.Linear, images: LabelledImages, size: int) -> int:
-    """Start the final classifier from the rows of a pretrained one that fire most on each class's images.
+def new_classifier(network: EarlyExitNetwork) -> nn.Linear | None:
+    """The backbone's own last linear layer, where it makes the logits."""
+    classes = network.cuts[-1].shape[0]
+    linear = [m for m in network.stages[-1].modules() if isinstance(m, nn.Linear) and m.out_features == classes]
+    return linear[-1] if linear else None
 
-    The new classes are often among those the backbone knows; which row is whose is found by looking.
 
-    Returns:
-        How many classes got a row that no other class got.
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is. images_per_s is of the last report's interval."""
+
+    step: int
+    steps: int
+    loss: float
+    images_per_s: float
+    minutes_left: float
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what tensors free, instead of giving it back and faulting it in again every step.
+
+    20 % faster training on a CPU (benchmarks/training.py); nothing happens where there is no glibc.
     """
-    final_stage = network.stages["final"]
-    assert isinstance(final_stage, torch.nn.Sequential)
-    final = final_stage[-1]
-    assert isinstance(final, torch.nn.Linear)
-    features: list[torch.Tensor] = []
-    network.eval()
-    with torch.inference_mode():
-        for i in range(0, len(images), 100):
-            x = (resize(torch.from_numpy(images.pixels[i : i + 100]), size) - PIXEL_MEAN) * PIXEL_SCALE
-            for name, stage in network.stages.items():
-                x = stage(x) if name != "final" else final_stage[:-1](x)
-            features.append(x)
-        probabilities = pretrained(torch.cat(features)).softmax(1)
-        labels = torch.from_numpy(images.labels)
-        classes = final.out_features
-        score = torch.stack([probabilities[labels == c].mean(0) for c in range(classes)])  # (classes, rows)
-        rows = score.argmax(1)
-        final.weight.copy_(pretrained.weight[rows])
-        final.bias.copy_(pretrained.bias[rows])
-    return len(set(rows.tolist()))
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # M_* of malloc.h
+    mallopt(mmap_threshold, 2**31 - 1)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**28)
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:
@@ -109,92 +129,108 @@ def _rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
+def _frozen(network: EarlyExitNetwork, freeze: str) -> int:
+    """Number of stages that stay as they are."""
+    if not freeze:
+        return 0
+    names = [c.name for c in network.cuts[1:]]
+    if freeze == ALL:
+        return len(names)
+    if freeze not in names:
+        raise ConfigError(f"cannot freeze up to {freeze!r}; expected {ALL} or one of {', '.join(names)}")
+    return names.index(freeze) + 1
+
+
 def train(
     network: EarlyExitNetwork,
     images: LabelledImages,
     config: TrainingConfig,
+    scaling: Scaling,
     *,
     checkpoint: Path,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[Progress], None],
+    device: str = "cpu",
     checkpoint_every: int = 100,
+    report_every: int = 20,
+    stop_after: int | None = None,
 ) -> None:
     """Train in place; continue from `checkpoint` where it exists.
 
     The order of the images and every crop depend on the seed and the step alone, so that a resumed run
-    sees what an uninterrupted one would have seen.
+    sees what an uninterrupted one would have seen. Autocast to bfloat16, channels last.
 
     Args:
-        report: called every 20 steps with step, steps, loss, images_per_s, minutes_left.
+        device: cpu or cuda.
+        stop_after: end after this step as if interrupted.
 
     Raises:
-        ValueError: the checkpoint was made with another configuration.
-        FloatingPointError: the loss is no longer finite.
+        ConfigError: the checkpoint was made with another configuration; a freeze that names no cut point.
+        DataError: fewer than two images, an unreadable checkpoint, a checkpoint that cannot be written,
+            a loss that is no longer finite.
     """
-    steps = int(config.epochs * len(images) / config.batch_size)
-    new = [p for n, p in network.named_parameters() if n.startswith("exits.") or n.startswith("stages.final.5")]
+    if len(images) < 2:
+        raise DataError(f"got {len(images)} images to train on, expected 2 or more")
+    batch_size = min(config.batch_size, len(images))
+    steps = max(1, int(config.epochs * len(images) / batch_size))
+    frozen = _frozen(network, config.freeze)
+    network.freeze(frozen)
+    classifier = new_classifier(network)
+    new = [*network.heads.parameters(), *(classifier.parameters() if classifier is not None else ())]
     known = {id(p) for p in new}
-    old = [p for p in network.parameters() if id(p) not in known]
+    for p in new:
+        p.requires_grad_(True)
+    every = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        [{"params": old, "peak": config.lr_backbone}, {"params": new, "peak": config.lr_heads}],
+        [
+            {"params": [p for p in every if id(p) not in known], "peak": config.lr_backbone},
+            {"params": [p for p in every if id(p) in known], "peak": config.lr_heads},
+        ],
         lr=config.lr_backbone,
         weight_decay=config.weight_decay,
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    start = 0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        if saved["config"] != json.dumps(asdict(config)):
-            raise ValueError(f"{checkpoint} was made with {saved['config']}, asked for {json.dumps(asdict(config))}")
-        network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
-        start = int(saved["step"])
+    network.to(device)
+    saved = Checkpoint(checkpoint, json.dumps(asdict(config)))
+    start = saved.load(network, optimizer)
     network.train()
-    per_epoch = len(images) // config.batch_size
+    network.freeze(frozen)
+    for p in new:
+        p.requires_grad_(True)
+    per_epoch = len(images) // batch_size
     order: torch.Tensor | None = None
     seen_since, since = 0, time.monotonic()
-    for step in range(start, steps):
-        epoch, position = divmod(step, per_epoch)
-        if order is None or position == 0:
-            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed * 1000 + epoch))
-        generator = torch.Generator().manual_seed(config.seed * 10_000_000 + step)
-        torch.manual_seed(config.seed * 10_000_000 + step)  # dropout
-        rows = order[position * config.batch_size : (position + 1) * config.batch_size].numpy()
-        x = augment(torch.from_numpy(images.pixels[rows]), config.image_size(step / steps), generator)
-        x = (x - PIXEL_MEAN) * PIXEL_SCALE
-        labels = torch.from_numpy(images.labels[rows])
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _rate(step, steps, config.warmup)
-        with torch.autocast("cpu", torch.bfloat16):
-            exits, final = network(x)
-        loss = joint_loss([e.float() for e in exits], final.float(), labels, config, step / steps)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        seen_since += len(rows)
-        if (step + 1) % 20 == 0 or step + 1 == steps:
-            rate = seen_since / (time.monotonic() - since)
-            report(
-                {
-                    "step": step + 1,
-                    "steps": steps,
-                    "loss": round(loss.item(), 4),
-                    "images_per_s": round(rate, 1),
-                    "minutes_left": round((steps - step - 1) * config.batch_size / rate / 60, 1),
-                }
-            )
-            seen_since, since = 0, time.monotonic()
-        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-            partial = checkpoint.with_suffix(".partial")
-            torch.save(
-                {
-                    "network": network.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "step": step + 1,
-                    "config": json.dumps(asdict(config)),
-                },
-                partial,
-            )
-            partial.replace(checkpoint)
+    end = steps if stop_after is None else min(steps, stop_after)
+    with fast_depthwise(network) if device == "cpu" else nullcontext():
+        for step in range(start, end):
+            epoch, position = divmod(step, per_epoch)
+            if order is None or position == 0:
+                order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed * 1000 + epoch))
+            generator = torch.Generator().manual_seed(config.seed * 10_000_000 + step)
+            torch.manual_seed(config.seed * 10_000_000 + step)  # dropout
+            rows = order[position * batch_size : (position + 1) * batch_size].numpy()
+            x = augment(torch.from_numpy(images.pixels[rows]), config.image_size(step / steps), generator)
+            x = ((x - scaling.mean) * scaling.scale).to(device)
+            labels = torch.from_numpy(images.labels[rows]).to(device)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _rate(step, steps, config.warmup)
+            with torch.autocast(device, torch.bfloat16):
+                exits, final = network(x)
+            loss = joint_loss([e.float() for e in exits], final.float(), labels, config, step / steps)
+            if not torch.isfinite(loss):
+                raise DataError(
+                    f"the loss is {loss.item()} at step {step + 1}; lower --lr or --lr-heads, "
+                    f"and continue from {checkpoint} or begin anew in another --work folder"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(every, 5.0)
+            optimizer.step()
+            seen_since += len(rows)
+            if (step + 1) % report_every == 0 or step + 1 == steps:
+                speed = seen_since / (time.monotonic() - since)
+                left = (steps - step - 1) * batch_size / speed / 60
+                report(Progress(step + 1, steps, loss.item(), speed, left))
+                seen_since, since = 0, time.monotonic()
+            if (step + 1) % checkpoint_every == 0 or step + 1 == end:
+                saved.save(network, optimizer, step + 1)
+    network.cpu()

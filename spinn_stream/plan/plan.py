@@ -10,7 +10,8 @@ class Plan:
     """One way to treat frames.
 
     split: index of the cut point the device stops at; 0 sends the frame, the bundle's last one nothing.
-    confidence_threshold: an exit answers when its confidence is at least this; None: no early exit fires.
+    confidence_threshold: how sure an early exit must be to answer; the bundle says what that asks of each exit
+        (`Bundle.needed`). None: no early exit answers.
     """
 
     id: int
@@ -22,7 +23,3 @@ class Plan:
             raise ValueError(f"split is {self.split}, expected 0 or more")
         if self.confidence_threshold is not None and not 0 <= self.confidence_threshold <= 1:
             raise ValueError(f"the threshold is {self.confidence_threshold}, expected 0 to 1, or none")
-
-    def passes(self, confidence: float) -> bool:
-        """Whether an exit of this confidence answers."""
-        return self.confidence_threshold is not None and confidence >= self.confidence_threshold

@@ -1,0 +1,193 @@
+"""The progressive model generator: a backbone and labelled images in, a calibrated early-exit bundle out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError, DataError
+from ..runtime import Engine, open_engine
+from .adoption import adopt_classifier
+from .bundle import Bundle, load_bundle
+from .calibration import collect_logits, confidences, fit_temperature
+from .choose_backbone import Backbone, choose_backbone
+from .datasets import Dataset
+from .evaluation import costs_of
+from .export import complete, export_draft
+from .images import LabelledImages
+from .network import EarlyExitNetwork, attach_exits
+from .tables import payload_table
+from .thresholds import Scores, default_threshold, map_thresholds
+from .tracing import Trace, trace_backbone
+from .training import Progress, Scaling, TrainingConfig, train
+
+MOST_PAYLOAD_IMAGES = 1000
+"""Held-out images that the payload table is measured on: every tail runs over them once."""
+
+ADOPTION_IMAGES = 6000
+"""Training images by which a new class finds its row in a pretrained classifier."""
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "training.jsonl"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a bundle, besides the images."""
+
+    backbone: str
+    name: str
+    image_size: int
+    exits: int
+    exit_at: tuple[str, ...] | None
+    held_out: float  # share of the training images, or a number of them from 1 up; the last ones in order
+    pretrained: bool
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        if self.held_out <= 0:
+            raise ConfigError(f"held-out is {self.held_out:g}, expected a share below 1 or a number of images")
+        if self.image_size < 32:
+            raise ConfigError(f"the image size is {self.image_size} pixels, expected 32 or more")
+
+
+def split_held_out(images: LabelledImages, held_out: float) -> tuple[LabelledImages, LabelledImages]:
+    """Training images, and the last ones, which temperatures and tables are measured on and nothing is trained on.
+
+    Images sorted by class are dealt out class by class first, so that the last ones hold every class.
+    """
+    labels = images.labels
+    if len(labels) > 1 and (np.diff(labels) >= 0).all():
+        turn = np.zeros(len(labels), np.int64)  # how many of its class come before each image
+        for c in np.unique(labels):
+            turn[labels == c] = np.arange((labels == c).sum())
+        order = np.lexsort((labels, turn))
+        images = LabelledImages(images.pixels[order], labels[order])
+    count = round(held_out * len(images)) if held_out < 1 else int(held_out)
+    count = max(1, count)
+    if len(images) - count < 2:
+        raise DataError(
+            f"got {len(images)} images with {count} of them held out, expected 2 or more to train on; "
+            "give more images or a smaller --held-out"
+        )
+    return images.take(slice(0, len(images) - count)), images.take(slice(len(images) - count, len(images)))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network ready to be trained."""
+
+    backbone: Backbone
+    trace: Trace
+    network: EarlyExitNetwork
+
+    @property
+    def scaling(self) -> Scaling:
+        return Scaling(self.backbone.mean, self.backbone.scale)
+
+
+def prepare(recipe: Recipe, classes: int) -> Prepared:
+    """Build the backbone, find its cut points and attach exits. The same recipe gives the same weights."""
+    torch.manual_seed(recipe.training.seed)
+    backbone = choose_backbone(
+        recipe.backbone, num_classes=classes, image_size=recipe.image_size, pretrained=recipe.pretrained
+    )
+    trace = trace_backbone(
+        backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ()
+    )
+    network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at)
+    return Prepared(backbone, trace, network)
+
+
+def check_data(data: Dataset) -> None:
+    """Raises DataError where a class has no image: its exit would never learn it."""
+    if data.empty_classes:
+        shown = ", ".join(data.empty_classes[:5])
+        raise DataError(
+            f"{len(data.empty_classes)} of {len(data.classes)} classes have no image: {shown}; "
+            "add images of them or leave them out of the classes"
+        )
+
+
+def generate(
+    recipe: Recipe,
+    prepared: Prepared,
+    data: Dataset,
+    *,
+    out: Path,
+    work: Path,
+    device: str,
+    report: Callable[[Progress], None],
+    say: Callable[[str], None],
+    arguments: Sequence[str] = sys.argv[1:],
+) -> Bundle:
+    """Train (or continue), export, calibrate and measure the tables; everything but the images is in the bundle.
+
+    Args:
+        work: folder of the checkpoint and the log; an interrupted training continues from there.
+
+    Raises:
+        ConfigError, DataError, BundleError: see `train` and `export_draft`.
+    """
+    images, held_out = split_held_out(data.images, recipe.held_out)
+    network, backbone = prepared.network, prepared.backbone
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        log = (work / LOG).open("a")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {work}: {error.strerror}") from error
+    with log:
+        if backbone.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
+            few = images.take(slice(0, ADOPTION_IMAGES))
+            rows = adopt_classifier(network, backbone.pretrained_classifier, few, prepared.scaling)
+            say(f"{rows} of {len(data.classes)} classes start from a row of their own of the pretrained classifier")
+
+        def note(progress: Progress) -> None:
+            log.write(json.dumps(asdict(progress)) + "\n")
+            log.flush()
+            report(progress)
+
+        train(
+            network, images, recipe.training, prepared.scaling, checkpoint=work / CHECKPOINT, report=note, device=device
+        )
+    say("writing the graph")
+    provenance: dict[str, Any] = {
+        "command": shlex.join(["spinn", *arguments]),
+        "recipe": asdict(recipe),
+        "images": {"training": len(images), "held_out": len(held_out), "skipped": data.skipped_total},
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }
+    export_draft(
+        network, out, name=recipe.name, mean=backbone.mean, scale=backbone.scale, labels=data.classes,
+        pruned=prepared.trace.pruned, uncounted=prepared.trace.uncounted, provenance=provenance,
+    )  # fmt: skip
+    calibrate(out, held_out, say=say)
+    return load_bundle(out)
+
+
+def calibrate(folder: Path, held_out: LabelledImages, *, say: Callable[[str], None]) -> None:
+    """Fit temperatures and thresholds and measure the tables of a bundle on images it was not trained on."""
+    bundle = load_bundle(folder)
+    engine: Engine = open_engine(bundle, threads=torch.get_num_threads())
+    say(f"fitting temperatures and thresholds on {len(held_out)} held-out images")
+    logits = collect_logits(bundle, engine, held_out.pixels)
+    temperatures = tuple(fit_temperature(exit_logits, held_out.labels) for exit_logits in logits)
+    sure, right = confidences(logits, temperatures, held_out.labels)
+    scores = Scores(sure, right, costs_of(bundle))
+    rows = map_thresholds(scores, len(bundle.exits) - 1)
+    few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
+    say(f"measuring payloads and tails on {len(few)} of them")
+    payloads = payload_table(bundle, engine, few.pixels, few.labels)
+    complete(
+        folder, bundle, temperatures=temperatures, rows=rows, payloads=payloads,
+        default_threshold=default_threshold(rows, scores.accuracy()),
+        provenance={"tables": {"thresholds_on": len(held_out), "payloads_on": len(few)}},
+    )  # fmt: skip

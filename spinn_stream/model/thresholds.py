@@ -1,0 +1,153 @@
+"""What a threshold buys: the curve of accuracy against cost, and the thresholds per exit behind one number.
+
+A plan carries one threshold t. Asking every exit for the confidence t would waste work: an early exit that
+hardly ever is that sure costs its head on every frame, and two exits that are equally sure are not equally
+worth stopping at. So a bundle maps t to the confidence that each exit needs, or to "not evaluated at all":
+the cheapest choice, on held-out images, that is as accurate as if every exit had asked for confidence t.
+So t keeps its meaning at every depth (docs/decisions/0007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+GRID = tuple(round(0.02 * i, 2) for i in range(51))
+"""Thresholds for which a bundle holds a row; what lies between takes the next higher row."""
+
+_CANDIDATES = (*(round(0.02 * i, 2) for i in range(5, 50)), 0.99)
+_PRICES = tuple(float(p) for p in np.geomspace(0.5, 60, 80))
+"""How many backbone runs one more right answer may cost: the slopes at which the hull is sampled."""
+
+Needed = tuple[float | None, ...]
+"""Confidence that each early exit needs to answer; None: it is not evaluated."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Multiply-adds as shares of the whole backbone's.
+
+    backbone: up to each early exit's cut point. heads: of each early exit's head.
+    """
+
+    backbone: tuple[float, ...]
+    heads: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """accuracy and mean_macs_fraction: 0 to 1 (the latter may exceed 1 by the heads). share: answered at each exit."""
+
+    accuracy: float
+    mean_macs_fraction: float
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One threshold: what every early exit needs, and what came of it on the images it was measured on."""
+
+    threshold: float
+    needed: Needed
+    outcome: Outcome
+
+
+class Scores:
+    """Every exit's answers to the same N images.
+
+    Args:
+        confidences: (exits, N), calibrated, the final exit last.
+        right: (exits, N), whether each answer is right.
+    """
+
+    def __init__(self, confidences: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], costs: Costs) -> None:
+        if confidences.shape != right.shape or len(confidences) != len(costs.heads) + 1:
+            raise ValueError(f"got scores {confidences.shape} and {right.shape} for {len(costs.heads) + 1} exits")
+        if not confidences.shape[1]:
+            raise ValueError("got no images")
+        self._confidences = confidences
+        self._right = right
+        self._costs = costs
+
+    def accuracy(self) -> float:
+        """Of the final exit alone."""
+        return float(self._right[-1].mean())
+
+    def play(self, needed: Needed) -> Outcome:
+        """The first exit that is sure enough answers; an exit that is not evaluated costs nothing."""
+        n = self._right.shape[1]
+        waiting = np.ones(n, bool)
+        right, cost, heads = 0, 0.0, 0.0
+        share = []
+        for e, least in enumerate(needed):
+            if least is None:
+                share.append(0.0)
+                continue
+            heads += self._costs.heads[e]
+            leaves = waiting & (self._confidences[e] >= least)
+            count = int(np.count_nonzero(leaves))
+            right += int(np.count_nonzero(self._right[e] & leaves))
+            cost += count * (self._costs.backbone[e] + heads)
+            share.append(count / n)
+            waiting &= ~leaves
+        rest = int(np.count_nonzero(waiting))
+        right += int(np.count_nonzero(self._right[-1] & waiting))
+        cost += rest * (1 + heads)
+        return Outcome(right / n, cost / n, (*share, rest / n))
+
+    def cheapest(self, price: float, start: Needed) -> Needed:
+        """Coordinate descent on mean cost - price * accuracy, from `start`, until nothing helps."""
+
+        def value(needed: Needed) -> float:
+            outcome = self.play(needed)
+            return outcome.mean_macs_fraction - price * outcome.accuracy
+
+        best, lowest = start, value(start)
+        while True:
+            before = lowest
+            for e in range(len(start)):
+                for candidate in (None, *_CANDIDATES):
+                    tried = (*best[:e], candidate, *best[e + 1 :])
+                    found = value(tried)
+                    if found < lowest - 1e-12:
+                        best, lowest = tried, found
+            if lowest >= before:
+                return best
+
+
+def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> list[Row]:
+    """A row for each threshold of the grid: the cheapest needs that keep what that confidence everywhere keeps.
+
+    Args:
+        exits: number of early exits.
+    """
+    found: set[Needed] = {(None,) * exits}
+    for begin in (None, 0.6, 0.8):  # descent finds a local optimum: from several sides
+        start: Needed = (begin,) * exits
+        for price in reversed(_PRICES):  # from no exit at all towards ever earlier ones
+            start = scores.cheapest(price, start)
+            found.add(start)
+    candidates = [(scores.play(needed), needed) for needed in found]
+    rows = []
+    for threshold in grid:
+        everywhere: Needed = (threshold,) * exits if threshold < 1 else (None,) * exits
+        plain = scores.play(everywhere)
+        choices = [(o, n) for o, n in candidates if o.accuracy >= plain.accuracy]
+        outcome, needed = min([*choices, (plain, everywhere)], key=lambda c: c[0].mean_macs_fraction)
+        rows.append(Row(threshold, needed, outcome))
+    return rows
+
+
+def default_threshold(rows: Sequence[Row], best: float, most_lost: float = 0.01) -> float:
+    """The threshold of the cheapest row that loses no more than `most_lost` of right answers; ties: the highest.
+
+    Args:
+        best: accuracy of the final exit alone on the same images.
+    """
+    good = [r for r in rows if r.outcome.accuracy >= best - most_lost]
+    if not good:
+        return 1.0
+    return min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold)).threshold
