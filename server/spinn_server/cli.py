@@ -31,7 +31,7 @@ def serve(
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0: any free one")] = 8765,
-    runtime: Annotated[str, typer.Option(help="auto or onnxruntime")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch")] = "auto",
     threads: Annotated[int, typer.Option(help="engine threads")] = 1,
     max_batch_size: Annotated[int, typer.Option(help="requests run together")] = 16,
     max_wait_ms: Annotated[float, typer.Option(help="how long the first request of a batch waits for company")] = 2.0,

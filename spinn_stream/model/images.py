@@ -1,12 +1,9 @@
-"""Labelled images for training and evaluation: parquet files of (image bytes, label)."""
+"""Labelled images in memory, and what training and evaluation make of them; `datasets` reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,44 +24,6 @@ class LabelledImages:
 
     def take(self, index: slice) -> LabelledImages:
         return LabelledImages(self.pixels[index], self.labels[index])
-
-
-def load_parquet(paths: Sequence[Path]) -> LabelledImages:
-    """Decode parquet files with the columns `image` (encoded bytes) and `label` (integer).
-
-    Raises:
-        ValueError: no file, a missing column, an image that does not decode or differs in size.
-    """
-    import pyarrow.parquet as pq
-
-    if not paths:
-        raise ValueError("no parquet file was given")
-    tables = []
-    for path in paths:
-        table = pq.read_table(path)
-        missing = {"image", "label"} - set(table.column_names)
-        if missing:
-            raise ValueError(f"{path}: columns {sorted(missing)} are missing, found {table.column_names}")
-        tables.append((path, table))
-    total = sum(table.num_rows for _, table in tables)
-    pixels: np.ndarray | None = None
-    labels = np.empty(total, np.int64)
-    row = 0
-    for path, table in tables:
-        for encoded, label in zip(table["image"], table["label"], strict=True):
-            image = cv2.imdecode(np.frombuffer(encoded.as_py(), np.uint8), cv2.IMREAD_COLOR_RGB)
-            if image is None:
-                raise ValueError(f"{path}: image {row} does not decode")
-            if pixels is None:
-                pixels = np.empty((total, *image.shape), np.uint8)
-            if image.shape != pixels.shape[1:]:
-                raise ValueError(f"{path}: image {row} is {image.shape}, the first one {pixels.shape[1:]}")
-            pixels[row] = image
-            labels[row] = label.as_py()
-            row += 1
-    if pixels is None:
-        raise ValueError(f"no images in {[str(p) for p in paths]}")
-    return LabelledImages(pixels, labels)
 
 
 def augment(

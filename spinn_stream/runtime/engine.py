@@ -16,14 +16,18 @@ class Engine(Protocol):
 
     name: str
 
-    def prepare(self, start: int, stop: int) -> None:
-        """Build what `run(start, stop, ...)` needs, so that its first call is as fast as the next."""
+    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+        """Build what `run(start, stop, ..., exit=exit)` needs, so that its first call is as fast as the next."""
 
-    def run(self, start: int, stop: int, x: Activation) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(
+        self, start: int, stop: int, x: Activation, *, exit: bool = True
+    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
         """From cut point `start` to `stop`; exits strictly between them are not computed.
 
         Args:
             x: activations at `start`, (B, *shape).
+            exit: compute the logits of the exit at `stop`, if there is one; False: None is returned instead.
+                At the last cut point it changes nothing: the activation there is the final exit's logits.
 
         Returns:
             Activations at `stop`, and the logits (B, classes) of the exit there, or None where there is none.

@@ -9,9 +9,10 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from ..errors import BundleError, EngineError
+from ..errors import EngineError
 from ..model.bundle import EXIT_PREFIX, Bundle
 from .engine import Activation
+from .onnx_file import read_graph
 
 MAX_KEPT = 64
 """Sessions kept; each holds its own copy of its weights, at most the whole graph."""
@@ -25,29 +26,18 @@ class OnnxEngine:
     def __init__(self, bundle: Bundle, *, threads: int) -> None:
         self._bundle = bundle
         self._threads = threads
-        self._sessions: dict[tuple[int, int], ort.InferenceSession] = {}
-        try:
-            self._model = onnx.load(str(bundle.graph_path), load_external_data=False)
-        except Exception as error:  # protobuf raises its own, undocumented, kinds
-            raise BundleError(f"{bundle.graph_path} is not an ONNX graph: {error}") from error
-        for tensor in self._model.graph.initializer:
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                raise BundleError(
-                    f"{bundle.graph_path}: weight {tensor.name} lies in another file; "
-                    "a bundle holds all its weights in the graph"
-                )
-        foreign = {node.domain for node in self._model.graph.node} - {"", "ai.onnx"}
-        if foreign:
-            raise BundleError(f"{bundle.graph_path}: operators of {sorted(foreign)}, expected standard ONNX only")
-        self._extractor = onnx.utils.Extractor(self._model)
+        self._sessions: dict[tuple[int, int, bool], ort.InferenceSession] = {}
+        self._extractor = onnx.utils.Extractor(read_graph(bundle))
 
-    def prepare(self, start: int, stop: int) -> None:
-        self._session(start, stop)
+    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+        self._session(start, stop, exit)
 
-    def run(self, start: int, stop: int, x: Activation) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(
+        self, start: int, stop: int, x: Activation, *, exit: bool = True
+    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
         if start == stop:
             raise EngineError(f"nothing to run from cut point {start} to itself")
-        session = self._session(start, stop)
+        session = self._session(start, stop, exit)
         try:
             outputs = session.run(None, {self._bundle.cut_points[start].name: x})
         except Exception as error:  # ONNX Runtime's errors are plain RuntimeErrors of several kinds
@@ -56,13 +46,14 @@ class OnnxEngine:
             return outputs[0], outputs[0]  # the last activation is the final exit's logits
         return outputs[0], outputs[1] if len(outputs) > 1 else None
 
-    def _session(self, start: int, stop: int) -> ort.InferenceSession:
-        kept = self._sessions.get((start, stop))
+    def _session(self, start: int, stop: int, with_exit: bool) -> ort.InferenceSession:
+        with_exit = with_exit and stop in self._bundle.exit_at and stop != self._bundle.last
+        kept = self._sessions.get((start, stop, with_exit))
         if kept is not None:
             return kept
         cuts = self._bundle.cut_points
         outputs = [cuts[stop].name]
-        if stop in self._bundle.exit_at and stop != self._bundle.last:
+        if with_exit:
             outputs.append(EXIT_PREFIX + cuts[stop].name)
         options = ort.SessionOptions()
         options.intra_op_num_threads = self._threads
@@ -76,5 +67,5 @@ class OnnxEngine:
             raise EngineError(f"{self.name} cannot build cut points {start} to {stop}: {error}") from error
         if len(self._sessions) >= MAX_KEPT:
             self._sessions.pop(next(iter(self._sessions)))
-        self._sessions[start, stop] = session
+        self._sessions[start, stop, with_exit] = session
         return session

@@ -111,7 +111,7 @@ def conv_transpose(node: Node) -> Function:
         tuple(kernel),  # type: ignore[arg-type]
         stride,  # type: ignore[arg-type]
         tuple(before),  # type: ignore[arg-type]
-        tuple(node.attribute("output_padding", [0] * n)),  # type: ignore[arg-type]
+        tuple(node.attribute("output_padding", [0] * n)),
         groups,
         bias is not None,
         dilation,  # type: ignore[arg-type]
@@ -142,7 +142,7 @@ def gemm(node: Node) -> Function:
         raise node.error(f"{bias.shape[0]} biases for {weight.shape[0]} outputs")
 
     def run(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor | None = None) -> torch.Tensor:
-        y = alpha * ((a.T if a_turned else a) @ (b.T if b_turned else b))
+        y: torch.Tensor = alpha * ((a.T if a_turned else a) @ (b.T if b_turned else b))
         return y if c is None else y + beta * c
 
     return run
@@ -187,8 +187,10 @@ def average_pool(node: Node) -> Function:
 
     def run(x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = pool(F.pad(x, pads), kernel, stride)
-        # the share of each window that is not padding
-        return y if with_pads else y / pool(F.pad(torch.ones_like(x[:1, :1]), pads), kernel, stride)
+        if with_pads:
+            return y
+        share: torch.Tensor = pool(F.pad(torch.ones_like(x[:1, :1]), pads), kernel, stride)  # that is not padding
+        return y / share
 
     return run
 

@@ -104,11 +104,11 @@ class Node:
 
     def constant(self, place: int) -> torch.Tensor | None:
         """Take an input that must be a constant; None where it is left out."""
+        self.taken.add(place)
         if not self.has(place):
             return None
         if not self.is_constant(place):
             raise self.error(f"input {place} ({self.inputs[place]}) is computed, expected a constant")
-        self.taken.add(place)
         return self.constants[self.inputs[place]]
 
     def ints(self, place: int) -> list[int] | None:

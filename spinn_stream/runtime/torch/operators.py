@@ -142,7 +142,7 @@ def _split(node: Node) -> Function:
         raise node.error(f"{len(sizes)} sizes for {n} outputs")
 
     def run(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        parts: tuple[torch.Tensor, ...] = x.split(sizes or -(-x.shape[axis] // n), axis)
+        parts: tuple[torch.Tensor, ...] = torch.split(x, sizes or -(-x.shape[axis] // n), axis)
         if len(parts) != n:
             raise ValueError(f"{x.shape[axis]} do not split into {n}")
         return parts
@@ -152,16 +152,20 @@ def _split(node: Node) -> Function:
 
 def _slice(node: Node) -> Function:
     axes, steps = node.ints(3), node.ints(4)
-    if steps is not None and min(steps) < 1:
-        raise node.error(f"steps {steps}, expected at least 1")
+    if steps is not None and 0 in steps:
+        raise node.error(f"steps {steps}, expected none of 0")
 
     def run(x: torch.Tensor, starts: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        at = [slice(None)] * x.ndim
         begin, end = starts.tolist(), ends.tolist()
         where = axes if axes is not None else range(len(begin))
         for axis, a, b, step in zip(where, begin, end, steps or [1] * len(begin), strict=True):
-            at[axis] = slice(a, b, step)
-        return x[tuple(at)]
+            first, stop, _ = slice(a, b, step).indices(x.shape[axis])
+            if step > 0:
+                x = x.narrow(axis, first, max(stop - first, 0))
+                x = x if step == 1 else x[(slice(None),) * (axis % x.ndim) + (slice(None, None, step),)]
+            else:  # torch has no negative steps
+                x = x.index_select(axis, torch.tensor(range(first, stop, step), dtype=torch.int64, device=x.device))
+        return x
 
     return run
 
@@ -216,7 +220,12 @@ def _squeeze(node: Node) -> Function:
 
 
 def _expand(node: Node) -> Function:
-    return lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist()))
+    def run(x: torch.Tensor, shape: torch.Tensor) -> torch.Tensor:
+        sizes = [1] * (x.ndim - len(shape)) + shape.tolist()
+        x = x.reshape([1] * (len(sizes) - x.ndim) + list(x.shape))
+        return x.expand([had if wanted == 1 else wanted for had, wanted in zip(x.shape, sizes, strict=True)])
+
+    return run
 
 
 def _constant_of_shape(node: Node) -> Function:

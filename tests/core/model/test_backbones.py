@@ -21,7 +21,7 @@ from torch import nn
 from spinn_stream.errors import ConfigError
 from spinn_stream.model import zoo
 from spinn_stream.model.choose_backbone import BACKBONES, Backbone, choose_backbone
-from spinn_stream.model.network import count_macs
+from spinn_stream.model.counting import count_macs
 
 CLASSES, SIZE = 5, 32
 Write = Callable[[str, str], None]

@@ -17,8 +17,9 @@ import pytest
 
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.frame import crop
-from spinn_stream.model import datasets, decoding
+from spinn_stream.model import decoding
 from spinn_stream.model.datasets import Skipped, load_dataset
+from spinn_stream.model.sources import CHUNK
 
 SIDE = 16
 RED, BLUE = (200, 10, 10), (10, 10, 200)  # RGB
@@ -40,9 +41,16 @@ def encoded(
 GOOD = encoded()
 
 
-def parquet(path: Path, image: Any, label: Any, *, features: dict[str, Any] | None = None, **names: str) -> Path:
-    """A parquet file of two columns, named `image` and `label` unless told otherwise."""
-    table = pa.table({names.get("image", "image"): image, names.get("label", "label"): label})
+def parquet(
+    path: Path,
+    image: Any,
+    label: Any,
+    *,
+    features: dict[str, Any] | None = None,
+    columns: Sequence[str] = ("image", "label"),
+) -> Path:
+    """A parquet file of two columns; features: as Hugging Face's `datasets` describes them in the schema."""
+    table = pa.table(dict(zip(columns, (image, label), strict=True)))
     if features is not None:
         table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +89,8 @@ def test_hugging_face_files_are_read_with_the_names_in_their_schema(tmp_path: Pa
     """As `datasets.Dataset.to_parquet` writes them: a struct of bytes and path, a ClassLabel feature."""
     features = {"img": {"_type": "Image"}, "labels": {"_type": "ClassLabel", "names": ["cat", "dog", "eel"]}}
     images = [{"bytes": GOOD, "path": "1.png"}, {"bytes": GOOD, "path": None}]
-    path = parquet(tmp_path / "a.parquet", images, [2, 0], features=features, image="img", label="labels")
+    path = parquet(tmp_path / "a.parquet", images, [2, 0], features=features, columns=("img", "labels"))
+    (tmp_path / "classes.json").write_text('["of", "something", "else"]')
     data = load_dataset([path], side=SIDE)
     assert data.classes == ("cat", "dog", "eel") and data.images.labels.tolist() == [2, 0]
     assert data.empty_classes == ("dog",)
@@ -104,8 +113,11 @@ def test_a_list_of_classes_in_another_form_is_refused(tmp_path: Path, text: str)
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
 def test_labels_that_are_names_become_sorted_classes(tmp_path: Path, kind: pa.DataType) -> None:
     labels = pa.array(["eel", "cat", "eel"], kind)
-    data = load_dataset([parquet(tmp_path / "a.parquet", [GOOD] * 3, labels)], side=SIDE)
+    path = parquet(tmp_path / "a.parquet", [GOOD] * 3, labels)
+    data = load_dataset([path], side=SIDE)
     assert data.classes == ("cat", "eel") and data.images.labels.tolist() == [1, 0, 1]
+    (tmp_path / "classes.json").write_text('["eel", "dog", "cat"]')  # a list beside the file gives another order
+    assert load_dataset([path], side=SIDE).images.labels.tolist() == [0, 2, 0]
 
 
 def test_a_folder_of_parquet_files_is_read_whole(tmp_path: Path) -> None:
@@ -116,9 +128,11 @@ def test_a_folder_of_parquet_files_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_several_splits_is_not_mixed_by_accident(tmp_path: Path) -> None:
-    parquet(tmp_path / "train-0.parquet", [GOOD], [0])
+    for number in range(4):
+        parquet(tmp_path / f"train-{number}.parquet", [GOOD], [0])
     parquet(tmp_path / "validation.parquet", [GOOD], [0])
-    said = r"files of several splits \(train-0\.parquet, validation\.parquet\); pass the files that are wanted"
+    shards = r"train-0\.parquet, train-1\.parquet, train-2\.parquet, \.\.\. 4 in all; validation\.parquet"
+    said = rf"holds files of several splits \({shards}\); pass the files that are wanted"
     with pytest.raises(ConfigError, match=said):
         load_dataset([tmp_path], side=SIDE)
     assert len(load_dataset([tmp_path / "train-0.parquet"], side=SIDE).images) == 1
@@ -180,7 +194,7 @@ def test_a_folder_of_classes_is_read_at_any_depth_in_every_format(tmp_path: Path
         tmp_path / "pets",
         dog={"b/deep/1.PNG": GOOD, "2.jpg": encoded(kind=".jpg"), "notes.txt": b"no image"},
         cat={"1.webp": encoded(kind=".webp"), "2.bmp": encoded(kind=".bmp"), "3.JPEG": encoded(kind=".jpg")},
-        ant={".hidden.png": b"junk"},
+        ant={".hidden.png": b"junk", ".thumbnails/1.png": GOOD},
     )
     data = load_dataset([root], side=SIDE)
     assert data.classes == ("ant", "cat", "dog") and data.images.labels.tolist() == [1, 1, 1, 2, 2]
@@ -231,7 +245,7 @@ def test_folders_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"pets: no images in subfolders, .*\(bmp, jpeg, jpg, png, webp\)"):
+    with pytest.raises(DataError, match=r"pets: no images in subfolders, .*\(\.bmp, \.jpeg, \.jpg, \.png, \.webp\)"):
         load_dataset([folder(tmp_path / "pets", cat={"a.txt": b""})], side=SIDE)
     empty = parquet(tmp_path / "a.parquet", pa.array([], pa.binary()), pa.array([], pa.int64()))
     with pytest.raises(DataError, match=r"no images in .*a\.parquet"):
@@ -255,7 +269,7 @@ def test_given_classes_decide_the_order(tmp_path: Path) -> None:
 
 def test_a_class_that_is_not_among_the_given_ones_is_named(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets", cat=many(1), yak=many(1))
-    with pytest.raises(DataError, match=r'pets/yak/00\.png: class "yak" is not among the 2 expected \(cat, dog\)'):
+    with pytest.raises(DataError, match=r'pets/yak/00\.png: class "yak" is not among those expected: cat, dog$'):
         load_dataset([root], side=SIDE, classes=["cat", "dog"])
     path = parquet(tmp_path / "a.parquet", [GOOD] * 3, ["cat", "dog", "yak"])
     with pytest.raises(DataError, match=r'a\.parquet row 2: class "yak" is not among'):
@@ -382,7 +396,12 @@ def test_an_image_that_announces_too_many_pixels_is_skipped_undecoded(
     path = parquet(tmp_path / "a.parquet", [GOOD] * 10 + [huge(kind)], [0] * 11)
     decoded: list[int] = []
     decode = cv2.imdecode
-    monkeypatch.setattr(cv2, "imdecode", lambda data, flags: (decoded.append(data.size), decode(data, flags))[1])
+
+    def watched(data: Any, flags: int) -> Any:
+        decoded.append(data.size)
+        return decode(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", watched)
     (skip,) = load_dataset([path], side=SIDE).skipped
     size = {"webp-lossy": "16383x16383", "webp-lossless": "16384x16384", "webp-extended": "16384x16384"}
     assert skip == Skipped("a.parquet row 10", f"is {size.get(kind, '60000x40000')}, more than 100 megapixels")
@@ -466,5 +485,4 @@ def test_progress_counts_every_image_up_to_all(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", [GOOD] * 149 + [b"junk"], [0] * 150)
     seen: list[tuple[int, int]] = []
     load_dataset([path], side=SIDE, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(64, 150), (128, 150), (150, 150)]
-    assert datasets.CHUNK == 64
+    assert seen == [(CHUNK, 150), (2 * CHUNK, 150), (150, 150)]

@@ -1,9 +1,8 @@
-"""Making a bundle: counting, training, calibrating, exporting, on a network small enough for a test."""
+"""Training: the loss, resuming, freezing, and what goes wrong."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -11,58 +10,26 @@ import pytest
 import torch
 from torch import nn
 
-from spinn_stream.errors import EngineError
-from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.model.calibration import calibration_error, collect_logits, fit_temperature, threshold_curve
-from spinn_stream.model.exit_head import ExitHead
-from spinn_stream.model.export import export_bundle
-from spinn_stream.model.images import LabelledImages, augment, load_parquet, resize
-from spinn_stream.model.network import EarlyExitNetwork, count_macs
-from spinn_stream.model.training import TrainingConfig, joint_loss, train
-from spinn_stream.runtime import open_engine
+from spinn_stream.errors import ConfigError, DataError
+from spinn_stream.model.adoption import adopt_classifier
+from spinn_stream.model.generator import split_held_out
+from spinn_stream.model.images import LabelledImages, augment, resize
+from spinn_stream.model.network import EarlyExitNetwork
+from spinn_stream.model.training import ALL, Progress, TrainingConfig, joint_loss, new_classifier, train
 
-CLASSES = 3
-SIZE = 32
+from .tiny import CLASSES, CONFIG, SCALING, SIZE, ignore, images, network
 
 
-def tiny(seed: int = 0) -> EarlyExitNetwork:
-    torch.manual_seed(seed)
-    stages: OrderedDict[str, nn.Module] = OrderedDict()
-    stages["stem"] = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU6())  # (8, 8, 8)
-    stages["middle"] = nn.Sequential(nn.Conv2d(8, 16, 3, 2, 1, groups=2), nn.ReLU6())  # (16, 4, 4)
-    stages["final"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, CLASSES))
-    return EarlyExitNetwork(stages, {"stem": ExitHead(8, downsample=2, num_classes=CLASSES, width=16)})
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.fixture(scope="module")
-def images() -> LabelledImages:
-    """Ninety pictures in three colours: a task that a few steps learn."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(90) % CLASSES
-    pixels = rng.integers(0, 60, (90, 16, 16, 3), np.uint8)
-    for i, label in enumerate(labels):
-        pixels[i, :, :, label] += 150
-    return LabelledImages(pixels, labels)
-
-
-CONFIG = TrainingConfig(epochs=4, batch_size=10, image_size=SIZE, lr_backbone=1e-2, lr_heads=1e-2)
-
-
-def test_multiply_adds_equal_the_formulas() -> None:
-    network = tiny()
-    x = torch.zeros(1, 3, SIZE, SIZE)
-    stem, x = count_macs(network.stages["stem"], x)
-    assert stem == 8 * 8 * 8 * 3 * 9  # 8x8 outputs, 8 channels, 3 inputs, 3x3
-    middle, x = count_macs(network.stages["middle"], x)
-    assert middle == 4 * 4 * 16 * (8 // 2) * 9  # two groups: each output sees half the inputs
-    assert count_macs(network.stages["final"], x)[0] == 16 * CLASSES
-    with pytest.raises(ValueError, match="batch of 1"):
-        count_macs(network, torch.zeros(2, 3, SIZE, SIZE))
-
-
-def test_an_exit_nowhere_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown cut points"):
-        EarlyExitNetwork(OrderedDict(a=nn.Identity()), {"b": ExitHead(8, downsample=1, num_classes=2)})
+def right(net: EarlyExitNetwork, data: LabelledImages) -> list[float]:
+    net.eval()
+    with torch.inference_mode():
+        x = (resize(torch.from_numpy(data.pixels), SIZE) - SCALING.mean) * SCALING.scale
+        exits, final = net(x)
+    return [float((e.argmax(1).numpy() == data.labels).mean()) for e in [*exits, final]]
 
 
 def test_the_joint_loss_is_the_weighted_sum() -> None:
@@ -74,131 +41,123 @@ def test_the_joint_loss_is_the_weighted_sum() -> None:
     assert float(loss) == pytest.approx(-math.log(p) + 0.1 * (0.5 * hard + 0.5 * kl), rel=1e-5)
 
 
-def test_training_learns_and_resumes_to_the_same_numbers(images: LabelledImages, tmp_path: Path) -> None:
-    whole = tiny()
-    train(whole, images, CONFIG, checkpoint=tmp_path / "whole.pt", report=lambda row: None)
+def test_training_learns_and_resumes_to_the_same_numbers(tmp_path: Path) -> None:
+    whole = network()
+    train(whole, images(), CONFIG, SCALING, checkpoint=tmp_path / "whole.pt", report=ignore)
 
     class Interrupted(Exception):
         pass
 
-    def interrupt(row: dict[str, float]) -> None:
-        if row["step"] == 20:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 20:
             raise Interrupted
 
-    parts = tiny()
+    parts = network()
     with pytest.raises(Interrupted):
-        train(parts, images, CONFIG, checkpoint=tmp_path / "parts.pt", report=interrupt, checkpoint_every=8)
-    resumed = tiny(seed=99)  # everything must come from the checkpoint of step 16
-    train(resumed, images, CONFIG, checkpoint=tmp_path / "parts.pt", report=lambda row: None, checkpoint_every=8)
-    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-
-    logits = collect_logits(whole, images, SIZE, mean=127, scale=1 / 128)
-    assert logits.shape == (2, 90, CLASSES)
-    right = logits.argmax(2).numpy() == images.labels
-    assert right[-1].mean() > 0.9
+        train(parts, images(), CONFIG, SCALING, checkpoint=tmp_path / "p.pt", report=interrupt, checkpoint_every=8)
+    resumed = network(seed=99)  # everything must come from the checkpoint of step 16
+    train(resumed, images(), CONFIG, SCALING, checkpoint=tmp_path / "p.pt", report=ignore, checkpoint_every=8)
+    assert same(whole, resumed)
+    assert right(whole, images())[-1] > 0.9
 
 
-def test_a_checkpoint_of_another_configuration_is_not_continued(images: LabelledImages, tmp_path: Path) -> None:
-    short = TrainingConfig(epochs=0.2, batch_size=10, image_size=SIZE)
-    train(tiny(), images, short, checkpoint=tmp_path / "c.pt", report=lambda row: None)
-    with pytest.raises(ValueError, match="was made with"):
-        train(tiny(), images, CONFIG, checkpoint=tmp_path / "c.pt", report=lambda row: None)
+def test_the_image_size_follows_its_schedule(tmp_path: Path) -> None:
+    seen = []
+    net = network()
+    net.stages[0].register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].shape[-1]))
+    config = TrainingConfig(epochs=1, batch_size=15, image_sizes=((0.5, 32), (1.0, 48)))
+    train(net, images(), config, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
+    assert seen == [32, 32, 32, 48, 48, 48]
+    for wrong in ((), ((0.5, 32),), ((0.6, 32), (0.5, 48), (1.0, 32)), ((1.0, 8),)):
+        with pytest.raises(ValueError, match="rising shares"):
+            TrainingConfig(image_sizes=wrong)
 
 
-def test_a_fitted_temperature_is_the_one_the_labels_were_drawn_with() -> None:
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(20_000, 5, generator=generator) * 3
-    labels = torch.multinomial((logits / 2.5).softmax(1), 1, generator=generator)[:, 0]
-    assert fit_temperature(logits, labels) == pytest.approx(2.5, rel=0.05)
+@pytest.mark.parametrize("freeze", [ALL, "stem", "middle"])
+def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path, freeze: str) -> None:
+    net, before = network(exits=("stem", "middle")), network(exits=("stem", "middle"))
+    from dataclasses import replace
+
+    config = replace(CONFIG, epochs=1, freeze=freeze)
+    train(net, images(), config, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
+    frozen = {"stem": 1, "middle": 2, ALL: 2}[freeze]
+    for i, (new, old) in enumerate(zip(net.stages, before.stages, strict=True)):
+        assert same(new, old) == (i < frozen), i  # the last stage's classifier is new: it learns in any case
+    assert not any(same(new, old) for new, old in zip(net.heads, before.heads, strict=True))
+    with pytest.raises(ConfigError, match="cannot freeze up to 'nowhere'; expected backbone or one of stem, middle"):
+        train(network(), images(), replace(config, freeze="nowhere"), SCALING, checkpoint=tmp_path / "d", report=ignore)
 
 
-def test_calibration_error_by_hand() -> None:
-    confidence = np.array([0.95, 0.95, 0.95, 0.95, 0.55, 0.55])
-    right = np.array([True, True, True, False, True, False])
-    # bin of 0.95: accuracy 0.75, four of six; bin of 0.55: accuracy 0.5, two of six
-    assert calibration_error(confidence, right) == pytest.approx(4 / 6 * 0.2 + 2 / 6 * 0.05)
+def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path: Path) -> None:
+    short = TrainingConfig(epochs=0.2, batch_size=10, image_sizes=((1.0, SIZE),))
+    train(network(), images(), short, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
+    with pytest.raises(ConfigError, match=r"was made with .* asked for .* --work"):
+        train(network(), images(), CONFIG, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(DataError, match="is not a checkpoint of this network"):
+        train(network(), images(), CONFIG, SCALING, checkpoint=tmp_path / "junk.pt", report=ignore)
+    with pytest.raises(DataError, match="is not a checkpoint of this network"):
+        train(network(exits=("stem", "middle")), images(), short, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
 
 
-def test_the_threshold_curve_takes_the_first_confident_exit() -> None:
-    confidences = np.array([[0.9, 0.3], [0.1, 0.2]])  # two exits, two pictures
-    right = np.array([[False, True], [True, True]])
-    curve = threshold_curve(confidences, right, [0.4, 1.0], [0.0, 0.5, 1.0])
-    assert curve == [(0.0, 0.5, 0.4), (0.5, 0.5, 0.7), (1.0, 1.0, 1.0)]
+def test_a_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "c.pt"
+    train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8, stop_after=16)
+    whole = path.read_bytes()
+    (tmp_path / "c.partial").symlink_to("/dev/full")  # every write there fails as on a full disk
+    with pytest.raises(DataError, match=r"cannot write the checkpoint of step 24: .*; the checkpoint before it is whole"):
+        train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8)
+    assert path.read_bytes() == whole and not (tmp_path / "c.partial").is_symlink()
+    train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8)  # room again
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[EarlyExitNetwork, Bundle]:
-    network = tiny().eval()
-    for norm in (m for m in network.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.running_mean.normal_()  # type: ignore[union-attr]
-        norm.running_var.uniform_(0.5, 2)  # type: ignore[union-attr]
-    out = tmp_path_factory.mktemp("tiny")
-    export_bundle(network, out, name="tiny", image_size=SIZE, mean=127, scale=1 / 128, labels=list("abc"),
-                  temperatures=[1.5, 0.9], default_threshold=0.7, provenance={})  # fmt: skip
-    return network, load_bundle(out)
+def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    net = network()
+    with torch.no_grad():
+        next(net.heads.parameters()).fill_(math.nan)
+    with pytest.raises(DataError, match="the loss is nan at step 1; lower --lr"):
+        train(net, images(), replace(CONFIG, epochs=1), SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
+    with pytest.raises(DataError, match="got 1 images to train on, expected 2 or more"):
+        train(network(), images(1), CONFIG, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
 
 
-def test_a_bundle_is_what_was_exported(exported: tuple[EarlyExitNetwork, Bundle]) -> None:
-    network, bundle = exported
-    assert [c.name for c in bundle.cut_points] == ["input", "stem", "middle", "final"]
-    assert [c.shape for c in bundle.cut_points] == [(3, 32, 32), (8, 8, 8), (16, 4, 4), (3,)]
-    assert [(e.name, e.cut, e.temperature) for e in bundle.exits] == [("stem", 1, 1.5), ("final", 3, 0.9)]
-    assert bundle.exits[0].macs == count_macs(network.exits["stem"], torch.zeros(1, 8, 8, 8))[0]
-    assert bundle.labels == ("a", "b", "c") and bundle.default_threshold == 0.7
+def test_a_new_class_starts_from_the_pretrained_row_that_fires_on_it() -> None:
+    """The pretrained rows are the network's own, shuffled among others: each class must find its own again."""
+    net = network(seed=3).eval()
+    final = new_classifier(net)
+    assert final is not None
+    data = images()
+    with torch.no_grad():  # a classifier that knows the three colours: by nearest class mean of the features
+        x = (resize(torch.from_numpy(data.pixels), SIZE) - SCALING.mean) * SCALING.scale
+        for stage in net.stages[:-1]:
+            x = stage(x)
+        features = x.mean((2, 3))
+        means = torch.stack([features[torch.from_numpy(data.labels) == c].mean(0) for c in range(CLASSES)])
+        pretrained = nn.Linear(16, 7)
+        pretrained.weight.zero_()
+        pretrained.bias.fill_(-100.0)
+        for row, c in ((5, 0), (1, 1), (3, 2)):
+            pretrained.weight[row] = 200 * means[c]
+            pretrained.bias[row] = -100 * means[c].square().sum()
+    assert adopt_classifier(net, pretrained, data, SCALING) == CLASSES
+    for c, row in enumerate((5, 1, 3)):
+        assert torch.equal(final.weight[c], pretrained.weight[row])
+    with pytest.raises(ConfigError, match="does not end in the linear layer"):
+        adopt_classifier(net, nn.Linear(5, 7), data, SCALING)
 
 
-@pytest.mark.parametrize("split", [0, 1, 2])
-def test_the_engine_computes_what_torch_does_up_to_the_rounding_of_weights(
-    exported: tuple[EarlyExitNetwork, Bundle], split: int
-) -> None:
-    network, bundle = exported
-    engine = open_engine(bundle)
-    x = np.random.default_rng(1).normal(size=(2, 3, SIZE, SIZE)).astype(np.float32)
-    with torch.inference_mode():
-        exits, final = network(torch.from_numpy(x))
-    found = {}
-    for start, stop in bundle.pieces(0, split) + bundle.pieces(split, bundle.last):
-        x, logits = engine.run(start, stop, x)
-        if logits is not None:
-            found[stop] = logits
-    for cut, expected in ((1, exits[0]), (3, final)):
-        scale = float(expected.abs().max())
-        assert np.abs(found[cut] - expected.numpy()).max() <= 0.005 * max(1.0, scale)  # float16 has 11 bits
-    with pytest.raises(EngineError):
-        engine.run(2, 2, x)
-
-
-def test_labels_and_temperatures_must_be_as_many_as_needed(tmp_path: Path) -> None:
-    common = {"name": "x", "image_size": SIZE, "mean": 0.0, "scale": 1.0, "default_threshold": 0.5, "provenance": {}}
-    with pytest.raises(ValueError, match="1 temperatures for 2 exits"):
-        export_bundle(tiny(), tmp_path, labels=list("abc"), temperatures=[1.0], **common)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="2 labels for 3 classes"):
-        export_bundle(tiny(), tmp_path, labels=list("ab"), temperatures=[1.0, 1.0], **common)  # type: ignore[arg-type]
-
-
-def test_parquet_files_are_read_and_checked(tmp_path: Path) -> None:
-    import cv2
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[..., 2] = 200  # red, as OpenCV writes it
-    good = cv2.imencode(".png", picture)[1].tobytes()
-
-    def write(name: str, **columns: list[object]) -> Path:
-        pq.write_table(pa.table(columns), tmp_path / name)
-        return tmp_path / name
-
-    images = load_parquet([write("a", image=[good, good], label=[1, 2]), write("b", image=[good], label=[0])])
-    assert images.pixels.shape == (3, 8, 8, 3) and images.labels.tolist() == [1, 2, 0]
-    assert images.pixels[0, 0, 0].tolist() == [200, 0, 0]  # RGB
-    with pytest.raises(ValueError, match="image 0 does not decode"):
-        load_parquet([write("c", image=[b"junk"], label=[0])])
-    with pytest.raises(ValueError, match=r"columns \['label'\] are missing"):
-        load_parquet([write("d", image=[good])])
-    with pytest.raises(ValueError, match="no parquet file"):
-        load_parquet([])
+def test_held_out_images_are_the_last_ones_and_hold_every_class() -> None:
+    data = images(90)
+    train_part, held = split_held_out(data, 0.2)
+    assert len(held) == 18 and len(train_part) == 72
+    assert np.array_equal(held.labels, data.labels[-18:])
+    order = np.argsort(data.labels, kind="stable")  # sorted by class, as folders are
+    _, held = split_held_out(LabelledImages(data.pixels[order], data.labels[order]), 6)
+    assert np.bincount(held.labels).tolist() == [2, 2, 2]
+    with pytest.raises(DataError, match="got 10 images with 9 of them held out"):
+        split_held_out(images(10), 9)
 
 
 def test_augmenting_keeps_shape_range_and_seed() -> None:

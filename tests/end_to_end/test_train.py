@@ -1,0 +1,154 @@
+"""`spinn train` and `spinn evaluate` as a user calls them, and a bundle that runs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from spinn_stream.model.bundle import load_bundle
+
+from ..processes import SPINN, server, spinn
+
+TRAIN = ("train", "--backbone", "mobilenet-v2", "--image-size", "64", "--exits", "3", "--batch-size", "4")
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures: five red, five blue."""
+    folder = tmp_path_factory.mktemp("toys") / "data"
+    rng = np.random.default_rng(0)
+    for name, channel in (("blue", 0), ("red", 2)):
+        (folder / name).mkdir(parents=True)
+        for i in range(5):
+            picture = rng.integers(0, 50, (70, 90, 3), np.uint8)
+            picture[..., channel] += 180
+            cv2.imwrite(str(folder / name / f"{i}.png"), picture)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(toys: Path) -> Iterator[Path]:
+    out = toys.parent / "toy"
+    done = spinn(*TRAIN, "--data", str(toys), "--out", str(out), "--epochs", "2", "--held-out", "2", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "8 cut points" in done.stderr or "cut points" in done.stderr
+    yield out
+
+
+def test_a_bundle_of_ten_images_is_whole(trained: Path) -> None:
+    bundle = load_bundle(trained)
+    assert bundle.labels == ("blue", "red") and bundle.name == "toy" and len(bundle.exits) == 4
+    assert {p.cut for p in bundle.payloads} == set(range(bundle.last))
+    assert all(0.05 <= e.temperature <= 20 for e in bundle.exits)
+    manifest = json.loads((trained / "manifest.json").read_text())
+    assert manifest["provenance"]["images"] == {"training": 8, "held_out": 2, "skipped": 0}
+    assert manifest["provenance"]["recipe"]["training"]["seed"] == 1
+    assert manifest["provenance"]["command"].startswith("spinn train --backbone mobilenet-v2")
+    assert manifest["pruned"] and all(p["reason"] for p in manifest["pruned"])
+
+
+def test_it_runs_in_server_and_client_at_once_where_torch_is_not(trained: Path, toys: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    clip = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 30, (90, 70))
+    for i in range(40):
+        writer.write(cv2.imread(str(toys / ("blue", "red")[i % 2] / f"{i % 5}.png")))
+    writer.release()
+    bundle = load_bundle(trained)
+    with server("--bundle", str(trained)) as running:
+        command = [
+            str(SPINN), "run", "--source", str(clip), "--server", running.address, "--bundle", str(trained),
+            "--split", str(bundle.last // 2), "--threshold", "none", "--unpaced", "--deadline-ms", "2000",
+            "--jsonl", str(tmp_path / "results"), "--summary", str(tmp_path / "summary"), "--quiet",
+        ]  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        probe = subprocess.run(
+            [str(SPINN.parent / "python"), "-c", "import torch"], env=environment, capture_output=True, check=False
+        )
+        assert probe.returncode != 0  # torch really is away
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "summary").read_text())
+    assert summary["final"] == summary["server"] == 40
+    labels = {json.loads(line)["label"] for line in (tmp_path / "results").read_text().splitlines()}
+    assert labels <= {"blue", "red"}
+
+
+def test_a_training_continues_where_it_was_broken_off_to_the_same_bundle(toys: Path, tmp_path: Path) -> None:
+    """Killed after its first checkpoint, the same command ends with the graph that a run in one go makes."""
+    options = (*TRAIN, "--data", str(toys), "--epochs", "120", "--held-out", "2", "--threads", "1")
+    for name in ("whole", "broken"):
+        command = [str(SPINN), *options, "--out", str(tmp_path / name), "--work", str(tmp_path / f"{name}.work")]
+        if name == "broken":
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            checkpoint = tmp_path / "broken.work" / "checkpoint.pt"
+            try:
+                while process.poll() is None and not checkpoint.exists():
+                    pass
+            finally:
+                process.kill()
+                process.wait()
+            assert not (tmp_path / name).exists(), "it was over before it could be killed"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr
+    graphs = [(tmp_path / name / "graph.onnx").read_bytes() for name in ("whole", "broken")]
+    assert graphs[0] == graphs[1]
+
+
+def test_evaluate_prints_the_json_that_scripts_read(trained: Path, toys: Path, tmp_path: Path) -> None:
+    done = spinn("evaluate", str(trained), "--data", str(toys), "--json", "--plot", str(tmp_path / "curve.png"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() >= {"final_top1", "exits", "thresholds"} and found["images"] == 10
+    assert len(found["exits"]) == 4 and found["exits"][-1]["macs_fraction"] == 1.0
+    for row in found["exits"]:
+        assert row.keys() >= {"name", "macs_fraction", "top1", "ece"} and 0 <= row["ece"] <= 1
+    for row in found["thresholds"]:
+        assert sum(row["share"]) == pytest.approx(1) and len(row["share"]) == 4
+        assert row["mean_macs_fraction"] > 0 and 0 <= row["accuracy"] <= 1
+    picture = cv2.imread(str(tmp_path / "curve.png"))
+    assert picture is not None and picture.shape[0] > 200
+    table = spinn("evaluate", str(trained), "--data", str(toys))
+    assert table.returncode == 0 and "calibration error" in table.stdout and "Traceback" not in table.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "mobilnet-v2"], "mobilenet-v2"),
+        (["--exits", "99"], "99"),
+        (["--exit-at", "nowhere"], "nowhere"),
+        (["--train-sizes", "much"], "expected SIZE:SHARE"),
+        (["--held-out", "10"], "10 of them held out"),
+        (["--device", "cuda"], "sees no CUDA device"),
+        (["--classes", "/nowhere.json"], "cannot read /nowhere.json"),
+        (["--epochs", "0"], "epochs must be > 0"),
+        (["--image-size", "8"], "32 or more"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_line(toys: Path, tmp_path: Path, options: list[str], message: str) -> None:
+    done = spinn(*TRAIN, "--data", str(toys), "--out", str(tmp_path / "out"), *options)
+    assert done.returncode == 1 and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "out").exists()
+
+
+def test_an_empty_class_is_refused_and_a_corrupt_image_counted(toys: Path, tmp_path: Path) -> None:
+    import shutil
+
+    data = Path(shutil.copytree(toys, tmp_path / "data"))
+    for i in range(5, 30):
+        shutil.copy(toys / "red" / "0.png", data / "red" / f"{i}.png")
+    (data / "blue" / "9.png").write_bytes(b"not a picture")
+    common = (*TRAIN, "--data", str(data), "--epochs", "0.3", "--held-out", "4")
+    done = spinn(*common, "--out", str(tmp_path / "a"), timeout=120)
+    assert done.returncode == 0 and "1 images skipped" in done.stderr and "9.png" in done.stderr, done.stderr
+    (data / "green").mkdir()
+    done = spinn(*common, "--out", str(tmp_path / "b"))
+    assert done.returncode == 1 and "1 of 3 classes have no image: green" in done.stderr
