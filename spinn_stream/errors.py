@@ -2,6 +2,7 @@
 
     SpinnError                what a user can be told in one line; exit code 1
     ├── BundleError           a bundle is missing, damaged or of another kind
+    ├── TracingError          a network that cannot be cut: its code cannot be recorded, or does not run
     ├── EngineError           an engine cannot build or run a segment
     ├── CodecError            an activation or a payload that the codec refuses
     ├── ProtocolError         the rules of spinn.v1 were broken
@@ -31,6 +32,7 @@ __all__ = [
     "ServerUnreachable",
     "SourceError",
     "SpinnError",
+    "TracingError",
 ]
 
 
@@ -40,6 +42,10 @@ class SpinnError(Exception):
 
 class BundleError(SpinnError):
     """A bundle is missing, damaged or of another kind."""
+
+
+class TracingError(SpinnError):
+    """A network that cannot be cut: its code cannot be recorded, or does not run."""
 
 
 class EngineError(SpinnError):

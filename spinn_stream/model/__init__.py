@@ -1,1 +1,1 @@
-"""A network with exits: made, trained, exported (with torch), and read back (without)."""
+"""Any CNN -> cut points, exits, training, calibration, a bundle."""

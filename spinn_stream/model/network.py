@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from .counting import count_macs
+from .counting import MultiplyAdds
 from .exit_head import ExitHead
 from .placement import place_exits
 from .tracing import FoundCut, Trace
@@ -61,10 +61,14 @@ class EarlyExitNetwork(nn.Module):
     @property
     def head_macs(self) -> tuple[int, ...]:
         """Multiply-adds of each head, shallow to deep."""
-        return tuple(
-            count_macs(head, torch.zeros(1, *self.cuts[cut].shape))
-            for cut, head in zip(self.exit_cuts, self.heads, strict=True)
-        )
+        counts = []
+        for cut, head in zip(self.exit_cuts, self.heads, strict=True):
+            training = head.training
+            with torch.no_grad(), MultiplyAdds() as counter:
+                head.eval()(torch.zeros(1, *self.cuts[cut].shape))
+            head.train(training)
+            counts.append(counter.macs)
+        return tuple(counts)
 
 
 def attach_exits(

@@ -47,7 +47,7 @@ def place_exits(cuts: Sequence[Place], count: int, *, low: float = 0.15, high: f
         raise ConfigError(
             f"{count} exits do not fit: {len(fit)} cut points of this network have maps (C, H, W) for an exit head; "
             f"ask for at most {len(fit)}"
-            + (f", of {', '.join(cut.name for cut in fit)}" if fit else " (its layers leave no such place between them)")
+            + (f", of {', '.join(cut.name for cut in fit)}" if fit else "; it has no such place")
         )
     step = (high - low) / (count - 1) if count > 1 else 0.0
     wanted = [low + step * i if count > 1 else (low + high) / 2 for i in range(count)]

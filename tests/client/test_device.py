@@ -75,9 +75,11 @@ def test_values_that_cannot_be_sent_are_finished_here(device: Device, photograph
 
         name = "broken"
 
-        def prepare(self, start: int, stop: int) -> None: ...
+        def prepare(self, start: int, stop: int, *, exit: bool = True) -> None: ...
 
-        def run(self, start: int, stop: int, x: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], None]:
+        def run(
+            self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool = True
+        ) -> tuple[npt.NDArray[np.float32], None]:
             return np.full((1, 80, 8, 8), np.nan, np.float32), None
 
     device._engine = Broken()

@@ -81,7 +81,7 @@ def test_another_graph_than_the_manifest_names_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        (lambda m: m.update(version=2), "reads version 1"),
+        (lambda m: m.update(version=1), "reads version 2"),
         (lambda m: m.update(format="zip"), "format is not"),
         (lambda m: m.pop("exits"), "exits"),
         (lambda m: m["exits"].pop(), "last at the last cut point"),

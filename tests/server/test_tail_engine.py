@@ -143,14 +143,14 @@ class Faulty:
         self._engine = engine
         self._failed = False
 
-    def prepare(self, start: int, stop: int) -> None:
-        self._engine.prepare(start, stop)
+    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+        self._engine.prepare(start, stop, exit=exit)
 
-    def run(self, start: int, stop: int, x: Floats) -> tuple[Floats, Floats | None]:
+    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
         if not self._failed:
             self._failed = True
             raise EngineError("out of memory")
-        return self._engine.run(start, stop, x)
+        return self._engine.run(start, stop, x, exit=exit)
 
 
 def test_an_engine_s_fault_costs_its_batch_and_nothing_more(run: Callable[..., None], engine: Engine) -> None:
