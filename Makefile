@@ -30,8 +30,10 @@ setup: .venv/.setup ## install everything for development into .venv/
 bench: .venv/.setup ## measure: age of answers by split (some minutes; see benchmarks/ for the others)
 	@$(BIN)/python benchmarks/latency.py
 
-bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder WORK=folder
-	$(BIN)/python -m spinn_stream.model.make_lite0 --data $(DATA) --work $(WORK)
+bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder (hours; continues where it was broken off)
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	    --exit-at block7,block11,block13,block16,block18 --image-size 128 --train-sizes 96:0.6,128:1 --epochs 4.6 \
+	    --out spinn_stream/bundles/lite2-200 --work lite2-200.work
 
 clean: ## remove .venv/ and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

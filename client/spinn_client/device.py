@@ -91,7 +91,11 @@ class Device:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
             x, answer = self._stages(
-                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a),
+                x,
+                0,
+                plan.split,
+                plan,
+                lambda a: loop.call_soon_threadsafe(on_exit, a),
                 every_exit=self._every_exit or plan.confidence_threshold is None,
             )
             if answer is not None or plan.split == self._bundle.last:

@@ -15,12 +15,18 @@ from rich.table import Table
 from ..errors import ConfigError
 from ..runtime import open_engine
 from .bundle import DEFAULT_BUNDLE, load_bundle
-from .evaluation import Evaluation, evaluate as score
+from .evaluation import Evaluation
+from .evaluation import evaluate as score
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
-    data: Annotated[list[Path], typer.Option(help="labelled parquet files, folders of them, or a folder per class")] = [],  # noqa: B006
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Argument(help="folder of the bundle; more of --data, as a shell's * gives", show_default="built in"),
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="labelled parquet files, folders of them, or a folder per class")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the threshold curve here (png, svg or pdf)")] = None,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch")] = "auto",
@@ -28,19 +34,20 @@ def evaluate(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:  # fmt: skip
     """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys."""
+    folders, files = _sorted(bundle or [])
     if not data:
         raise ConfigError("no images were given: --data FILE.parquet, or a folder with one folder per class")
     try:
         from .datasets import load_dataset
     except ImportError as error:
         raise ConfigError(f"reading labelled images needs {error.name}: pip install 'spinn-stream[train]'") from error
-    model = load_bundle(bundle)
+    model = load_bundle(folders[0] if folders else DEFAULT_BUNDLE)
     engine = open_engine(model, runtime, threads=threads or os.cpu_count() or 1)
     console = Console(stderr=True)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
         dataset = load_dataset(
-            data, side=model.input.size, classes=model.labels,
+            [*data, *files], side=model.input.size, classes=model.labels,
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )  # fmt: skip
         task = bar.add_task("running every exit", total=len(dataset.images))
@@ -59,6 +66,14 @@ def evaluate(
         print(json.dumps(found.as_json()))
     else:
         _show(found, model.name)
+
+
+def _sorted(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The bundle, and parquet files that followed the first one of --data."""
+    folders = [path for path in arguments if path.suffix != ".parquet"]
+    if len(folders) > 1:
+        raise ConfigError(f"got {len(folders)} bundles, expected one: {', '.join(map(str, folders))}")
+    return folders, [path for path in arguments if path.suffix == ".parquet"]
 
 
 def _show(found: Evaluation, name: str) -> None:
@@ -92,7 +107,12 @@ def _draw(found: Evaluation, name: str, path: Path) -> None:
         [100 * r.outcome.mean_macs_fraction for r in found.rows], [100 * r.outcome.accuracy for r in found.rows],
         marker=".", label="thresholds",
     )  # fmt: skip
-    axes.scatter([100 * e.macs_fraction for e in found.exits], [100 * e.top1 for e in found.exits], marker="x", label="one exit for all")
+    axes.scatter(
+        [100 * e.macs_fraction for e in found.exits],
+        [100 * e.top1 for e in found.exits],
+        marker="x",
+        label="one exit for all",
+    )
     for e in found.exits:
         axes.annotate(e.name, (100 * e.macs_fraction, 100 * e.top1), textcoords="offset points", xytext=(4, -10))
     axes.set(xlabel="mean multiply-adds, % of the whole backbone", ylabel="top-1, %", title=name)

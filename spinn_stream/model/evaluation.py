@@ -54,9 +54,7 @@ def costs_of(bundle: Bundle) -> Costs:
     """Shares of the backbone's multiply-adds."""
     whole = max(1, bundle.cut_points[-1].macs)
     early = bundle.exits[:-1]
-    return Costs(
-        tuple(bundle.cut_points[e.cut].macs / whole for e in early), tuple(e.macs / whole for e in early)
-    )
+    return Costs(tuple(bundle.cut_points[e.cut].macs / whole for e in early), tuple(e.macs / whole for e in early))
 
 
 def evaluate(

@@ -46,7 +46,7 @@ class Recipe:
     backbone: str
     name: str
     image_size: int
-    exits: int
+    exits: int | None  # how many; None: six, or as many as have a place
     exit_at: tuple[str, ...] | None
     held_out: float  # share of the training images, or a number of them from 1 up; the last ones in order
     pretrained: bool
@@ -100,9 +100,7 @@ def prepare(recipe: Recipe, classes: int) -> Prepared:
     backbone = choose_backbone(
         recipe.backbone, num_classes=classes, image_size=recipe.image_size, pretrained=recipe.pretrained
     )
-    trace = trace_backbone(
-        backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ()
-    )
+    trace = trace_backbone(backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ())
     network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at)
     return Prepared(backbone, trace, network)
 

@@ -11,8 +11,10 @@ from torch import nn
 from ..errors import ConfigError
 from .counting import MultiplyAdds
 from .exit_head import ExitHead
-from .placement import place_exits
+from .placement import fits_exit, place_exits
 from .tracing import FoundCut, Trace
+
+DEFAULT_EXITS = 6
 
 
 class EarlyExitNetwork(nn.Module):
@@ -72,21 +74,24 @@ class EarlyExitNetwork(nn.Module):
 
 
 def attach_exits(
-    trace: Trace, num_classes: int, *, count: int = 6, places: Sequence[str] | None = None
+    trace: Trace, num_classes: int, *, count: int | None = None, places: Sequence[str] | None = None
 ) -> EarlyExitNetwork:
     """Give a traced backbone untrained exit heads.
 
     Args:
-        count: how many, at equal distances of multiply-adds from 15 to 90 %; not used with `places`.
+        count: how many, at equal distances of multiply-adds from 15 to 90 %; None: six, or as many as have a
+            place where the network has fewer. Not used with `places`.
         places: names of the cut points instead.
 
     Raises:
         ConfigError: no such cut points, too few of them, or none that a head fits.
     """
     cuts = trace.cuts
-    names = list(place_exits(cuts, count) if places is None else places)
     index = {cut.name: i for i, cut in enumerate(cuts)}
-    fits = [c.name for c in cuts[1:-1] if len(c.shape) == 3]
+    fits = [c.name for c in cuts[1:-1] if fits_exit(c.shape)]
+    if count is None:
+        count = max(1, min(DEFAULT_EXITS, len(fits)))
+    names = list(place_exits(cuts, count) if places is None else places)
     wrong = [name for name in names if name not in fits]
     if wrong or len(set(names)) != len(names):
         raise ConfigError(f"exits at {', '.join(names)}: expected different ones of {', '.join(fits)}")

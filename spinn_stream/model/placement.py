@@ -19,11 +19,16 @@ class Place(Protocol):
     def macs(self) -> int: ...
 
 
+def fits_exit(shape: tuple[int, ...]) -> bool:
+    """Whether an exit head fits a cut point of this shape: it needs maps (C, H, W) of 2x2 or more."""
+    return len(shape) == 3 and min(shape[1:]) >= 2
+
+
 def place_exits(cuts: Sequence[Place], count: int, *, low: float = 0.15, high: float = 0.90) -> list[str]:
     """Names of the `count` cut points that lie nearest to equally spaced shares of the multiply-adds.
 
     The wanted shares run from `low` to `high`, both included (half-way between for a single exit). An exit
-    head needs maps, so only cut points of shape (C, H, W) qualify, and never the input or the last. No cut
+    head needs maps, so only cut points that it fits (`fits_exit`) qualify, and never the input or the last. No cut
     point is taken twice: of all choices, the one with the smallest sum of distances to the wanted shares,
     the shallower one where two are equal.
 
@@ -42,7 +47,7 @@ def place_exits(cuts: Sequence[Place], count: int, *, low: float = 0.15, high: f
     if not 0 <= low <= high <= 1 or (count > 1 and low == high):
         raise ConfigError(f"exits between {low} and {high} of the multiply-adds: expected 0 <= low < high <= 1")
     total = cuts[-1].macs if cuts else 0
-    fit = [cut for cut in cuts[1:-1] if len(cut.shape) == 3]
+    fit = [cut for cut in cuts[1:-1] if fits_exit(cut.shape)]
     if len(fit) < count or total <= 0:
         raise ConfigError(
             f"{count} exits do not fit: {len(fit)} cut points of this network have maps (C, H, W) for an exit head; "

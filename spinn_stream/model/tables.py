@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..codec import codec_for, decode_payload, encode_payload
-from ..codec import SUPPORTED
+from ..codec import SUPPORTED, codec_for, decode_payload, encode_payload
 from ..frame import crop
 from ..runtime.engine import Engine
 from .bundle import Bundle, PayloadRow
@@ -24,7 +23,8 @@ def payload_table(
 ) -> list[PayloadRow]:
     """For each cut point that can be a split: bytes of a payload, and accuracy of every exit behind it.
 
-    Activations at every cut point come from one pass over the images; each tail is run once on what its codec gave back.
+    Activations at every cut point come from one pass over the images; each tail is run once, on what its codec
+    gave back.
 
     Args:
         pixels: (N, H, W, 3) uint8, RGB. labels: (N,).
@@ -38,7 +38,9 @@ def payload_table(
         for cut in range(bundle.last):
             if cut:
                 y, _ = engine.run(cut - 1, cut, y, exit=False)
-            pictures = [crop(p[:, :, ::-1], bundle.input.size) for p in pixels[done : done + len(x)]] if not cut else None
+            pictures = (
+                [crop(p[:, :, ::-1], bundle.input.size) for p in pixels[done : done + len(x)]] if not cut else None
+            )
             payloads = [
                 encode_payload(cut, y[i : i + 1], None if pictures is None else pictures[i]) for i in range(len(y))
             ]

@@ -133,7 +133,10 @@ def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> 
     candidates = [(scores.play(needed), needed) for needed in found]
     rows = []
     for threshold in grid:
-        everywhere: Needed = (threshold,) * exits if threshold < 1 else (None,) * exits
+        if threshold >= 1:  # certainty: no early exit ever has it
+            rows.append(Row(threshold, (None,) * exits, scores.play((None,) * exits)))
+            continue
+        everywhere: Needed = (threshold,) * exits
         plain = scores.play(everywhere)
         choices = [(o, n) for o, n in candidates if o.accuracy >= plain.accuracy]
         outcome, needed = min([*choices, (plain, everywhere)], key=lambda c: c[0].mean_macs_fraction)

@@ -18,7 +18,12 @@ def train(
     backbone: Annotated[str, typer.Option(help="NAME, timm:NAME, torchvision:NAME or package.module:function")],
     data: Annotated[list[Path], typer.Option(help="parquet files, folders of them, or a folder per class")],
     out: Annotated[Path, typer.Option(help="folder of the bundle")],
-    exits: Annotated[int, typer.Option(help="early exits, at equal distances of multiply-adds")] = 6,
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="more of --data, as a shell's * gives", metavar="DATA")
+    ] = None,
+    exits: Annotated[
+        int | None, typer.Option(help="early exits, at equal distances of multiply-adds", show_default="6")
+    ] = None,
     exit_at: Annotated[str | None, typer.Option(help="their cut points instead: NAME,NAME,...")] = None,
     image_size: Annotated[int, typer.Option(help="side of the network's input in pixels")] = 128,
     train_sizes: Annotated[
@@ -37,7 +42,7 @@ def train(
     classes: Annotated[Path | None, typer.Option(help="JSON list of the classes' names, in label order")] = None,
     seed: Annotated[int, typer.Option(help="decides weights, order and crops")] = 1,
     work: Annotated[
-        Path | None, typer.Option(help="folder of checkpoint and log; given again, it continues", show_default="OUT.work")
+        Path | None, typer.Option(help="folder of checkpoint and log, to continue from", show_default="OUT.work")
     ] = None,
     name: Annotated[str | None, typer.Option(help="the bundle's name", show_default="OUT's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
@@ -75,7 +80,10 @@ def train(
         task = bar.add_task("reading images", total=None)
         side = max(image_size, *(size for _, size in config.image_sizes))
         dataset = load_dataset(
-            data, side=side, classes=_names(classes), progress=lambda n, total: bar.update(task, completed=n, total=total)
+            [*data, *(more or [])],
+            side=side,
+            classes=_names(classes),
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
         )
     check_data(dataset)
     _say_skipped(console, dataset)
@@ -93,14 +101,18 @@ def train(
         task = bar.add_task("starting", total=1)
 
         def report(p: Progress) -> None:
-            text = f"step {p.step}/{p.steps}, loss {p.loss:.2f}, {p.images_per_s:.0f} img/s, {p.minutes_left:.0f} min left"
+            text = (
+                f"step {p.step}/{p.steps}, loss {p.loss:.2f}, {p.images_per_s:.0f} img/s, {p.minutes_left:.0f} min left"
+            )
             bar.update(task, completed=p.step, total=p.steps, description=text)
 
         bundle = generate(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
             report=report, say=lambda text: console.print(text, highlight=False),
         )  # fmt: skip
-    console.print(f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}")
+    console.print(
+        f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}"
+    )
 
 
 def _sizes(text: str | None, image_size: int) -> tuple[tuple[float, int], ...]:
@@ -117,7 +129,9 @@ def _device(text: str, has_cuda: bool) -> str:
     if text not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"--device is {text!r}, expected auto, cpu or cuda")
     if text == "cuda" and not has_cuda:
-        raise ConfigError("--device cuda: this torch sees no CUDA device; leave out --device, or install its CUDA build")
+        raise ConfigError(
+            "--device cuda: this torch sees no CUDA device; leave out --device, or install its CUDA build"
+        )
     return "cuda" if has_cuda and text != "cpu" else "cpu"
 
 

@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -47,10 +49,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.epochs <= 0 or self.batch_size <= 1:
-            raise ValueError(f"epochs must be > 0 and batch_size > 1, got {self}")
+            raise ValueError(
+                f"got {self.epochs:g} epochs and a batch of {self.batch_size}, expected epochs > 0 and 2 or more"
+            )
         ends = [end for end, _ in self.image_sizes]
         if ends != sorted(ends) or not ends or ends[-1] != 1.0 or any(size < 32 for _, size in self.image_sizes):
-            raise ValueError(f"image_sizes must be rising shares up to 1.0, each of 32 pixels or more, got {self}")
+            raise ValueError(
+                f"image sizes are {self.image_sizes}, expected rising shares up to 1, each of 32 or more pixels"
+            )
 
     def image_size(self, progress: float) -> int:
         """Pixels at this share of the training."""
@@ -141,6 +147,28 @@ def _frozen(network: EarlyExitNetwork, freeze: str) -> int:
     return names.index(freeze) + 1
 
 
+def _optimizer(network: EarlyExitNetwork, new: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+    known = {id(p) for p in new}
+    every = [p for p in network.parameters() if p.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in every if id(p) not in known], "peak": config.lr_backbone},
+            {"params": [p for p in every if id(p) in known], "peak": config.lr_heads},
+        ],
+        lr=config.lr_backbone,
+        weight_decay=config.weight_decay,
+    )
+
+
+def _batch(
+    images: LabelledImages, rows: npt.NDArray[np.int64], size: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images of one step, cropped as the seed says, and their labels; dropout follows the seed, too."""
+    x = augment(torch.from_numpy(images.pixels[rows]), size, torch.Generator().manual_seed(seed))
+    torch.manual_seed(seed)
+    return x, torch.from_numpy(images.labels[rows])
+
+
 def train(
     network: EarlyExitNetwork,
     images: LabelledImages,
@@ -176,18 +204,9 @@ def train(
     network.freeze(frozen)
     classifier = new_classifier(network)
     new = [*network.heads.parameters(), *(classifier.parameters() if classifier is not None else ())]
-    known = {id(p) for p in new}
     for p in new:
         p.requires_grad_(True)
-    every = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in every if id(p) not in known], "peak": config.lr_backbone},
-            {"params": [p for p in every if id(p) in known], "peak": config.lr_heads},
-        ],
-        lr=config.lr_backbone,
-        weight_decay=config.weight_decay,
-    )
+    optimizer = _optimizer(network, new, config)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(device)
     saved = Checkpoint(checkpoint, json.dumps(asdict(config)))
@@ -205,12 +224,9 @@ def train(
             epoch, position = divmod(step, per_epoch)
             if order is None or position == 0:
                 order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed * 1000 + epoch))
-            generator = torch.Generator().manual_seed(config.seed * 10_000_000 + step)
-            torch.manual_seed(config.seed * 10_000_000 + step)  # dropout
             rows = order[position * batch_size : (position + 1) * batch_size].numpy()
-            x = augment(torch.from_numpy(images.pixels[rows]), config.image_size(step / steps), generator)
-            x = ((x - scaling.mean) * scaling.scale).to(device)
-            labels = torch.from_numpy(images.labels[rows]).to(device)
+            x, labels = _batch(images, rows, config.image_size(step / steps), config.seed * 10_000_000 + step)
+            x, labels = ((x - scaling.mean) * scaling.scale).to(device), labels.to(device)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _rate(step, steps, config.warmup)
             with torch.autocast(device, torch.bfloat16):
@@ -223,7 +239,7 @@ def train(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(every, 5.0)
+            torch.nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 5.0)
             optimizer.step()
             seen_since += len(rows)
             if (step + 1) % report_every == 0 or step + 1 == steps:

@@ -12,7 +12,7 @@ import pytest
 
 from spinn_stream.codec import codec_for, decode_payload, encode_payload
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import EXIT_PREFIX, Bundle
+from spinn_stream.model.bundle import EXIT_PREFIX, Bundle, load_bundle
 from spinn_stream.runtime import Engine, answers
 
 Floats = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ def whole(bundle: Bundle, inputs: Floats) -> dict[int, Floats]:
     return {e.cut: out for e, out in zip(bundle.exits, outputs, strict=True)}
 
 
-@pytest.mark.parametrize("split", range(19))
+@pytest.mark.parametrize("split", range(load_bundle().last + 1))
 def test_head_then_tail_equals_the_whole_network(
     bundle: Bundle, engine: Engine, inputs: Floats, whole: dict[int, Floats], split: int
 ) -> None:
@@ -78,7 +78,7 @@ def val_whole(bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]]) 
     return batches, labels
 
 
-@pytest.mark.parametrize("split", range(18))
+@pytest.mark.parametrize("split", range(load_bundle().last))
 def test_through_the_codec_the_label_stays_on_99_of_100_pictures(
     bundle: Bundle,
     engine: Engine,

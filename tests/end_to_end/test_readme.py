@@ -72,6 +72,18 @@ def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: P
     assert done.returncode == 0 and "round trip" in done.stderr
 
 
+def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    lines = [line for line in COMMANDS if line.startswith(("spinn train", "spinn evaluate"))]
+    assert len(lines) == 2
+    for line in lines:
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert "12 images" in done.stdout and "calibration error" in done.stdout
+
+
 def test_make_demo_ends_by_itself_with_its_figures() -> None:
     done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,9 @@ from spinn_stream.model.depthwise import fast_depthwise
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7])
-@pytest.mark.parametrize(("stride", "side", "padding"), [(1, 9, 0), (1, 8, 2), (2, 8, 1), (2, 9, 2), (2, 11, 0), (3, 10, 1)])
+@pytest.mark.parametrize(
+    ("stride", "side", "padding"), [(1, 9, 0), (1, 8, 2), (2, 8, 1), (2, 9, 2), (2, 11, 0), (3, 10, 1)]
+)
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients_equal_those_of_autograd(kernel: int, stride: int, side: int, padding: int, bias: bool) -> None:
     torch.manual_seed(0)
@@ -34,7 +36,8 @@ def test_gradients_equal_those_of_autograd(kernel: int, stride: int, side: int, 
     "conv",
     [
         nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 12, 3, groups=6), nn.Conv2d(6, 6, 3, groups=3),
-        nn.Conv2d(6, 6, 3, groups=6, dilation=2), nn.Conv2d(6, 6, (3, 5), groups=6), nn.Conv2d(6, 6, 3, (1, 2), groups=6),
+        nn.Conv2d(6, 6, 3, groups=6, dilation=2), nn.Conv2d(6, 6, (3, 5), groups=6),
+        nn.Conv2d(6, 6, 3, (1, 2), groups=6),
         nn.Conv2d(6, 6, 3, padding="same", groups=6), nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect", groups=6),
     ],
 )  # fmt: skip

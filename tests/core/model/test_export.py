@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 def test_a_bundle_is_what_was_exported(exported: Exported) -> None:
-    net, bundle = exported
+    _, bundle = exported
     assert [c.name for c in bundle.cut_points] == ["input", "stem", "middle", "final.1", "final"]
     assert [c.shape for c in bundle.cut_points] == [(3, 32, 32), (8, 8, 8), (16, 4, 4), (16,), (3,)]
     stem, middle = 8 * 8 * 8 * 3 * 9, 4 * 4 * 16 * (8 // 2) * 9  # the second in two groups
@@ -51,7 +51,7 @@ def test_a_bundle_is_what_was_exported(exported: Exported) -> None:
 
 
 def test_a_head_costs_what_its_layers_say(exported: Exported) -> None:
-    """One halving: 8x8 to 4x4 on 8 channels; then at 4x4: 8 to 128, twice 128 to 384 to 128, to 512, then the classes."""
+    """One halving, 8x8 to 4x4 on 8 channels; at 4x4: 8 to 128, twice 128 to 384 to 128, to 512; then the classes."""
     net, bundle = exported
     block = 16 * (128 * 384 + 384 * 25 + 384 * 128)
     assert bundle.exits[0].macs == net.head_macs[0] == 16 * 8 * 25 + 16 * 8 * 128 + 2 * block + 16 * 128 * 512 + 512 * 3

@@ -106,7 +106,9 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
     train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8, stop_after=16)
     whole = path.read_bytes()
     (tmp_path / "c.partial").symlink_to("/dev/full")  # every write there fails as on a full disk
-    with pytest.raises(DataError, match=r"cannot write the checkpoint of step 24: .*; the checkpoint before it is whole"):
+    with pytest.raises(
+        DataError, match=r"cannot write the checkpoint of step 24: .*; the checkpoint before it is whole"
+    ):
         train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8)
     assert path.read_bytes() == whole and not (tmp_path / "c.partial").is_symlink()
     train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8)  # room again
