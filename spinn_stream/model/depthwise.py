@@ -74,7 +74,7 @@ def _forward(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     if torch.is_autocast_enabled("cpu"):
         x, weight = x.to(torch.bfloat16), weight.to(torch.bfloat16)
     weight = weight.contiguous(memory_format=torch.channels_last)
-    y: torch.Tensor = _Depthwise.apply(x, weight, conv.stride[0], conv.padding[0])
+    y: torch.Tensor = _Depthwise.apply(x, weight, conv.stride[0], conv.padding[0])  # type: ignore[no-untyped-call]
     return y if conv.bias is None else y + conv.bias.to(y.dtype).view(1, -1, 1, 1)
 
 
@@ -95,7 +95,7 @@ def fast_depthwise(network: nn.Module) -> Iterator[None]:
     """Inside, the network's depthwise convolutions use the gradient above."""
     convs = [m for m in network.modules() if _is_plain_depthwise(m)]
     for conv in convs:
-        conv.forward = partial(_forward, conv)  # type: ignore[method-assign, arg-type]
+        conv.forward = partial(_forward, conv)  # type: ignore[arg-type]
     try:
         yield
     finally:

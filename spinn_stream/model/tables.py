@@ -34,16 +34,12 @@ def payload_table(
     done = 0
     for x in batches(bundle, pixels):
         own = labels[done : done + len(x)]
+        pictures = [crop(p[:, :, ::-1], bundle.input.size) for p in pixels[done : done + len(x)]]
         y = x
         for cut in range(bundle.last):
             if cut:
                 y, _ = engine.run(cut - 1, cut, y, exit=False)
-            pictures = (
-                [crop(p[:, :, ::-1], bundle.input.size) for p in pixels[done : done + len(x)]] if not cut else None
-            )
-            payloads = [
-                encode_payload(cut, y[i : i + 1], None if pictures is None else pictures[i]) for i in range(len(y))
-            ]
+            payloads = [encode_payload(cut, y[i : i + 1], pictures[i]) for i in range(len(y))]
             sizes[cut] += [len(p) for p in payloads]
             z = np.concatenate([decode_payload(bundle, cut, codec_for(cut), p) for p in payloads])
             for start, stop in bundle.pieces(cut, bundle.last):
