@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+EXITS := block7,block11,block13,block16,block18
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -32,8 +33,12 @@ bench: .venv/.setup ## measure: age of answers by split (some minutes; see bench
 
 bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder (hours; continues where it was broken off)
 	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
-	    --exit-at block7,block11,block13,block16,block18 --image-size 128 --train-sizes 96:0.6,128:1 --epochs 4.6 \
-	    --out spinn_stream/bundles/lite2-200 --work lite2-200.work
+	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.6,128:1 --epochs 4.6 \
+	    --out lite2-200.work/first --work lite2-200.work/1
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	    --exit-at $(EXITS) --image-size 128 --epochs 0.8 --lr 2e-4 --lr-heads 1e-3 --exit-weight 2 --label-smoothing 0 \
+	    --seed 2 --start lite2-200.work/1/checkpoint.pt \
+	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/2
 
 clean: ## remove .venv/ and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -35,7 +35,7 @@ MAX_CUT_POINTS = 1000
 MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
 
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite0-200"
+DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite2-200"
 
 
 @dataclass(frozen=True)

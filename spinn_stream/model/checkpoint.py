@@ -43,6 +43,25 @@ class Checkpoint:
                 "give the same options to continue, or another --work folder to begin anew"
             ) from error
 
+    def read_weights(self, network: nn.Module) -> str:
+        """Take the weights alone, to begin another training from them.
+
+        Returns:
+            The configuration that the checkpoint was made with.
+
+        Raises:
+            DataError: no checkpoint of this network.
+        """
+        try:
+            saved = torch.load(self._path, weights_only=True, map_location="cpu")
+            network.load_state_dict(saved["network"])
+            return str(saved["config"])
+        except Exception as error:  # torch, pickle and zip files raise many kinds
+            raise DataError(
+                f"{self._path} is not a checkpoint of this network ({type(error).__name__}: {error}); "
+                "it must come from the same --backbone, --image-size and exits"
+            ) from error
+
     def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         partial = self._path.with_suffix(".partial")
         state = {

@@ -18,6 +18,7 @@ from ..runtime import Engine, open_engine
 from .adoption import adopt_classifier
 from .bundle import Bundle, load_bundle
 from .calibration import collect_logits, confidences, fit_temperature
+from .checkpoint import Checkpoint
 from .choose_backbone import Backbone, choose_backbone
 from .datasets import Dataset
 from .evaluation import costs_of
@@ -51,6 +52,7 @@ class Recipe:
     held_out: float  # share of the training images, or a number of them from 1 up; the last ones in order
     pretrained: bool
     training: TrainingConfig
+    start: str | None = None  # checkpoint whose weights this training begins from
 
     def __post_init__(self) -> None:
         if self.held_out <= 0:
@@ -142,8 +144,12 @@ def generate(
         log = (work / LOG).open("a")
     except OSError as error:
         raise ConfigError(f"cannot write to {work}: {error.strerror}") from error
+    earlier = None
     with log:
-        if backbone.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
+        if recipe.start is not None:
+            earlier = json.loads(Checkpoint(Path(recipe.start), "").read_weights(network))
+            say(f"starting from the weights of {recipe.start}")
+        elif backbone.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
             few = images.take(slice(0, ADOPTION_IMAGES))
             rows = adopt_classifier(network, backbone.pretrained_classifier, few, prepared.scaling)
             say(f"{rows} of {len(data.classes)} classes start from a row of their own of the pretrained classifier")
@@ -160,6 +166,7 @@ def generate(
     provenance: dict[str, Any] = {
         "command": shlex.join(["spinn", *arguments]),
         "recipe": asdict(recipe),
+        "started_from": earlier,
         "images": {"training": len(images), "held_out": len(held_out), "skipped": data.skipped_total},
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }

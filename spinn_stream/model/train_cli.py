@@ -38,6 +38,7 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="of the hard labels")] = 0.05,
     freeze: Annotated[str, typer.Option(help="train nothing up to this cut point; `backbone`: exits alone")] = "",
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
+    start: Annotated[Path | None, typer.Option(help="checkpoint of the same network to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
     classes: Annotated[Path | None, typer.Option(help="JSON list of the classes' names, in label order")] = None,
     seed: Annotated[int, typer.Option(help="decides weights, order and crops")] = 1,
@@ -59,10 +60,11 @@ def train(
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'spinn-stream[train]'") from error
     console = Console(stderr=True)
+    first_weight = exit_weight if start else min(0.3, exit_weight)  # trained exits need no gentle beginning
     try:
         config = TrainingConfig(
             epochs=epochs, batch_size=batch_size, image_sizes=_sizes(train_sizes, image_size), lr_backbone=lr,
-            lr_heads=lr_heads, exit_weight_start=min(0.3, exit_weight), exit_weight_end=exit_weight,
+            lr_heads=lr_heads, exit_weight_start=first_weight, exit_weight_end=exit_weight,
             distillation=distillation, label_smoothing=label_smoothing, freeze=freeze, seed=seed,
         )  # fmt: skip
     except ValueError as error:
@@ -70,7 +72,8 @@ def train(
     recipe = Recipe(
         backbone=backbone, name=name or out.resolve().name, image_size=image_size, exits=exits,
         exit_at=None if exit_at is None else tuple(exit_at.split(",")), held_out=held_out,
-        pretrained=not no_pretrained, training=config,
+        pretrained=not no_pretrained and start is None, training=config,
+        start=None if start is None else str(start),
     )  # fmt: skip
     keep_freed_memory()
     if threads is not None:
