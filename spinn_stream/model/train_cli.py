@@ -95,7 +95,9 @@ def train(
     macs = [f"{cuts[c].name} ({cuts[c].macs / cuts[-1].macs:.0%})" for c in prepared.network.exit_cuts]
     console.print(
         f"{len(dataset.images)} images of {len(dataset.classes)} classes; {len(cuts)} cut points "
-        f"({len(prepared.trace.pruned)} pruned), {cuts[-1].macs / 1e6:.1f} M multiply-adds; exits at {', '.join(macs)}"
+        f"({len(prepared.trace.pruned)} pruned), {cuts[-1].macs / 1e6:.1f} M multiply-adds; exits at {', '.join(macs)}",
+        soft_wrap=True,
+        highlight=False,
     )
     for text in prepared.trace.uncounted:
         console.print(f"[yellow]not counted:[/] {text}")
@@ -111,10 +113,12 @@ def train(
 
         bundle = generate(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
-            report=report, say=lambda text: console.print(text, highlight=False),
+            report=report, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
         )  # fmt: skip
     console.print(
-        f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}"
+        f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}",
+        soft_wrap=True,
+        highlight=False,
     )
 
 

@@ -148,7 +148,7 @@ def test_operators_beyond_standard_onnx_are_refused(copy: Path) -> None:
 
 
 def test_a_cut_point_that_the_graph_lacks_is_an_engine_error(copy: Path) -> None:
-    change(copy, lambda m: m["cut_points"][4].update(name="elsewhere"))
+    change(copy, lambda m: (m["cut_points"][4].update(name="elsewhere"), m.update(payloads=[])))
     renamed = load_bundle(copy)
     with pytest.raises(EngineError, match="cannot build cut points 4 to"):
         open_engine(renamed).prepare(*renamed.pieces(4, renamed.last)[0])

@@ -206,7 +206,7 @@ def test_a_client_that_sends_more_than_agreed_is_refused_but_stays(pair: Pair) -
 @pytest.mark.parametrize(
     ("infer", "said"),
     [
-        (Infer(1, 18, ACTIVATION, None, 1, b"x"), "split 18, expected 0 to 17"),
+        (Infer(1, 24, ACTIVATION, None, 1, b"x"), "split 24, expected 0 to 23"),
         (Infer(1, 9999, ACTIVATION, None, 1, b"x"), "split 9999"),
         (Infer(1, 9, FRAME, None, 1, b"x"), "expected 'cnn-co'"),
         (Infer(1, 0, ACTIVATION, None, 1, b"x"), "expected 'png'"),
