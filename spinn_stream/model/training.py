@@ -114,7 +114,7 @@ class Progress:
 def keep_freed_memory() -> None:
     """Have glibc keep what tensors free, instead of giving it back and faulting it in again every step.
 
-    20 % faster training on a CPU (benchmarks/training.py); nothing happens where there is no glibc.
+    Faster training on a CPU (benchmarks/training.py); nothing happens where there is no glibc.
     """
     if sys.platform != "linux":
         return
