@@ -28,7 +28,7 @@ def run(
     source: Annotated[str, typer.Option(help="video FILE, a camera's number, rtsp://... or demo")],
     server: Annotated[str | None, typer.Option(help="ws://HOST:PORT; without: the device alone")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
-    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="middle")] = None,
+    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit near the middle")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
@@ -93,21 +93,29 @@ def run(
 
 def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_server: bool) -> Plan:
     """The fixed plan that the command line asks for."""
-    index = bundle.last if not has_server else bundle.last // 2
+    value: float | None = bundle.default_threshold
+    if threshold is not None:
+        try:
+            value = None if threshold == "none" else float(threshold)
+        except ValueError:
+            raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
+    index = _default_split(bundle, value) if has_server else bundle.last
     if split is not None:
         index = bundle.split_index(split)
     if not has_server and index != bundle.last:
         raise ConfigError(
             f"--split {split} leaves work for a server: add --server ws://HOST:PORT, or leave out --split"
         )
-    value: float | None = bundle.default_threshold
-    if threshold is not None:
-        try:
-            value = None if threshold == "none" else float(threshold)
-            return Plan(1, index, value)
-        except ValueError:
-            raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
-    return Plan(1, index, value)
+    try:
+        return Plan(1, index, value)
+    except ValueError:
+        raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
+
+
+def _default_split(bundle: Bundle, threshold: float | None) -> int:
+    """The early exit nearest to the middle that may answer, so that the device can; where none may, the middle."""
+    middle = bundle.last // 2
+    return min(bundle.needed(threshold), key=lambda cut: abs(cut - middle), default=middle)
 
 
 def _check_writable(path: Path | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ class _Request:
     infer: Infer
     answer: Callable[[int, Answer], None]  # exit index, answer
     refuse: Callable[[RejectReason, str], None]
+    needed: Mapping[int, float]  # cut point of an early exit that may answer -> confidence
 
 
 class TailEngine:
@@ -68,7 +69,7 @@ class TailEngine:
             self._metrics.rejects.labels("overloaded").inc()
             refuse("overloaded", f"{len(self._batcher)} requests are waiting already")
             return
-        self._requests[key] = _Request(infer, answer, refuse)
+        self._requests[key] = _Request(infer, answer, refuse, self._bundle.needed(infer.threshold))
         self._metrics.requests.labels(self._bundle.cut_points[infer.split].name).inc()
         self._metrics.queue.set(len(self._batcher))
         self._changed.set()
@@ -142,7 +143,7 @@ class TailEngine:
             if not wanted:
                 return
             keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
-            needed = [self._bundle.needed(self._requests[key].infer.threshold).get(stop) for key in keys]
+            needed = [self._requests[key].needed.get(stop) for key in keys]
             wanted_here = any(n is not None for n in needed)
             x, logits = await self._in_thread(partial(self._engine.run, start, stop, x, exit=wanted_here))
             if logits is None:

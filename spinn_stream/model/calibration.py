@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..frame import crop, normalise
 from ..runtime.engine import Engine
+from ..runtime.exits import probabilities
 from .bundle import Bundle
 
 BINS = 15
@@ -50,15 +51,6 @@ def collect_logits(
         rows.append(np.stack(exits))
         progress(sum(r.shape[1] for r in rows))
     return np.concatenate(rows, axis=1)
-
-
-def probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
-    """Softmax of logits / temperature over the last axis."""
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=-1, keepdims=True)
-    np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=-1, keepdims=True)
-    return scaled
 
 
 def _negative_log_likelihood(logits: Logits, labels: npt.NDArray[np.int64], temperature: float) -> float:

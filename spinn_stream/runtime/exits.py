@@ -24,6 +24,15 @@ class Answer:
     top: tuple[tuple[int, float], ...]
 
 
+def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    """Softmax of logits / temperature over the last axis."""
+    scaled = logits.astype(np.float64) / temperature
+    scaled -= scaled.max(axis=-1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=-1, keepdims=True)
+    return scaled
+
+
 def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float) -> list[Answer]:
     """One answer for each row of the logits.
 
@@ -32,13 +41,10 @@ def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float)
     Args:
         logits: (B, classes) float32.
     """
-    scaled = logits.astype(np.float64) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    probabilities = np.exp(scaled)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP_K]
+    scores = probabilities(logits, temperature)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K]
     rows = []
-    for row, order in zip(probabilities, best, strict=True):
+    for row, order in zip(scores, best, strict=True):
         top = tuple((int(k), float(row[k])) for k in order)
         rows.append(Answer(exit_name, top[0][0], top[0][1], top))
     return rows

@@ -41,6 +41,13 @@ def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_pat
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
 
 
+def test_a_run_without_a_plan_is_answered_on_both_sides(serving: ServerProcess, tmp_path: Path) -> None:
+    """The default split lies behind an exit that the default threshold lets answer."""
+    out = run_client(tmp_path, "--source", "demo", "--frames", "360", "--server", serving.address)
+    out.check_contract(DEADLINE_MS)
+    assert out.summary["device"] > 0 and out.summary["server"] > 0
+
+
 @pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
 def test_every_kind_of_split_is_answered_by_the_server(serving: ServerProcess, tmp_path: Path, split: str) -> None:
     out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", split,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spinn_stream.model.calibration import calibration_error, confidences, fit_temperature, probabilities
+from spinn_stream.model.calibration import calibration_error, confidences, fit_temperature
+from spinn_stream.runtime.exits import probabilities
 
 
 def drawn(temperature: float, images: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
