@@ -28,7 +28,7 @@ def run(
     source: Annotated[str, typer.Option(help="video FILE, a camera's number, rtsp://... or demo")],
     server: Annotated[str | None, typer.Option(help="ws://HOST:PORT; without: the device alone")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
-    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit near the middle")] = None,
+    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
