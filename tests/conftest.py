@@ -31,7 +31,7 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="session")
 def engine(bundle: Bundle) -> Engine:
-    return open_engine(bundle)
+    return open_engine(bundle, "onnxruntime")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,15 +161,20 @@ class Bundle:
             return {}
         return {e.cut: n for e, n in zip(self.exits[:-1], row.needed, strict=True) if n is not None}
 
-    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """The way from one cut point to a later one, broken after every exit.
+    def pieces(self, start: int, stop: int, exits: Collection[int] | None = None) -> list[tuple[int, int]]:
+        """The way from one cut point to a later one, broken after the exits that are evaluated on it.
+
+        Args:
+            exits: cut points of those exits; None: all.
 
         >>> bundle.pieces(0, 9)  # with exits at 5 and 8
         [(0, 5), (5, 8), (8, 9)]
+        >>> bundle.pieces(0, 9, {8})
+        [(0, 8), (8, 9)]
         """
         if not 0 <= start <= stop <= self.last:
             raise ConfigError(f"no way from cut point {start} to {stop} in 0..{self.last}")
-        ends = [e.cut for e in self.exits if start < e.cut < stop] + [stop]
+        ends = [e.cut for e in self.exits if start < e.cut < stop and (exits is None or e.cut in exits)] + [stop]
         starts = [start, *ends[:-1]]
         return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
 

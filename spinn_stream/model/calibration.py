@@ -47,7 +47,7 @@ def collect_logits(
         for start, stop in bundle.pieces(0, bundle.last):
             y, logits = engine.run(start, stop, y)
             assert logits is not None  # each piece ends at an exit
-            exits.append(logits)
+            exits.append(logits.copy())  # the engine may use its memory again
         rows.append(np.stack(exits))
         progress(sum(r.shape[1] for r in rows))
     return np.concatenate(rows, axis=1)

@@ -29,7 +29,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the threshold curve here (png, svg or pdf)")] = None,
-    runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "onnxruntime",
     threads: Annotated[int | None, typer.Option(help="engine threads", show_default="all cores")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:  # fmt: skip

@@ -181,7 +181,7 @@ def generate(
 def calibrate(folder: Path, held_out: LabelledImages, *, say: Callable[[str], None]) -> None:
     """Fit temperatures and thresholds and measure the tables of a bundle on images it was not trained on."""
     bundle = load_bundle(folder)
-    engine: Engine = open_engine(bundle, threads=torch.get_num_threads())
+    engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
     say(f"fitting temperatures and thresholds on {len(held_out)} held-out images")
     logits = collect_logits(bundle, engine, held_out.pixels)
     temperatures = tuple(fit_temperature(exit_logits, held_out.labels) for exit_logits in logits)

@@ -1,5 +1,7 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
+from .load import LoadTracker
 from .plan import Plan
+from .profile import BatchProfile, Profile, Timing
 
-__all__ = ["Plan"]
+__all__ = ["BatchProfile", "LoadTracker", "Plan", "Profile", "Timing"]

@@ -1,7 +1,11 @@
-"""Run parts of a bundle: from one cut point to another, with the exit at the end."""
+"""Runs parts of a bundle: one small interface, several engines, and what they take on this machine."""
 
-from .choice import open_engine
+from .choice import RUNTIMES, Choice, choose_engine, open_engine
 from .engine import Engine
 from .exits import Answer, answers
+from .profiler import measure_profile, stored_profile
 
-__all__ = ["Answer", "Engine", "answers", "open_engine"]
+__all__ = [
+    "RUNTIMES", "Answer", "Choice", "Engine", "answers", "choose_engine", "measure_profile", "open_engine",
+    "stored_profile",
+]  # fmt: skip

@@ -12,17 +12,33 @@ Activation = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """Runs a bundle from one cut point to another. Called from one thread at a time."""
+    """Runs pieces of a bundle, each one fused graph from a cut point to a later one.
+
+    `run` is called from one thread at a time; `prepare`, `ready` and `drop` may be called from another one
+    meanwhile, so that graphs are built where nobody waits for them.
+    """
 
     name: str
 
     def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
-        """Build what `run(start, stop, ..., exit=exit)` needs, so that its first call is as fast as the next."""
+        """Build what `run(start, stop, ..., exit=exit)` needs for a batch of 1, and keep it until `drop`.
+
+        Raises:
+            EngineError: the engine cannot build this piece.
+        """
+
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        """Whether `run(start, stop, ..., exit=exit)` would build nothing."""
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        """Free what `prepare` built, if anything."""
 
     def run(
         self, start: int, stop: int, x: Activation, *, exit: bool = True
     ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
         """From cut point `start` to `stop`; exits strictly between them are not computed.
+
+        Builds the piece first where that was not done.
 
         Args:
             x: activations at `start`, (B, *shape).
@@ -31,7 +47,9 @@ class Engine(Protocol):
 
         Returns:
             Activations at `stop`, and the logits (B, classes) of the exit there, or None where there is none.
+            They may be the engine's own memory: handed on to the next piece as they are, nothing is copied;
+            the next run of the same piece overwrites them. Copy what is to be kept.
 
         Raises:
-            EngineError: the engine cannot build or run this part.
+            EngineError: the engine cannot build or run this piece.
         """

@@ -43,6 +43,13 @@ class TorchEngine:
         """Carves and runs once: the first run on a GPU loads its kernels."""
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
 
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        names = [c.name for c in self._bundle.cut_points]
+        return self._graph.has(names[start], names[stop])
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        """Nothing is freed: parts share their weights, and a part is some references to them."""
+
     def run(
         self, start: int, stop: int, x: Activation, *, exit: bool = True
     ) -> tuple[Activation, npt.NDArray[np.float32] | None]:

@@ -123,6 +123,10 @@ class TorchGraph:
             else:
                 self.parameters[name] = weights.parameter(value)
 
+    def has(self, source: str, target: str) -> bool:
+        """Whether this way was carved before."""
+        return (source, target) in self._parts
+
     def carve(self, source: str, target: str) -> Part:
         """What computes tensor `target` from tensor `source` and from nothing else; kept, and built once.
 

@@ -1,0 +1,66 @@
+"""How much slower a side runs now than its profile says."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+BLOCK_S = 0.125
+"""Observations of one such span are added up before they are compared: a scheduler that deals out the
+processor in slices makes some runs fast and some slow, and only their sum tells the share."""
+
+WINDOW_S = 1.0
+STALE_S = 5.0
+LEAST_BLOCKS = 3
+
+
+class LoadTracker:
+    """Load factors by group: observed time over expected time, as a median over blocks of a second.
+
+    A median of means (Lugosi and Mendelson 2019): one slow frame spoils one block of eight and moves nothing;
+    a load that stays is seen when half of the blocks are under it, in about half a second.
+    Groups are whatever runs as one: a piece of the way, say. Memory is bounded by the window.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: dict[object, deque[_Block]] = {}
+
+    def observe(self, group: object, *, observed_ms: float, expected_ms: float, now: float) -> None:
+        """One run took `observed_ms` where the profile says `expected_ms`; `now` in seconds, never falling."""
+        if expected_ms <= 0 or observed_ms < 0:
+            return
+        blocks = self._blocks.setdefault(group, deque(maxlen=round(WINDOW_S / BLOCK_S)))
+        number = int(now / BLOCK_S)
+        if not blocks or blocks[-1].number != number:
+            blocks.append(_Block(number))
+        blocks[-1].observed += observed_ms
+        blocks[-1].expected += expected_ms
+
+    def factor(self, now: float, group: object | None = None) -> float:
+        """Load factor of one group, or of all together; 1.0 until enough is known, and when it is long ago.
+
+        The window reaches back from the last observation, so that a side that rests keeps its factor a while.
+        """
+        chosen = self._blocks.values() if group is None else [self._blocks.get(group, deque())]
+        together: dict[int, _Block] = {}
+        for blocks in chosen:
+            for block in blocks:
+                whole = together.setdefault(block.number, _Block(block.number))
+                whole.observed += block.observed
+                whole.expected += block.expected
+        if not together:
+            return 1.0
+        newest = max(together)
+        recent = [b.observed / b.expected for n, b in together.items() if n > newest - WINDOW_S / BLOCK_S]
+        if len(recent) < LEAST_BLOCKS or now - newest * BLOCK_S > STALE_S:
+            return 1.0
+        return median(recent)
+
+
+class _Block:
+    __slots__ = ("expected", "number", "observed")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.observed = 0.0
+        self.expected = 0.0

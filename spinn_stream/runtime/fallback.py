@@ -1,0 +1,103 @@
+"""An engine that hands a piece to the next one where the first cannot build it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import EngineError
+from .engine import Activation, Engine
+
+log = logging.getLogger(__name__)
+
+
+class FallbackEngine:
+    """See `Engine`: the first engine of a list that works, and the others for what it cannot do.
+
+    Engines are opened when they are needed. What one cannot build or run is built by the next, with one warning
+    for each engine and reason; pieces fit together whoever runs them, since all meet at the same cut points.
+    """
+
+    def __init__(
+        self, openers: Sequence[tuple[str, Callable[[], Engine]]], *, warn: Callable[[str], object] = log.warning
+    ) -> None:
+        """
+        Args:
+            openers: name and opener of each engine, best first.
+
+        Raises:
+            EngineError: none of them opens; says why of each.
+        """
+        self._waiting = list(openers)
+        self._warn = warn
+        self._engines: list[Engine] = []
+        self._refusals: list[str] = []
+        self._moved: dict[tuple[int, int, bool], int] = {}  # piece -> place of the engine that runs it
+        self._warned: set[str] = set()
+        if not self._has(0):
+            raise EngineError("no engine works here: " + "; ".join(self._refusals))
+        self.name = self._engines[0].name
+
+    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+        place = self._moved.get((start, stop, exit), 0)
+        while True:
+            try:
+                self._engines[place].prepare(start, stop, exit=exit)
+                return
+            except EngineError as error:
+                place = self._move(start, stop, exit, place, error)
+
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        return self._engines[self._moved.get((start, stop, exit), 0)].ready(start, stop, exit=exit)
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        for engine in self._engines:
+            engine.drop(start, stop, exit=exit)
+
+    def run(
+        self, start: int, stop: int, x: Activation, *, exit: bool = True
+    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+        place = self._moved.get((start, stop, exit), 0)
+        try:
+            return self._engines[place].run(start, stop, x, exit=exit)
+        except EngineError as error:
+            if x.ndim and x.shape[0] == 0:
+                raise
+            first = error
+        while self._has(place + 1):  # what the next one runs, this one could not; what none runs, was a wrong input
+            place += 1
+            try:
+                result = self._engines[place].run(start, stop, x, exit=exit)
+            except EngineError:
+                continue
+            self._move(start, stop, exit, place - 1, first)
+            return result
+        raise first
+
+    def _move(self, start: int, stop: int, exit: bool, place: int, error: EngineError) -> int:
+        """The place of the next engine, which this piece goes to from now on; `error` where there is none."""
+        if not self._has(place + 1):
+            raise error
+        self._moved[start, stop, exit] = place + 1
+        self._say(f"{error}; {self._engines[place + 1].name} runs it instead")
+        return place + 1
+
+    def _has(self, place: int) -> bool:
+        """Whether there is an engine at this place, opened if need be."""
+        while len(self._engines) <= place and self._waiting:
+            name, opener = self._waiting.pop(0)
+            try:
+                self._engines.append(opener())
+            except EngineError as error:
+                self._refusals.append(str(error))
+                left = self._waiting[0][0] if self._waiting else "none"
+                self._say(f"engine {name} cannot be used: {error}; the next one: {left}")
+        return len(self._engines) > place
+
+    def _say(self, text: str) -> None:
+        if text not in self._warned and len(self._warned) < 100:
+            self._warned.add(text)
+            self._warn(text)
