@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -11,7 +15,12 @@ import pytest
 
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.runtime import Engine, open_engine
+from spinn_stream.plan import Profile
+from spinn_stream.runtime import Engine, open_engine, stored_profile
+
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
+"""What tests measure while others run is kept away from the user's own figures; every process of the run has it."""
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -32,6 +41,11 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="session")
 def engine(bundle: Bundle) -> Engine:
     return open_engine(bundle, "onnxruntime")
+
+
+@pytest.fixture(scope="session")
+def profile(bundle: Bundle, engine: Engine) -> Profile:
+    return stored_profile(bundle, engine, threads=1)
 
 
 @pytest.fixture(scope="session")

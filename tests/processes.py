@@ -68,10 +68,15 @@ def wait_ready(process: subprocess.Popen[str]) -> str:
     return line.split()[1]
 
 
+def _with_engine(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Both ends on one engine, where none is named: `auto` depends on how busy the machine is with other tests."""
+    return options if "--runtime" in options else (*options, "--runtime", "onnxruntime")
+
+
 @contextlib.contextmanager
 def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
     """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
-    command = [str(SPINN), "serve", "--port", str(port), *options]
+    command = [str(SPINN), "serve", "--port", str(port), *_with_engine(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield ServerProcess(process, wait_ready(process))
@@ -118,7 +123,15 @@ class ClientProcess:
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.jsonl, self.summary = folder / "results.jsonl", folder / "summary.json"
-        command = [str(SPINN), "run", "--jsonl", str(self.jsonl), "--summary", str(self.summary), *options]
+        command = [
+            str(SPINN),
+            "run",
+            "--jsonl",
+            str(self.jsonl),
+            "--summary",
+            str(self.summary),
+            *_with_engine(options),
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def results(self) -> list[dict[str, Any]]:

@@ -68,6 +68,6 @@ def test_client_and_server_run_where_torch_is_not() -> None:
         "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli, spinn_traces.cli\n"
         "from spinn_stream.model.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
-        "bundle = load_bundle(); open_engine(bundle).prepare(0, bundle.last)\n"
+        "bundle = load_bundle(); open_engine(bundle, 'onnxruntime').prepare(0, bundle.last)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -35,7 +35,7 @@ def run(
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
     frames: Annotated[int | None, typer.Option(help="stop after so many frames")] = None,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
-    runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
     threads: Annotated[int, typer.Option(help="engine threads")] = 1,
     max_in_flight: Annotated[int, typer.Option(help="frames that may wait for the server at once")] = 16,
     allow_offline: Annotated[bool, typer.Option("--allow-offline", help="begin without the server")] = False,

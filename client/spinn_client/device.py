@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,19 @@ from spinn_stream.codec import encode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.runtime.background import builder
+
+from .stage_clock import Piece, StageClock
 
 OnExit = Callable[[Answer], None]
 """Called on the event loop with every local answer that was not confident enough."""
 
 WARM_UP_RUNS = 3
+
+KEPT_PLANS = 8
+"""Plans whose graphs are kept; each holds its own copy of the weights on its way."""
 
 
 @dataclass(frozen=True)
@@ -37,69 +44,77 @@ class HeadOutcome:
     payload: bytes | None
 
 
-class StageClock:
-    """How long each stage takes on this device: a slowly forgotten maximum, since it guards deadlines."""
-
-    def __init__(self) -> None:
-        self._ms: dict[tuple[int, int], float] = {}
-
-    def observe(self, start: int, stop: int, ms: float) -> None:
-        self._ms[start, stop] = max(ms, 0.9 * self._ms.get((start, stop), 0.0))
-
-    def expected_ms(self, pieces: list[tuple[int, int]]) -> float:
-        return sum(self._ms.get(piece, 0.0) for piece in pieces)
-
-
 class Device:
     """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked.
+
+    A head runs in as few graphs as the exits allow that may answer under its plan; a tail that the device runs
+    itself stops at every exit, as any may be the best answer there is when time runs out.
 
     Args:
         every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, *, every_exit: bool = False) -> None:
+    def __init__(self, bundle: Bundle, engine: Engine, profile: Profile, *, every_exit: bool = False) -> None:
         self._bundle = bundle
         self._engine = engine
+        self._profile = profile
         self._every_exit = every_exit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
-        self.clock = StageClock()
+        self._builder = builder("build")
+        self._kept: list[list[tuple[Piece, bool]]] = []  # graphs of each plan, the newest last
+        self.clock = StageClock(profile)
 
     def prepare(self, plan: Plan) -> None:
-        """Build and time every part that the plan, or the device alone, will need. Blocks."""
-        picture = np.zeros((self._bundle.input.size, self._bundle.input.size, 3), np.uint8)
-        last = self._bundle.last
-        for _ in range(WARM_UP_RUNS + 1):  # the first run builds; it is forgotten below
-            self.clock = StageClock()
-            x = normalise(crop(picture, self._bundle.input.size), self._bundle.input)
-            for start, stop in self._bundle.pieces(0, plan.split) + self._bundle.pieces(plan.split, last):
-                self._timed(start, stop, x, exit=False)
-                x, _ = self._timed(start, stop, x)
+        """Build and time every graph that the plan, or the device alone, will need. Blocks."""
+        self._build(plan)
+        for _ in range(WARM_UP_RUNS):
+            self.clock = StageClock(self._profile)  # the first run of a graph is slow; it is forgotten
+            for (start, stop), exit in self._graphs(plan):
+                x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+                self._timed(start, stop, x, exit=exit)
+
+    async def build(self, plan: Plan) -> None:
+        """Build what a plan needs, while frames go on under another one. Use the plan afterwards.
+
+        Raises:
+            EngineError: no engine can build it.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._builder, self._build, plan)
+        for (start, stop), exit in self._graphs(plan):  # the first run of a graph is slow; one by one, between frames
+            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+            await loop.run_in_executor(self._thread, partial(self._engine.run, start, stop, x, exit=exit))
 
     def first_exit_ms(self, start: int) -> float:
         """How long the way from a cut point to the first exit behind it takes, by what was seen."""
-        return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1])
+        return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1], time.monotonic())
 
     def head_ms(self, plan: Plan) -> float:
         """How long the plan's head takes without what comes before and after the network, by what was seen."""
-        return self.clock.expected_ms(self._bundle.pieces(0, plan.split))
+        pieces = self._bundle.pieces(0, plan.split, self._evaluated(plan))
+        return self.clock.expected_ms(pieces, time.monotonic())
 
-    async def head(self, frame: Pixels, plan: Plan, on_exit: OnExit) -> HeadOutcome:
-        """Run a frame up to the plan's split, or to the first exit that is confident."""
+    async def head(self, frame: Pixels, plan: Plan, on_exit: OnExit, *, answer_by: float | None = None) -> HeadOutcome:
+        """Run a frame up to the plan's split, or to the first exit that is confident.
+
+        Args:
+            answer_by: time.monotonic() by which some exit should have answered: where the first of the plan would
+                be later, every exit is evaluated.
+        """
         loop = asyncio.get_running_loop()
 
         def work() -> HeadOutcome:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
-            x, answer = self._stages(
-                x,
-                0,
-                plan.split,
-                plan,
-                lambda a: loop.call_soon_threadsafe(on_exit, a),
-                every_exit=self._every_exit or plan.confidence_threshold is None,
-            )
+            evaluated = self._evaluated(plan)
+            first = self._bundle.pieces(0, plan.split, evaluated)[:1]
+            now = time.monotonic()
+            if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
+                evaluated = self._bundle.exit_at.keys()
+            x, answer = self._stages(x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated)
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None)
+            x = x.copy()  # it may be the engine's memory, which the next frame overwrites
             try:
                 return HeadOutcome(None, x, encode_payload(plan.split, x, picture))
             except CodecError:  # values that cannot be sent: the device finishes alone
@@ -138,7 +153,7 @@ class Device:
                 stop,
                 plan,
                 lambda a: loop.call_soon_threadsafe(on_exit, a),
-                every_exit=True,  # any may be the best answer there is when time runs out
+                self._bundle.exit_at.keys(),
                 stop_at=stop_at,
                 first_by=first_by,
             )
@@ -147,7 +162,31 @@ class Device:
         return await loop.run_in_executor(self._thread, work)
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        for thread in (self._thread, self._builder):
+            thread.shutdown(wait=True, cancel_futures=True)
+
+    def _evaluated(self, plan: Plan) -> Collection[int]:
+        """Cut points of the exits that a head evaluates."""
+        every = self._every_exit or plan.confidence_threshold is None
+        return self._bundle.exit_at.keys() if every else self._bundle.needed(plan.confidence_threshold).keys()
+
+    def _graphs(self, plan: Plan) -> list[tuple[Piece, bool]]:
+        """Everything that may be run under a plan: (piece, whether with its exit), no piece twice."""
+        split, last, evaluated = plan.split, self._bundle.last, self._evaluated(plan)
+        graphs = [(p, p[1] in evaluated or p[1] == last) for p in self._bundle.pieces(0, split, evaluated)]
+        for start, stop in ((0, split), (split, last), (0, last)):  # with every exit: when time is short, or alone
+            graphs += [(p, p[1] in self._bundle.exit_at) for p in self._bundle.pieces(start, stop)]
+        return list(dict.fromkeys(graphs))
+
+    def _build(self, plan: Plan) -> None:
+        graphs = self._graphs(plan)
+        for (start, stop), exit in graphs:
+            self._engine.prepare(start, stop, exit=exit)
+        self._kept.append(graphs)
+        if len(self._kept) > KEPT_PLANS:
+            for graph in self._kept.pop(0):
+                if not any(graph in kept for kept in self._kept):
+                    self._engine.drop(*graph[0], exit=graph[1])
 
     def _stages(
         self,
@@ -156,18 +195,19 @@ class Device:
         stop: int,
         plan: Plan,
         on_exit: Callable[[Answer], object],
+        evaluated: Collection[int],
         *,
-        every_exit: bool,
         stop_at: float | None = None,
         first_by: float | None = None,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`."""
         needed = self._bundle.needed(plan.confidence_threshold)
-        for begin, end in self._bundle.pieces(start, stop):
+        for begin, end in self._bundle.pieces(start, stop, evaluated):
             limit = first_by if begin == start and first_by is not None else stop_at
-            if limit is not None and time.monotonic() + self.clock.expected_ms([(begin, end)]) / 1000 > limit:
+            now = time.monotonic()
+            if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
                 return x, None
-            x, logits = self._timed(begin, end, x, exit=every_exit or end in needed)
+            x, logits = self._timed(begin, end, x, exit=end in evaluated or end == self._bundle.last)
             if logits is None:
                 continue
             reached = self._bundle.exit_at[end]
@@ -178,9 +218,10 @@ class Device:
         return x, None
 
     def _timed(
-        self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool = True
+        self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         began = time.monotonic()
         result = self._engine.run(start, stop, x, exit=exit)
-        self.clock.observe(start, stop, (time.monotonic() - began) * 1000)
+        now = time.monotonic()
+        self.clock.observe(start, stop, exit=exit, ms=(now - began) * 1000, now=now)
         return result

@@ -88,6 +88,7 @@ class LiveView:
         s, where = self._state(), self._tally.where
         rtt = "" if s["rtt_ms"] is None else f", round trip {s['rtt_ms']:.0f} ms"
         return (
-            f"server {s['link']}{rtt}, up {s['up_mbps']:.2f} Mb/s | plan {s['plan']} | "
+            f"server {s['link']}{rtt}, up {s['up_mbps']:.2f} Mb/s | load {s['load']:.1f} | "
+            f"plan {s['plan']} | "
             f"device {where['device']}, server {where['server']}, alone {where['fallback']}"
         )

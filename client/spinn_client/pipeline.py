@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
@@ -82,11 +83,30 @@ class Pipeline:
         self._completions: set[asyncio.Task[None]] = set()
         self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
         self._settled = asyncio.Event()
+        self._plan_change: asyncio.Task[None] | None = None
         self.taken = 0
 
     def use_link(self, link: Link) -> None:
         """Offer frames to a server from now on."""
         self._link = link
+
+    def change_plan(self, plan: Plan) -> None:
+        """Use a plan for the frames taken once its graphs are built, which nothing waits for.
+
+        A later call takes the place of an earlier one that is still building. A plan that cannot be built is
+        logged, and the one before stays.
+        """
+        if self._plan_change is not None:
+            self._plan_change.cancel()
+        self._plan_change = asyncio.create_task(self._adopt(plan), name=f"plan {plan.id}")
+
+    async def _adopt(self, plan: Plan) -> None:
+        try:
+            await self._device.build(plan)
+        except EngineError as error:
+            log.error("plan %d cannot be used: %s", plan.id, error)
+            return
+        self._plan = plan
 
     async def run(self) -> None:
         """Until the source ends and every frame taken in has its final result.
@@ -104,9 +124,10 @@ class Pipeline:
             if connection is not None:
                 connection.cancel()
                 await asyncio.gather(connection, return_exceptions=True)
-            for task in self._completions:
+            left = [*self._completions, *([] if self._plan_change is None else [self._plan_change])]
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*self._completions, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _take_frames(self) -> None:
         while True:
@@ -126,7 +147,12 @@ class Pipeline:
 
     async def _treat(self, frame: Frame, deadline: float) -> None:
         plan = self._plan
-        outcome = await self._device.head(frame.pixels, plan, lambda answer: self._local_exit(frame.index, answer))
+        outcome = await self._device.head(
+            frame.pixels,
+            plan,
+            lambda answer: self._local_exit(frame.index, answer),
+            answer_by=deadline - SPARE_MS / 1000,
+        )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
             return

@@ -15,7 +15,7 @@ from rich.console import Console
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
-from spinn_stream.runtime import open_engine
+from spinn_stream.runtime import open_engine, stored_profile
 
 from .device import Device
 from .feed import Feed, FeedConfig
@@ -68,9 +68,10 @@ class Run:
         self._link_config = link
         self._config = config
         cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
-        self._device = Device(
-            bundle, open_engine(bundle, config.runtime, threads=config.threads), every_exit=config.provisional
-        )
+        engine = open_engine(bundle, config.runtime, threads=config.threads, say=self._say, warn=self._warn)
+        profile = stored_profile(bundle, engine, threads=config.threads, say=self._say)
+        self._engine_name = engine.name
+        self._device = Device(bundle, engine, profile, every_exit=config.provisional)
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
         self._tally = Tally()
         self._link: Link | None = None
@@ -108,7 +109,8 @@ class Run:
             await self._open(self._link)
             pipeline.use_link(self._link)
         self._say(
-            f"bundle {self._bundle.name} {self._bundle.hash[:12]}, source {self._source.name}: building the network ..."
+            f"bundle {self._bundle.name} {self._bundle.hash[:12]}, engine {self._engine_name}, "
+            f"source {self._source.name}: building the network ..."
         )
         await asyncio.get_running_loop().run_in_executor(None, self._device.prepare, self._config.plan)
         self._warn_of_deadline()
@@ -157,6 +159,9 @@ class Run:
                 "this device needs for its first exit; frames may end in no_answer"
             )
 
+    def _warn(self, text: str) -> None:
+        self._console.print(f"warning: {text}", highlight=False, soft_wrap=True, markup=False)
+
     def _say(self, text: str) -> None:
         if not self._config.quiet:
             self._console.print(text, highlight=False, soft_wrap=True)
@@ -174,6 +179,7 @@ class Run:
             "link": "none" if link is None else "up" if link.up else "away",
             "rtt_ms": link.rtt_ms if link is not None and link.up else None,
             "up_mbps": self._up_mbps,
+            "load": self._device.clock.load_factor(now),
             "plan": f"{self._config.plan.id}: split {self._bundle.cut_points[self._config.plan.split].name}, "
                     f"threshold {'none' if threshold is None else format(threshold, '.2f')}",
         }  # fmt: skip

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from spinn_stream.cli_options import read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
-from spinn_stream.runtime import open_engine
+from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.wire import SessionLimits
 
 from .app import Server, ServerConfig
@@ -26,12 +26,14 @@ from .batcher import BatchLimits
 from .metrics import Metrics
 from .tail_engine import TailEngine
 
+LARGEST_PROFILED = 16
+
 
 def serve(
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0: any free one")] = 8765,
-    runtime: Annotated[str, typer.Option(help="auto, onnxruntime or torch")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
     threads: Annotated[int, typer.Option(help="engine threads")] = 1,
     max_batch_size: Annotated[int, typer.Option(help="requests run together")] = 16,
     max_wait_ms: Annotated[float, typer.Option(help="how long the first request of a batch waits for company")] = 2.0,
@@ -67,10 +69,17 @@ def serve(
     tls = _tls(tls_cert, tls_key)
     model = load_bundle(bundle)
     metrics = Metrics()
+    console = Console(stderr=True)
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    opened = open_engine(model, runtime, threads=threads, say=say, warn=lambda text: say(f"warning: {text}"))
+    profile = stored_profile(model, opened, threads=threads, batches=_batches(max_batch_size), say=say)
 
     async def main() -> None:
-        engine = TailEngine(model, open_engine(model, runtime, threads=threads), config.batch, metrics)
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        engine = TailEngine(model, opened, config.batch, metrics, profile)
+        with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"building the tails of {model.name}")
             await asyncio.get_running_loop().run_in_executor(
                 None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total)
@@ -83,6 +92,14 @@ def serve(
             await stop.wait()
 
     uvloop.run(main())
+
+
+def _batches(most: int) -> list[int]:
+    """Batch sizes to profile: powers of two up to the largest that is run."""
+    sizes = [1]
+    while sizes[-1] * 2 <= min(most, LARGEST_PROFILED):
+        sizes.append(sizes[-1] * 2)
+    return sizes
 
 
 def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

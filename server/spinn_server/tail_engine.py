@@ -15,13 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.codec import decode_payload
-from spinn_stream.errors import CodecError
+from spinn_stream.errors import CodecError, EngineError
 from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Profile
 from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.runtime.background import builder
 from spinn_stream.wire import Infer, RejectReason
 
 from .batcher import Batcher, BatchLimits, Waiting
 from .metrics import Metrics
+from .server_load import ServerLoad
+from .tail_paths import TailPaths
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +42,25 @@ class _Request:
 
 
 class TailEngine:
-    """Owns the queue and the one thread that runs the network.
+    """Owns the queue, the one thread that runs the network, and the one that builds graphs.
 
     A request is answered or refused exactly once, unless it is dropped by `forget`. Requests that an exit
     answers leave the batch at once; the rest goes on, smaller.
+
+    Args:
+        profile: of the engine on this machine, for the clients and for the load factor; None: neither is known.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, limits: BatchLimits, metrics: Metrics) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, limits: BatchLimits, metrics: Metrics, profile: Profile | None = None
+    ) -> None:
         self._bundle = bundle
         self._engine = engine
+        self.profile = profile
+        self._load = ServerLoad(profile)
+        self._paths = TailPaths(bundle, engine, batches=limits.max_batch_size > 1)
+        self._builder = builder("build")
+        self._building: asyncio.Task[None] | None = None
         self._batcher: Batcher[RequestKey] = Batcher(limits)
         self._metrics = metrics
         self._requests: dict[RequestKey, _Request] = {}
@@ -91,14 +105,14 @@ class TailEngine:
             self._batcher.remove(key)
         self._metrics.queue.set(len(self._batcher))
 
+    def load(self, now: float) -> tuple[float, float]:
+        """(queueing delay in ms, load factor) of the last second."""
+        return self._load.current(now)
+
     def prepare(self, progress: Callable[[int, int], None]) -> None:
-        """Build and run once every part that any split needs. Blocks: call it before the loop or in a thread."""
-        for split in range(self._bundle.last):
-            start, stop = self._bundle.pieces(split, self._bundle.last)[0]
-            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
-            for with_exit in (True, False):
-                self._engine.run(start, stop, x, exit=with_exit)
-            progress(split + 1, self._bundle.last)
+        """Build and run once every graph that any split needs. Blocks: call it before the loop or in a thread."""
+        for start, stop in self._paths.prepare(progress):
+            self._engine.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32))
 
     async def run(self) -> None:
         """Serve the queue until cancelled."""
@@ -113,7 +127,9 @@ class TailEngine:
                 if decision.batch:
                     for request in decision.batch:
                         self._metrics.wait.observe(now - request.arrived)
+                        self._load.waited((now - request.arrived) * 1000, now)
                     await self._run_batch([r.key for r in decision.batch], decision.batch[0].split)
+                    self._build_what_is_wanted()
                     continue
                 timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - time.monotonic())
                 try:
@@ -122,7 +138,28 @@ class TailEngine:
                 except TimeoutError:
                     pass
         finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+            if self._building is not None:
+                self._building.cancel()
+            for thread in (self._thread, self._builder):
+                thread.shutdown(wait=False, cancel_futures=True)
+
+    def _build_what_is_wanted(self) -> None:
+        piece = self._paths.to_build()
+        if piece is not None and (self._building is None or self._building.done()):
+            self._building = asyncio.create_task(self._build(*piece), name="build")
+
+    async def _build(self, start: int, stop: int) -> None:
+        """One fused graph, built beside the work; its first run, which is slow, is not a client's."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._builder, self._paths.build, (start, stop))
+            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+            await self._in_thread(partial(self._engine.run, start, stop, x))
+        except EngineError as error:
+            log.warning("no fused graph from cut point %d to %d: %s", start, stop, error)
+            self._paths.refused((start, stop))
+        else:
+            self._paths.built((start, stop))
 
     async def _run_batch(self, keys: list[RequestKey], split: int) -> None:
         began = time.monotonic()
@@ -138,15 +175,15 @@ class TailEngine:
         keys, x = await self._decode(keys, split)
         if keys:
             self._metrics.batch_size.observe(len(keys))
-        for start, stop in self._bundle.pieces(split, self._bundle.last):
+        exits = {cut for key in keys if key in self._requests for cut in self._requests[key].needed}
+        for start, stop in self._paths.pieces(split, exits):
             wanted = [i for i, key in enumerate(keys) if key in self._requests]  # not cancelled, not gone
             if not wanted:
                 return
             keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
             needed = [self._requests[key].needed.get(stop) for key in keys]
-            wanted_here = any(n is not None for n in needed)
-            x, logits = await self._in_thread(partial(self._engine.run, start, stop, x, exit=wanted_here))
-            if logits is None:
+            x, logits = await self._in_thread(partial(self._run_piece, start, stop, x))
+            if stop != self._bundle.last and all(n is None for n in needed):
                 continue
             reached = self._bundle.exit_at[stop]
             found = answers(reached.name, logits, reached.temperature)
@@ -158,6 +195,17 @@ class TailEngine:
                     del self._requests[key]
                     self._metrics.results.labels(reached.name).inc()
                     request.answer(self._bundle.exits.index(reached), answer)
+
+    def _run_piece(
+        self, start: int, stop: int, x: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """In the engine's thread; every piece ends at an exit."""
+        began = time.monotonic()
+        x, logits = self._engine.run(start, stop, x)
+        now = time.monotonic()
+        self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
+        assert logits is not None
+        return x, logits
 
     async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
         """Activations of those requests whose payload is good; the others are refused."""

@@ -41,10 +41,10 @@ class LoadTracker:
 
         The window reaches back from the last observation, so that a side that rests keeps its factor a while.
         """
-        chosen = self._blocks.values() if group is None else [self._blocks.get(group, deque())]
+        chosen = list(self._blocks.values()) if group is None else [self._blocks.get(group, deque())]
         together: dict[int, _Block] = {}
         for blocks in chosen:
-            for block in blocks:
+            for block in list(blocks):  # copies: another thread may be observing
                 whole = together.setdefault(block.number, _Block(block.number))
                 whole.observed += block.observed
                 whole.expected += block.expected

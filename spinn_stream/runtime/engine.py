@@ -20,8 +20,11 @@ class Engine(Protocol):
 
     name: str
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         """Build what `run(start, stop, ..., exit=exit)` needs for a batch of 1, and keep it until `drop`.
+
+        Args:
+            batches: and for larger ones.
 
         Raises:
             EngineError: the engine cannot build this piece.

@@ -39,6 +39,8 @@ def open_one(bundle: Bundle, name: str, *, threads: int) -> Engine:
         EngineError: its package is not installed or does not load here; it cannot read the graph.
         BundleError: the graph is none.
     """
+    if name not in PACKAGES:
+        raise EngineError(f"there is no engine {name}")
     try:
         if name == "torch":
             import torch

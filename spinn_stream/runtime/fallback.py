@@ -41,14 +41,21 @@ class FallbackEngine:
             raise EngineError("no engine works here: " + "; ".join(self._refusals))
         self.name = self._engines[0].name
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         place = self._moved.get((start, stop, exit), 0)
-        while True:
+        first: EngineError | None = None
+        while self._has(place):
             try:
-                self._engines[place].prepare(start, stop, exit=exit)
-                return
+                self._engines[place].prepare(start, stop, exit=exit, batches=batches)
             except EngineError as error:
-                place = self._move(start, stop, exit, place, error)
+                first = first or error
+                place += 1
+                continue
+            if first is not None:
+                self._move(start, stop, exit, place, first)
+            return
+        assert first is not None  # the loop ran: there is an engine at every place that pieces moved to
+        raise first
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         return self._engines[self._moved.get((start, stop, exit), 0)].ready(start, stop, exit=exit)
@@ -73,17 +80,14 @@ class FallbackEngine:
                 result = self._engines[place].run(start, stop, x, exit=exit)
             except EngineError:
                 continue
-            self._move(start, stop, exit, place - 1, first)
+            self._move(start, stop, exit, place, first)
             return result
         raise first
 
-    def _move(self, start: int, stop: int, exit: bool, place: int, error: EngineError) -> int:
-        """The place of the next engine, which this piece goes to from now on; `error` where there is none."""
-        if not self._has(place + 1):
-            raise error
-        self._moved[start, stop, exit] = place + 1
-        self._say(f"{error}; {self._engines[place + 1].name} runs it instead")
-        return place + 1
+    def _move(self, start: int, stop: int, exit: bool, place: int, error: EngineError) -> None:
+        """This piece goes to another engine from now on."""
+        self._moved[start, stop, exit] = place
+        self._say(f"{error}; {self._engines[place].name} runs it instead")
 
     def _has(self, place: int) -> bool:
         """Whether there is an engine at this place, opened if need be."""

@@ -27,7 +27,7 @@ class OnnxEngine:
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.log_severity_level = 3
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         key = self._carver.key(start, stop, exit)
         if key not in self._sessions:
             self._sessions[key] = self._build(key)

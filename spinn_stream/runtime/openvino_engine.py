@@ -73,10 +73,12 @@ class OpenVinoEngine:
         self._single: dict[PieceKey, _Graph] = {}
         self._open: dict[PieceKey, _Graph] = {}
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         key = self._carver.key(start, stop, exit)
         if key not in self._single:
             self._single[key] = self._build(key, 1)
+        if batches and key not in self._open:
+            self._open[key] = self._build(key, None)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         return self._carver.key(start, stop, exit) in self._single

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_client.device import Device, StageClock
+from spinn_client.device import Device
+from spinn_client.stage_clock import StageClock
 from spinn_stream.codec import decode_payload
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine
 
+Floats = npt.NDArray[np.float32]
 SPLIT = 10  # behind the first exit
 FAR = 1e9  # seconds: no hurry
 
 
 @pytest.fixture
-def device(bundle: Bundle, engine: Engine) -> Device:
-    return Device(bundle, engine)
+def device(bundle: Bundle, engine: Engine, profile: Profile) -> Device:
+    return Device(bundle, engine, profile)
 
 
 def ignore(answer: Answer) -> None:
@@ -77,7 +80,12 @@ def test_values_that_cannot_be_sent_are_finished_here(device: Device, photograph
 
         name = "broken"
 
-        def prepare(self, start: int, stop: int, *, exit: bool = True) -> None: ...
+        def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None: ...
+
+        def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+            return True
+
+        def drop(self, start: int, stop: int, *, exit: bool = True) -> None: ...
 
         def run(
             self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool = True
@@ -89,11 +97,83 @@ def test_values_that_cannot_be_sent_are_finished_here(device: Device, photograph
     assert outcome.answer is None and outcome.payload is None
 
 
-def test_the_stage_clock_remembers_the_slow_and_forgets_them_slowly() -> None:
-    clock = StageClock()
-    assert clock.expected_ms([(0, 5)]) == 0
-    for ms in (10, 50, 10, 10):
-        clock.observe(0, 5, ms)
-    assert clock.expected_ms([(0, 5)]) == pytest.approx(50 * 0.9**2)
-    clock.observe(5, 9, 1)
-    assert clock.expected_ms([(0, 5), (5, 9)]) == pytest.approx(50 * 0.9**2 + 1)
+def test_the_stage_clock_remembers_the_slow_and_forgets_them_slowly(profile: Profile) -> None:
+    clock = StageClock(profile)
+    exit_cut = profile.exit_cuts[0]
+    by_profile = profile.expected_ms([(0, exit_cut)], {exit_cut})
+    assert clock.expected_ms([(0, exit_cut)], 0.0) == pytest.approx(by_profile)
+    for i, ms in enumerate((10, 50, 10, 10)):
+        clock.observe(0, 5, exit=False, ms=ms, now=i * 0.2)
+    assert clock.expected_ms([(0, 5)], 0.6) == pytest.approx(50 * 0.9**2)
+    clock.observe(5, 9, exit=True, ms=1, now=0.7)
+    assert clock.expected_ms([(0, 5), (5, 9)], 0.7) == pytest.approx(50 * 0.9**2 + 1)
+
+
+def test_what_never_ran_is_expected_to_be_as_slow_as_what_did(profile: Profile) -> None:
+    clock = StageClock(profile)
+    idle = clock.expected_ms([(5, 9)], 0.0)
+    for i in range(20):
+        clock.observe(0, 5, exit=False, ms=3 * profile.expected_ms([(0, 5)]), now=i * 0.05)
+    assert clock.load_factor(1.0) == pytest.approx(3)
+    assert clock.expected_ms([(5, 9)], 1.0) == pytest.approx(3 * idle)
+
+
+def test_a_plan_is_built_beside_the_frames_and_then_used_as_one_graph_between_exits(
+    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    class Recording:
+        """The engine, and what was asked of it."""
+
+        name = engine.name
+
+        def __init__(self) -> None:
+            self.ran: list[tuple[int, int, bool]] = []
+            self.built: list[str] = []  # in which thread
+
+        def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
+            self.built.append(threading.current_thread().name)
+            engine.prepare(start, stop, exit=exit)
+
+        def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+            return engine.ready(start, stop, exit=exit)
+
+        def drop(self, start: int, stop: int, *, exit: bool = True) -> None: ...
+
+        def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
+            self.ran.append((start, stop, exit))
+            return engine.run(start, stop, x, exit=exit)
+
+    recording = Recording()
+    threshold = next(r.threshold for r in bundle.thresholds if None in r.needed and any(r.needed))
+    needed = bundle.needed(threshold)
+    plan = Plan(2, max(needed) + 1, threshold)
+
+    async def main() -> None:
+        device = Device(bundle, recording, profile)
+        await device.build(plan)
+        recording.ran.clear()
+        await device.head(np.zeros_like(photographs[0]), plan, ignore)
+        device.close()
+
+    asyncio.run(main())
+    assert recording.built and all(name.startswith("build") for name in recording.built)
+    way = bundle.pieces(0, plan.split, needed)
+    assert len(way) < len(bundle.pieces(0, plan.split))
+    assert recording.ran == [(a, b, b in needed) for a, b in way[: len(recording.ran)]]
+
+
+def test_where_time_is_short_every_exit_is_evaluated(
+    device: Device, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    told: list[Answer] = []
+    threshold = next(r.threshold for r in bundle.thresholds if r.needed[0] is None and any(r.needed))
+
+    async def main(answer_by: float) -> list[str]:
+        told.clear()
+        plan = Plan(1, bundle.exits[0].cut + 1, threshold)
+        await device.head(photographs[0], plan, told.append, answer_by=answer_by)
+        await asyncio.sleep(0)
+        return [a.exit for a in told]
+
+    assert asyncio.run(main(FAR)) == []
+    assert asyncio.run(main(time.monotonic() - 1)) == [bundle.exits[0].name]

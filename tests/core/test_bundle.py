@@ -125,7 +125,7 @@ def put_graph(folder: Path, data: bytes) -> None:
 def test_a_graph_that_is_none_is_refused(copy: Path) -> None:
     put_graph(copy, b"not a graph")
     with pytest.raises(BundleError, match="not an ONNX graph"):
-        open_engine(load_bundle(copy))
+        open_engine(load_bundle(copy), "onnxruntime")
 
 
 def test_weights_in_other_files_are_refused(copy: Path) -> None:
@@ -136,7 +136,7 @@ def test_weights_in_other_files_are_refused(copy: Path) -> None:
     weight.external_data.add(key="location", value="../../etc/passwd")
     put_graph(copy, model.SerializeToString())
     with pytest.raises(BundleError, match="lies in another file"):
-        open_engine(load_bundle(copy))
+        open_engine(load_bundle(copy), "onnxruntime")
 
 
 def test_operators_beyond_standard_onnx_are_refused(copy: Path) -> None:
@@ -144,14 +144,14 @@ def test_operators_beyond_standard_onnx_are_refused(copy: Path) -> None:
     model.graph.node[-1].domain = "com.example"
     put_graph(copy, model.SerializeToString())
     with pytest.raises(BundleError, match=r"com\.example"):
-        open_engine(load_bundle(copy))
+        open_engine(load_bundle(copy), "onnxruntime")
 
 
 def test_a_cut_point_that_the_graph_lacks_is_an_engine_error(copy: Path) -> None:
     change(copy, lambda m: (m["cut_points"][4].update(name="elsewhere"), m.update(payloads=[])))
     renamed = load_bundle(copy)
     with pytest.raises(EngineError, match="cannot build cut points 4 to"):
-        open_engine(renamed).prepare(*renamed.pieces(4, renamed.last)[0])
+        open_engine(renamed, "onnxruntime").prepare(*renamed.pieces(4, renamed.last)[0])
 
 
 def test_an_unknown_runtime_is_named(bundle: Bundle) -> None:

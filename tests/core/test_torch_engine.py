@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -147,22 +145,6 @@ def test_a_wrong_shape_or_type_is_refused_and_torch_keeps_its_threads(bundle: Bu
 def test_a_device_that_is_not_there_is_refused(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match="no device 'cuda:77'"):
         TorchEngine(bundle, device="cuda:77")
-
-
-def test_without_torch_the_choice_says_what_to_install() -> None:
-    script = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from spinn_stream.errors import ConfigError\n"
-        "from spinn_stream.model.bundle import load_bundle\n"
-        "from spinn_stream.runtime import open_engine\n"
-        "try: open_engine(load_bundle(), 'torch')\n"
-        "except ConfigError as error: print(error)\n"
-    )
-    said = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
-    assert "pip install torch==2.13.0, or use --runtime onnxruntime" in said.stdout
-
-
-# --- the operators ------------------------------------------------------------------------------------------
 
 
 class Do(nn.Module):

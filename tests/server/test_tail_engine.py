@@ -143,8 +143,14 @@ class Faulty:
         self._engine = engine
         self._failed = False
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         self._engine.prepare(start, stop, exit=exit)
+
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        return self._engine.ready(start, stop, exit=exit)
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        self._engine.drop(start, stop, exit=exit)
 
     def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
         if not self._failed:

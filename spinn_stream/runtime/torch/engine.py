@@ -39,7 +39,7 @@ class TorchEngine:
             raise EngineError(f"torch has no device {device!r} here: {str(error).splitlines()[0]}") from error
         self._graph = TorchGraph(read_graph(bundle), device=self._device)
 
-    def prepare(self, start: int, stop: int, *, exit: bool = True) -> None:
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         """Carves and runs once: the first run on a GPU loads its kernels."""
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
 

@@ -79,6 +79,15 @@ class Part(nn.Module):
         return result
 
 
+class _Weights(Weights):
+    """Tells what each constant became, too."""
+
+    def made_of(self, value: torch.Tensor) -> list[tuple[nn.Parameter, bool]]:
+        """Parameters, each with whether it is the constant's transpose."""
+        keys = [(id(value), turned) for turned in (False, True)]
+        return [(self._known[key][1], key[1]) for key in keys if key in self._known]
+
+
 class TorchGraph:
     """All nodes of a graph, its weights once, and every part carved so far.
 
@@ -95,7 +104,7 @@ class TorchGraph:
         opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
         if not opsets or max(opsets) not in OPSETS:
             raise EngineError(f"ONNX operators of version {opsets}, expected {OPSETS.start} to {OPSETS[-1]}")
-        graph, weights = model.graph, Weights(torch.device(device))
+        graph, weights = model.graph, _Weights(torch.device(device))
         self.parameters: dict[str, nn.Parameter] = {}
         self.statistics: dict[str, torch.Tensor] = {}
         self.fixed: dict[str, torch.Tensor] = {}
@@ -122,6 +131,22 @@ class TorchGraph:
                 self.statistics[name] = value.to(device)
             else:
                 self.parameters[name] = weights.parameter(value)
+        self._made_of = {name: made for name, value in constants.items() if (made := weights.made_of(value))}
+
+    def trained(self) -> dict[str, torch.Tensor]:
+        """The weights as they are now: name of a constant of the graph -> float32, on the CPU, shaped as there.
+
+        Raises:
+            EngineError: a constant with two uses that training would part: two parameters were made of it, or
+                it is a statistic of batch norm as well.
+        """
+        values = {}
+        for name, ((parameter, turned), *others) in self._made_of.items():
+            if others or FROZEN + name in self.statistics:
+                raise EngineError(f"constant {name} is stored once for two weights that training would part")
+            value = parameter.detach().cpu()
+            values[name] = (value.T if turned else value).contiguous()
+        return values
 
     def has(self, source: str, target: str) -> bool:
         """Whether this way was carved before."""
@@ -200,7 +225,15 @@ def bundle_stages(
     Raises:
         BundleError: the graph is not one. EngineError: torch cannot run it.
     """
-    graph = TorchGraph(read_graph(bundle), device=device)
+    return stages_of(TorchGraph(read_graph(bundle), device=device), bundle)
+
+
+def stages_of(graph: TorchGraph, bundle: Bundle) -> tuple[list[nn.Module], dict[str, nn.Module]]:
+    """`bundle_stages` of a graph that was read already.
+
+    Raises:
+        EngineError: the graph does not lead from each cut point to the next.
+    """
     names = [cut.name for cut in bundle.cut_points]
     stages: list[nn.Module] = [graph.carve(a, b) for a, b in pairwise(names)]
     exits: dict[str, nn.Module] = {

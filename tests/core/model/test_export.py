@@ -83,7 +83,7 @@ def test_engines_compute_what_the_network_did_up_to_the_rounding_of_weights(
 
 def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported) -> None:
     _, bundle = exported
-    engine, data = open_engine(bundle), images(60)
+    engine, data = open_engine(bundle, "onnxruntime"), images(60)
     assert [p.cut for p in bundle.payloads] == [0, 1, 2, 3]
     whole = collect_logits(bundle, engine, data.pixels)
     for row in bundle.payloads:
@@ -106,7 +106,7 @@ def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported) -> N
 def test_evaluation_of_the_same_images_gives_the_rows_that_calibration_wrote(exported: Exported) -> None:
     _, bundle = exported
     data = images(60)
-    found = evaluate(bundle, open_engine(bundle), data.pixels, data.labels)
+    found = evaluate(bundle, open_engine(bundle, "onnxruntime"), data.pixels, data.labels)
     for row, told in zip(bundle.thresholds, found.rows, strict=True):
         assert told.outcome.accuracy == pytest.approx(row.accuracy, abs=1e-4)
         assert told.outcome.mean_macs_fraction == pytest.approx(row.mean_macs_fraction, abs=1e-4)
