@@ -27,14 +27,22 @@ from spinn_stream.errors import (
     SpinnError,
 )
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
-from spinn_stream.wire import SUBPROTOCOL, ClientSession, Opened, Reject, Result
+from spinn_stream.plan import Plan, Profile
+from spinn_stream.wire import (
+    SUBPROTOCOL,
+    ClientSession,
+    Load,
+    Opened,
+    ProfileReceived,
+    Reject,
+    Result,
+    max_server_message_bytes,
+)
 
 from .backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 64 * 1024  # the server's messages are answers, of some hundred bytes
 CONNECT_TIMEOUT_S = 5.0
 
 
@@ -99,6 +107,9 @@ class Link:
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
+        self.server_profile: Profile | None = None  # these three: None until the server says so, and while it is away
+        self.server_queue_ms: float | None = None
+        self.server_load: float | None = None  # 1.0: as fast as its profile
 
     @property
     def up(self) -> bool:
@@ -196,6 +207,7 @@ class Link:
             if item.deadline is not None:
                 lost.append(item.request)
         self._websocket = self._session = None
+        self.server_profile = self.server_queue_ms = self.server_load = None
         self._queued = 0
         self._sent.clear()
         self._room.set()
@@ -208,7 +220,7 @@ class Link:
                 url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 compression=None,
-                max_size=MAX_MESSAGE_BYTES,
+                max_size=max_server_message_bytes(self._bundle),
                 ssl=self._tls(),
                 proxy=None,
                 open_timeout=CONNECT_TIMEOUT_S,
@@ -293,6 +305,10 @@ class Link:
             elif isinstance(event, Reject) and event.id is not None:
                 self._sent.pop(event.id, None)
                 self._events.on_reject(event)
+            elif isinstance(event, Load):
+                self.server_queue_ms, self.server_load = event.queue_ms, event.factor
+            elif isinstance(event, ProfileReceived):
+                self.server_profile = event.profile
 
     async def _write(self) -> None:
         assert self._websocket is not None and self._session is not None

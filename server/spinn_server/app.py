@@ -100,7 +100,12 @@ class Server:
 
     async def _handle(self, websocket: ServerConnection) -> None:
         session = ServerSession(
-            self._bundle, self._config.session, token=self._config.token, server=self._name, now=time.monotonic()
+            self._bundle,
+            self._config.session,
+            token=self._config.token,
+            server=self._name,
+            now=time.monotonic(),
+            profile=self._engine.profile,
         )
         connection = Connection(
             next(self._numbers),
@@ -108,7 +113,7 @@ class Server:
             session,
             self._engine,
             self._metrics,
-            max_outgoing=2 * self._config.session.max_in_flight + 8,
+            max_outgoing=3 * self._config.session.max_in_flight + 8,
         )
         self._open += 1
         try:

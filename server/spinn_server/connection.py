@@ -26,8 +26,8 @@ SEND_TIMEOUT_S = 10.0
 class Connection:
     """Owns the outgoing queue of one client.
 
-    The queue holds an answer for every request in flight and some refusals; a client that lets it fill up
-    does not read its answers and is closed.
+    The queue holds an answer for every request in flight, a load message before each, and some refusals; a
+    client that lets it fill up does not read its answers and is closed.
     """
 
     def __init__(
@@ -84,7 +84,8 @@ class Connection:
         self._metrics.bytes_in.inc(len(data))
         event = self._session.receive(data, now)
         if isinstance(event, Reply):
-            self._send(event.data)
+            for message in event.data:
+                self._send(message)
         elif isinstance(event, Infer):
             self._submit(event, now)
         elif isinstance(event, Cancel):
@@ -92,12 +93,19 @@ class Connection:
 
     def _submit(self, infer: Infer, now: float) -> None:
         def answer(exit_index: int, found: Answer) -> None:
-            self._send(self._session.result(infer.id, exit_index, found.top, time.monotonic()))
+            self._answer(self._session.result(infer.id, exit_index, found.top, time.monotonic()))
 
         def refuse(reason: RejectReason, detail: str) -> None:
-            self._send(self._session.reject(infer.id, reason, detail))
+            self._answer(self._session.reject(infer.id, reason, detail))
 
         self._engine.submit((self._number, infer.id), infer, now, answer=answer, refuse=refuse)
+
+    def _answer(self, data: bytes | None) -> None:
+        """An answer, behind word of the load where that is due."""
+        if data is not None:
+            now = time.monotonic()
+            self._send(self._session.load(*self._engine.load(now), now))
+            self._send(data)
 
     def _send(self, data: bytes | None) -> None:
         if data is None:

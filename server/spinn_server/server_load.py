@@ -9,6 +9,7 @@ from spinn_stream.plan import LoadTracker, Profile
 
 WINDOW_S = 1.0
 MOST_WAITS = 256
+REFRESH_S = 0.05
 
 
 class ServerLoad:
@@ -22,6 +23,7 @@ class ServerLoad:
         self._profile = profile
         self._waits: deque[tuple[float, float]] = deque(maxlen=MOST_WAITS)  # (when, ms)
         self._runs = LoadTracker()
+        self._current: tuple[float, tuple[float, float]] = (-REFRESH_S, (0.0, 1.0))
 
     def waited(self, ms: float, now: float) -> None:
         """A request waited so long for an engine."""
@@ -34,6 +36,11 @@ class ServerLoad:
             self._runs.observe((start, stop), observed_ms=ms, expected_ms=expected, now=now)
 
     def current(self, now: float) -> tuple[float, float]:
-        """(median queueing delay in ms, load factor)."""
+        """(median queueing delay in ms, load factor); asked for before every answer, so found anew now and then."""
+        at, kept = self._current
+        if now - at < REFRESH_S:
+            return kept
         recent = [ms for at, ms in self._waits if now - at <= WINDOW_S]
-        return (median(recent) if recent else 0.0), self._runs.factor(now)
+        found = (median(recent) if recent else 0.0), self._runs.factor(now)
+        self._current = now, found
+        return found

@@ -159,7 +159,7 @@ class TailEngine:
             log.warning("no fused graph from cut point %d to %d: %s", start, stop, error)
             self._paths.refused((start, stop))
         else:
-            self._paths.built((start, stop))
+            self._metrics.fused.set(self._paths.built((start, stop)))
 
     async def _run_batch(self, keys: list[RequestKey], split: int) -> None:
         began = time.monotonic()

@@ -78,13 +78,14 @@ class TailPaths:
         if not self._engine.ready(*piece):
             raise EngineError(f"cut points {piece[0]} to {piece[1]} were built, and are not there")
 
-    def built(self, piece: Piece) -> None:
-        """Use a graph from now on, and free the least recently used one where there are too many."""
+    def built(self, piece: Piece) -> int:
+        """Use a graph from now on, and free the least recently used one where there are too many; gives how many."""
         self._wanted.pop(piece, None)
         self._fused[piece] = None
         if len(self._fused) > MAX_FUSED:
             oldest, _ = self._fused.popitem(last=False)
             self._engine.drop(*oldest)
+        return len(self._fused)
 
     def refused(self, piece: Piece) -> None:
         """Never try this graph again."""

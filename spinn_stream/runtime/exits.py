@@ -41,10 +41,16 @@ def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float)
     Args:
         logits: (B, classes) float32.
     """
-    scores = probabilities(logits, temperature)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP_K]
+    with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
+        scores = logits - logits.max(axis=1, keepdims=True)
+        scores *= np.float32(1 / temperature)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    count = min(TOP_K, scores.shape[1])
+    best = np.argpartition(scores, scores.shape[1] - count, axis=1)[:, -count:]
     rows = []
-    for row, order in zip(scores, best, strict=True):
-        top = tuple((int(k), float(row[k])) for k in order)
+    for row, classes in zip(scores, best, strict=True):
+        ordered = sorted((-float(row[k]), int(k)) for k in classes)
+        top = tuple((k, -p) for p, k in ordered)
         rows.append(Answer(exit_name, top[0][0], top[0][1], top))
     return rows

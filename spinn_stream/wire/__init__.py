@@ -1,7 +1,22 @@
 """spinn.v1: messages, limits and the state machine of each end. No sockets."""
 
-from .client_session import ClientSession, Opened
-from .messages import SUBPROTOCOL, Cancel, Hello, Infer, Message, Reject, RejectReason, Result, Welcome, decode, encode
+from .client_session import ClientSession, Opened, ProfileReceived
+from .messages import (
+    SUBPROTOCOL,
+    Cancel,
+    Hello,
+    Infer,
+    Load,
+    Message,
+    Reject,
+    RejectReason,
+    Result,
+    ServerProfile,
+    Welcome,
+    decode,
+    encode,
+)
+from .profile import max_server_message_bytes, profile_message, read_profile
 from .server_session import Reply, ServerSession, SessionLimits
 
 __all__ = [
@@ -10,15 +25,21 @@ __all__ = [
     "ClientSession",
     "Hello",
     "Infer",
+    "Load",
     "Message",
     "Opened",
+    "ProfileReceived",
     "Reject",
     "RejectReason",
     "Reply",
     "Result",
+    "ServerProfile",
     "ServerSession",
     "SessionLimits",
     "Welcome",
     "decode",
     "encode",
+    "max_server_message_bytes",
+    "profile_message",
+    "read_profile",
 ]

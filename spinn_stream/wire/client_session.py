@@ -8,7 +8,22 @@ from dataclasses import dataclass
 
 from ..errors import LocalProtocolError, RemoteProtocolError, ServerRefused
 from ..model.bundle import Bundle
-from .messages import MAX_MS, Cancel, Hello, Infer, Reject, Result, Welcome, decode, encode
+from ..plan import Profile
+from .messages import (
+    MAX_MS,
+    Cancel,
+    Hello,
+    Infer,
+    Load,
+    Message,
+    Reject,
+    Result,
+    ServerProfile,
+    Welcome,
+    decode,
+    encode,
+)
+from .profile import read_profile
 
 
 class State(enum.Enum):
@@ -26,7 +41,14 @@ class Opened:
     welcome: Welcome
 
 
-Event = Opened | Result | Reject
+@dataclass(frozen=True)
+class ProfileReceived:
+    """How long the server takes for what."""
+
+    profile: Profile
+
+
+Event = Opened | ProfileReceived | Load | Result | Reject
 
 
 class ClientSession:
@@ -101,19 +123,7 @@ class ClientSession:
                 if not isinstance(message, Welcome):
                     raise RemoteProtocolError("bad_message", f"got {type(message).__name__.lower()}, expected welcome")
                 return self._welcome(message)
-            if isinstance(message, Result):
-                if message.exit >= len(self._bundle.exits) or any(
-                    k >= len(self._bundle.labels) for k, _ in message.top
-                ):
-                    raise RemoteProtocolError("bad_message", "a result names an exit or class that the bundle lacks")
-            elif not isinstance(message, Reject):
-                raise RemoteProtocolError(
-                    "bad_message", f"a server does not send {type(message).__name__.lower()} here"
-                )
-            if message.id not in self._in_flight:
-                return None
-            self._in_flight.discard(message.id)
-            return message
+            return self._while_open(message)
         except (ServerRefused, RemoteProtocolError):
             self.state = State.CLOSED
             raise
@@ -124,6 +134,21 @@ class ClientSession:
         lost = sorted(self._in_flight)
         self._in_flight.clear()
         return lost
+
+    def _while_open(self, message: Message) -> Event | None:
+        if isinstance(message, Load):
+            return message
+        if isinstance(message, ServerProfile):
+            return ProfileReceived(read_profile(message, self._bundle))
+        if isinstance(message, Result):
+            if message.exit >= len(self._bundle.exits) or any(k >= len(self._bundle.labels) for k, _ in message.top):
+                raise RemoteProtocolError("bad_message", "a result names an exit or class that the bundle lacks")
+        elif not isinstance(message, Reject):
+            raise RemoteProtocolError("bad_message", f"a server does not send {type(message).__name__.lower()} here")
+        if message.id not in self._in_flight:
+            return None
+        self._in_flight.discard(message.id)
+        return message
 
     def _welcome(self, welcome: Welcome) -> Opened:
         if welcome.bundle != self._bundle.hash:

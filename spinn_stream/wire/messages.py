@@ -4,7 +4,7 @@ One WebSocket binary message is one message here:
 
     2 bytes   length of the header, big-endian
     header    a msgpack map; "t" names the type, the other keys are the fields of the class below
-    rest      payload (infer only)
+    rest      payload (infer and profile only)
 
 Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
 nothing: unknown types, unknown or missing fields, wrong types and values out of range raise
@@ -17,6 +17,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import msgpack
@@ -29,6 +30,9 @@ MAX_HEADER_BYTES = 4096  # the largest, a hello with a token of 1,024, takes abo
 MAX_ID = 2**53  # exact in every language's numbers
 MAX_TOP = 16
 MAX_MS = 3_600_000.0
+MAX_FACTOR = 1e6
+MAX_BATCHES = 16
+MAX_BATCH = 4096
 
 RejectReason = Literal[
     "bad_message",  # not spinn.v1, or against its rules; the session ends
@@ -113,7 +117,32 @@ class Cancel:
     id: int
 
 
-Message = Hello | Welcome | Infer | Result | Reject | Cancel
+@dataclass(frozen=True)
+class Load:
+    """How busy the server is.
+
+    queue_ms: median wait of a request, from its arrival to an engine, over the last second; 0 when idle.
+    factor: time that the network takes over the profiled one; 1.0: as measured when idle.
+    """
+
+    queue_ms: float
+    factor: float
+
+
+@dataclass(frozen=True)
+class ServerProfile:
+    """How long the server takes for what, as it measured itself. batches: rising sizes.
+
+    The payload is a table of float32, little-endian, in ms: for each batch size a row of medians and a row of
+    95th percentiles; columns: segments in order, early exits in order, the price of a cut (the same in both).
+    """
+
+    runtime: str
+    batches: tuple[int, ...]
+    payload: bytes
+
+
+Message = Hello | Welcome | Infer | Result | Reject | Cancel | Load | ServerProfile
 
 _HEADER_LENGTH = struct.Struct(">H")
 _TYPES: dict[str, type[Message]] = {
@@ -123,8 +152,11 @@ _TYPES: dict[str, type[Message]] = {
     "result": Result,
     "reject": Reject,
     "cancel": Cancel,
+    "load": Load,
+    "profile": ServerProfile,
 }
 _NAMES = {cls: name for name, cls in _TYPES.items()}
+_WITH_PAYLOAD = {cls for cls in _NAMES if any(f.name == "payload" for f in fields(cls))}
 
 
 def encode(message: Message) -> bytes:
@@ -184,7 +216,7 @@ def decode(data: bytes) -> Message:
         except ValueError as error:
             raise _bad(f"{kind}.{name}: {error}") from error
     rest = data[2 + length :]
-    if cls is Infer:
+    if cls in _WITH_PAYLOAD:
         values["payload"] = rest
     elif rest:
         raise _bad(f"{kind}: {len(rest)} bytes behind the header, expected none")
@@ -243,6 +275,15 @@ def _top(value: Any) -> tuple[tuple[int, float], ...]:
     return tuple(pairs)
 
 
+def _batches(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not 0 < len(value) <= MAX_BATCHES:
+        raise ValueError(f"got {value!r:.40}, expected 1 to {MAX_BATCHES} batch sizes")
+    sizes = tuple(_whole(1, MAX_BATCH)(size) for size in value)
+    if any(a >= b for a, b in pairwise(sizes)):
+        raise ValueError(f"got {value!r:.40}, expected rising batch sizes")
+    return sizes
+
+
 def _reason(value: Any) -> Any:
     if value not in REJECT_REASONS if isinstance(value, str) else True:
         raise ValueError(f"got {value!r:.40}, expected one of {', '.join(sorted(REJECT_REASONS))}")
@@ -260,4 +301,6 @@ _FIELDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
              "left_ms": _number(0, 1e12)},
     Reject: {"id": _optional(_ID), "reason": _reason, "detail": _text(1000)},
     Cancel: {"id": _ID},
+    Load: {"queue_ms": _number(0, MAX_MS), "factor": _number(0, MAX_FACTOR)},
+    ServerProfile: {"runtime": _text(100), "batches": _batches},
 }  # fmt: skip

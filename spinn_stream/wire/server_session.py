@@ -9,7 +9,28 @@ from dataclasses import dataclass
 from ..codec import SUPPORTED, codec_for, max_payload_bytes
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..model.bundle import Bundle
-from .messages import Cancel, Hello, Infer, Reject, RejectReason, Result, Welcome, decode, encode
+from ..plan import Profile
+from .messages import (
+    MAX_FACTOR,
+    MAX_MS,
+    Cancel,
+    Hello,
+    Infer,
+    Load,
+    Reject,
+    RejectReason,
+    Result,
+    Welcome,
+    decode,
+    encode,
+)
+from .profile import profile_message
+
+LOAD_EVERY_S = 0.25
+LOAD_CHANGED_S = 0.05
+"""A load message is due so long after the last one; sooner where a figure changed by more than these:"""
+CHANGED_QUEUE_MS = 5.0
+CHANGED_FACTOR = 0.1  # of the factor
 
 
 class State(enum.Enum):
@@ -33,9 +54,9 @@ class SessionLimits:
 
 @dataclass(frozen=True)
 class Reply:
-    """Send these bytes."""
+    """Send these messages, in this order."""
 
-    data: bytes
+    data: tuple[bytes, ...]
 
 
 Event = Reply | Infer | Cancel
@@ -48,13 +69,24 @@ class ServerSession:
     Every admitted request is answered exactly once, by `result` or `reject`, whichever is called first.
     """
 
-    def __init__(self, bundle: Bundle, limits: SessionLimits, *, token: str | None, server: str, now: float) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        limits: SessionLimits,
+        *,
+        token: str | None,
+        server: str,
+        now: float,
+        profile: Profile | None = None,
+    ) -> None:
         self._bundle = bundle
         self._limits = limits
         self._codecs = dict(SUPPORTED)
         self._token = token
         self._server = server
         self._began = now
+        self._profile = profile
+        self._told: tuple[Load, float] | None = None  # the last load, and when
         self._arrived: dict[int, float] = {}
         self.state = State.AWAIT_HELLO
 
@@ -103,6 +135,22 @@ class ServerSession:
             return None
         return encode(Reject(request, reason, detail[:1000]))
 
+    def load(self, queue_ms: float, factor: float, now: float) -> bytes | None:
+        """The bytes that tell the client how busy the server is, or None where that is not due."""
+        if self.state is not State.OPEN:
+            return None
+        load = Load(min(max(0.0, queue_ms), MAX_MS), min(max(0.0, factor), MAX_FACTOR))
+        if self._told is not None:
+            last, at = self._told
+            changed = (
+                abs(load.queue_ms - last.queue_ms) > CHANGED_QUEUE_MS
+                or abs(load.factor - last.factor) > CHANGED_FACTOR * last.factor
+            )
+            if now - at < (LOAD_CHANGED_S if changed else LOAD_EVERY_S):
+                return None
+        self._told = load, now
+        return encode(load)
+
     def farewell(self, error: RemoteProtocolError) -> bytes:
         """The bytes that tell the client why its session ends."""
         reason: RejectReason = error.reason  # type: ignore[assignment]
@@ -127,31 +175,37 @@ class ServerSession:
         self._codecs = common
         self.state = State.OPEN
         largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))
-        return Reply(encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server)))
+        welcome = encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server))
+        if self._profile is None:
+            return Reply((welcome,))
+        return Reply((welcome, encode(profile_message(self._profile, self._bundle))))
 
     def _infer(self, infer: Infer, now: float) -> Event:
         if infer.id in self._arrived:
             raise RemoteProtocolError("bad_message", f"request {infer.id} is in flight already")
         if len(self._arrived) >= self._limits.max_in_flight:
-            return Reply(encode(Reject(infer.id, "overloaded", f"{self._limits.max_in_flight} are in flight already")))
+            return self._refuse(infer, "overloaded", f"{self._limits.max_in_flight} are in flight already")
         if infer.split >= self._bundle.last:
-            return self._refuse(infer, f"split {infer.split}, expected 0 to {self._bundle.last - 1}")
+            return self._refuse(infer, "bad_request", f"split {infer.split}, expected 0 to {self._bundle.last - 1}")
         if infer.codec not in self._codecs or infer.codec != codec_for(infer.split):
             return self._refuse(
                 infer,
+                "bad_request",
                 f"codec {infer.codec!r} at split {infer.split}, "
                 f"expected {codec_for(infer.split)!r} of {sorted(self._codecs)}",
             )
         most = max_payload_bytes(self._bundle, infer.split)
         if not 0 < len(infer.payload) <= most:
             return self._refuse(
-                infer, f"a payload of {len(infer.payload)} bytes at split {infer.split}, expected 1 to {most}"
+                infer,
+                "bad_request",
+                f"a payload of {len(infer.payload)} bytes at split {infer.split}, expected 1 to {most}",
             )
         self._arrived[infer.id] = now
         return infer
 
-    def _refuse(self, infer: Infer, detail: str) -> Reply:
-        return Reply(encode(Reject(infer.id, "bad_request", detail)))
+    def _refuse(self, infer: Infer, reason: RejectReason, detail: str) -> Reply:
+        return Reply((encode(Reject(infer.id, reason, detail)),))
 
     def _ms(self, instant: float) -> float:
         return max(0.0, (instant - self._began) * 1000)

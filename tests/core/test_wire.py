@@ -18,11 +18,13 @@ from spinn_stream.wire import (
     ClientSession,
     Hello,
     Infer,
+    Load,
     Message,
     Opened,
     Reject,
     Reply,
     Result,
+    ServerProfile,
     ServerSession,
     SessionLimits,
     Welcome,
@@ -41,6 +43,10 @@ MESSAGES: list[Message] = [
     Reject(None, "bundle_mismatch", "why"),
     Reject(3, "expired", ""),
     Cancel(3),
+    Load(0.0, 1.0),
+    Load(12.5, 2.75),
+    ServerProfile("", (1,), b""),
+    ServerProfile("onnxruntime", (1, 2, 4096), bytes(range(256))),
 ]
 
 
@@ -54,7 +60,7 @@ class Pair:
     def open(self, token: str | None = None) -> Opened:
         reply = self.server.receive(self.client.hello(token=token, client="test"), 0.0)
         assert isinstance(reply, Reply)
-        opened = self.client.receive(reply.data)
+        opened = self.client.receive(*reply.data)
         assert isinstance(opened, Opened)
         return opened
 
@@ -81,6 +87,7 @@ def raw(header: Any, payload: bytes = b"") -> bytes:
     return len(packed).to_bytes(2, "big") + packed + payload
 
 
+PROFILE = {"t": "profile", "runtime": "", "batches": [1, 4]}
 INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5, "budget_ms": 100.0}
 
 
@@ -118,6 +125,26 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (raw({"t": "result", "id": 1, "exit": 0, "top": [[1]], "arrived_ms": 0, "left_ms": 0}), "result.top"),
         (raw({"t": "hello", "bundle": "", "codecs": [1], "token": None, "client": ""}), "hello.codecs"),
         (raw({"t": "hello", "bundle": "", "codecs": {"a": "b"}, "token": None, "client": ""}), "hello.codecs"),
+        (raw({"t": "load", "queue_ms": 1.0}), r"missing \['factor'\]"),
+        (raw({"t": "load", "queue_ms": 1.0, "factor": 1.0}, b"more"), "4 bytes behind"),
+        (raw({"t": "load", "queue_ms": -0.1, "factor": 1.0}), "load.queue_ms"),
+        (raw({"t": "load", "queue_ms": 3_600_001, "factor": 1.0}), "load.queue_ms"),
+        (raw({"t": "load", "queue_ms": "0", "factor": 1.0}), "load.queue_ms"),
+        (raw({"t": "load", "queue_ms": 0, "factor": float("nan")}), "load.factor"),
+        (raw({"t": "load", "queue_ms": 0, "factor": 1_000_001}), "load.factor"),
+        (raw({"t": "load", "queue_ms": 0, "factor": -1}), "load.factor"),
+        (raw({"t": "load", "queue_ms": 0, "factor": True}), "load.factor"),
+        (raw({**PROFILE, "runtime": "x" * 101}), "profile.runtime"),
+        (raw({**PROFILE, "runtime": None}), "profile.runtime"),
+        (raw({**PROFILE, "batches": 1}), "profile.batches"),
+        (raw({**PROFILE, "batches": []}), "profile.batches"),
+        (raw({**PROFILE, "batches": list(range(1, 18))}), "profile.batches"),
+        (raw({**PROFILE, "batches": [0, 1]}), "profile.batches"),
+        (raw({**PROFILE, "batches": [1, 4097]}), "profile.batches"),
+        (raw({**PROFILE, "batches": [1, 2.0]}), "profile.batches"),
+        (raw({**PROFILE, "batches": [2, 1]}), "expected rising"),
+        (raw({**PROFILE, "batches": [1, 1]}), "expected rising"),
+        (raw({**PROFILE, "payload": 1}), r"not known \['payload'\]"),
         (raw({"t": "x", "deep": [[[[[[[[[[]]]]]]]]]]}), "type 'x'"),
         (b"\x0f\xff" + b"\x91" * 4095, "not msgpack"),  # lists in lists, 4,095 deep
         (b"\x00\x05\xdf\xff\xff\xff\xff", "not msgpack"),  # a map that announces 4 billion entries
@@ -199,7 +226,7 @@ def test_a_client_that_sends_more_than_agreed_is_refused_but_stays(pair: Pair) -
     pair.infer(1)
     pair.infer(2)
     reply = pair.server.receive(encode(Infer(3, 9, ACTIVATION, None, 100, b"x")), 1.0)
-    assert isinstance(reply, Reply) and decode(reply.data) == Reject(3, "overloaded", "2 are in flight already")
+    assert isinstance(reply, Reply) and decode(*reply.data) == Reject(3, "overloaded", "2 are in flight already")
     assert pair.server.in_flight == 2
 
 
@@ -221,7 +248,7 @@ def test_a_request_that_does_not_fit_the_bundle_is_refused_and_the_session_goes_
     pair.open()
     reply = pair.server.receive(encode(infer), 1.0)
     assert isinstance(reply, Reply)
-    reject = decode(reply.data)
+    reject = decode(*reply.data)
     assert isinstance(reject, Reject) and reject.reason == "bad_request" and said in reject.detail
     assert isinstance(pair.infer(2), Infer)
 
@@ -234,7 +261,7 @@ def test_hello_comes_first(pair: Pair, message: Message) -> None:
         pair.server.receive(encode(message), 0.0)
 
 
-@pytest.mark.parametrize("message", [m for m in MESSAGES if isinstance(m, Hello | Welcome | Result | Reject)])
+@pytest.mark.parametrize("message", [m for m in MESSAGES if not isinstance(m, Infer | Cancel)])
 def test_what_a_client_never_sends_ends_the_session(pair: Pair, message: Message) -> None:
     pair.open()
     with pytest.raises(RemoteProtocolError, match="a client does not send"):
@@ -306,3 +333,69 @@ def test_closing_names_what_will_never_be_answered(pair: Pair) -> None:
     pair.infer(1)
     assert pair.client.close() == [1, 2]
     assert not pair.client.ready
+
+
+@pytest.mark.parametrize("message", [m for m in MESSAGES if isinstance(m, Hello | Infer | Cancel | Welcome)])
+def test_what_a_server_never_sends_ends_the_session(pair: Pair, message: Message) -> None:
+    pair.open()
+    with pytest.raises(RemoteProtocolError, match="a server does not send"):
+        pair.client.receive(encode(message))
+    with pytest.raises(LocalProtocolError):
+        pair.client.receive(encode(message))
+
+
+@pytest.mark.parametrize("message", [m for m in MESSAGES if isinstance(m, Load | ServerProfile)])
+def test_welcome_comes_first(pair: Pair, message: Message) -> None:
+    with pytest.raises(RemoteProtocolError, match="expected welcome"):
+        pair.client.receive(encode(message))
+
+
+def test_the_client_learns_the_load(pair: Pair) -> None:
+    assert pair.server.load(1.5, 1.0, 0.0) is None  # nobody there yet
+    pair.open()
+    pair.infer(1)
+    data = pair.server.load(1.5, 2.0, 0.0)
+    assert data is not None and pair.client.receive(data) == Load(1.5, 2.0)
+    assert pair.client.in_flight == 1
+    with pytest.raises(RemoteProtocolError):
+        pair.server.receive(b"", 1.0)
+    assert pair.server.load(100.0, 1.0, 2.0) is None  # it is over
+
+
+@pytest.mark.parametrize(
+    ("queue_ms", "factor", "after_s", "due"),
+    [
+        (20.0, 2.0, 0.0, False),
+        (20.0, 2.0, 0.24, False),
+        (20.0, 2.0, 0.26, True),
+        (25.0, 2.19, 0.24, False),  # changed, not much
+        (15.0, 1.81, 0.24, False),
+        (25.1, 2.0, 0.06, True),  # changed much
+        (14.9, 2.0, 0.06, True),
+        (20.0, 2.21, 0.06, True),
+        (20.0, 1.79, 0.06, True),
+        (500.0, 9.0, 0.04, False),  # much, but too soon
+    ],
+)
+def test_a_load_message_is_due_after_a_while_and_sooner_when_much_changed(
+    pair: Pair, queue_ms: float, factor: float, after_s: float, due: bool
+) -> None:
+    pair.open()
+    assert pair.server.load(20.0, 2.0, 10.0) is not None  # the first is always due
+    data = pair.server.load(queue_ms, factor, 10.0 + after_s)
+    assert (data is not None) is due
+    if data is not None:
+        assert decode(data) == Load(queue_ms, factor)
+
+
+def test_small_changes_of_the_load_add_up_until_they_are_told(pair: Pair) -> None:
+    pair.open()
+    told = [pair.server.load(step, 1.0, step * 0.02) is not None for step in range(14)]
+    assert [step for step, due in enumerate(told) if due] == [0, 6, 12]  # more than 5 ms since the last one told
+
+
+@pytest.mark.parametrize("figure", [float("inf"), float("nan"), -1.0, 1e12])
+def test_a_load_out_of_range_is_told_as_far_as_it_goes(pair: Pair, figure: float) -> None:
+    pair.open()
+    data = pair.server.load(figure, figure, 0.0)
+    assert data is not None and isinstance(pair.client.receive(data), Load)

@@ -1,0 +1,79 @@
+"""The load factor: what one slow frame does not move, and what a busy machine does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinn_stream.plan import LoadTracker
+
+FPS = 30
+
+
+def feed(
+    tracker: LoadTracker, factors: list[float], *, start: float = 0.0, fps: float = FPS, group: str = "a"
+) -> float:
+    """One observation a frame; gives the time of the last one."""
+    now = start
+    for i, factor in enumerate(factors):
+        now = start + i / fps
+        tracker.observe(group, observed_ms=4 * factor, expected_ms=4, now=now)
+    return now
+
+
+def test_it_is_one_until_something_is_known() -> None:
+    tracker = LoadTracker()
+    assert tracker.factor(0.0) == 1.0
+    tracker.observe("a", observed_ms=50, expected_ms=5, now=0.0)
+    assert tracker.factor(0.0) == 1.0, "one frame is no load"
+
+
+def test_one_slow_frame_moves_nothing() -> None:
+    tracker = LoadTracker()
+    now = feed(tracker, [1.0] * 20 + [40.0] + [1.0] * 20)
+    assert tracker.factor(now) == pytest.approx(1.0)
+
+
+def test_a_load_that_stays_is_seen_within_a_second_and_so_is_its_end() -> None:
+    tracker = LoadTracker()
+    now = feed(tracker, [1.0] * 60)
+    now = feed(tracker, [2.0] * FPS, start=now + 1 / FPS)
+    assert tracker.factor(now) == pytest.approx(2.0)
+    now = feed(tracker, [1.0] * FPS, start=now + 1 / FPS)
+    assert tracker.factor(now) == pytest.approx(1.0)
+
+
+def test_a_scheduler_s_slices_average_out() -> None:
+    """On a shared core some runs pass undisturbed and others lose a slice of 4 ms: the sum says 2."""
+    rng, tracker = np.random.default_rng(0), LoadTracker()
+    now = feed(tracker, list(rng.choice([1.0, 1.0, 1.0, 5.0], 2000)), fps=125)
+    assert tracker.factor(now) == pytest.approx(2.0, rel=0.15)
+
+
+def test_groups_are_told_apart_and_put_together_by_their_weight() -> None:
+    tracker = LoadTracker()
+    feed(tracker, [1.0] * 40, group="head")
+    now = feed(tracker, [3.0] * 40, group="tail")
+    assert tracker.factor(now, "head") == pytest.approx(1.0)
+    assert tracker.factor(now, "tail") == pytest.approx(3.0)
+    assert tracker.factor(now) == pytest.approx(2.0)
+    assert tracker.factor(now, "nobody") == 1.0
+
+
+def test_what_was_long_ago_is_forgotten_but_a_pause_is_not() -> None:
+    tracker = LoadTracker()
+    now = feed(tracker, [2.0] * 40)
+    assert tracker.factor(now + 3) == pytest.approx(2.0)
+    assert tracker.factor(now + 10) == 1.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0.001, 1e6)), max_size=60), st.floats(1, 200))
+def test_it_is_always_a_positive_number_within_what_was_seen(pairs: list[tuple[float, float]], fps: float) -> None:
+    tracker, now = LoadTracker(), 0.0
+    for i, (observed, expected) in enumerate(pairs):
+        now = i / fps
+        tracker.observe("a", observed_ms=observed, expected_ms=expected, now=now)
+    ratios = [o / e for o, e in pairs] + [1.0]
+    assert min(ratios) * 0.999 <= tracker.factor(now) <= max(ratios) * 1.001

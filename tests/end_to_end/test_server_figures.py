@@ -1,0 +1,117 @@
+"""What the server says of itself, its profile and its load, arrives at a real link, and goes when the link does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from spinn_client.link import Link, LinkConfig
+from spinn_server.app import Server, ServerConfig
+from spinn_server.batcher import BatchLimits
+from spinn_server.metrics import Metrics
+from spinn_server.tail_engine import TailEngine
+from spinn_stream.codec import encode_payload
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan, Profile, Timing
+from spinn_stream.runtime import Engine
+from spinn_stream.wire import Reject, Result
+
+SPLIT = 9
+WAIT_MS = 60.0
+
+
+class Events:
+    """What a link said."""
+
+    def __init__(self) -> None:
+        self.answers: list[Result] = []
+
+    def on_answer(self, message: Result) -> None:
+        self.answers.append(message)
+
+    def on_reject(self, message: Reject) -> None:
+        pytest.fail(f"rejected: {message}")
+
+    def on_up(self) -> None: ...
+
+    def on_down(self, lost: list[int], why: str) -> None: ...
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("not within a minute")
+
+
+def figures(link: Link) -> list[object]:
+    return [link.server_profile, link.server_queue_ms, link.server_load]
+
+
+def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
+    bundle: Bundle, engine: Engine, profile: Profile
+) -> None:
+    """Two clients, one of them silent: requests of the other wait for company as long as the server allows."""
+    payload = encode_payload(SPLIT, np.zeros((1, *bundle.cut_points[SPLIT].shape), np.float32), np.empty(0, np.uint8))
+
+    async def main() -> None:
+        tail = TailEngine(bundle, engine, BatchLimits(max_wait_ms=WAIT_MS), Metrics(), profile)
+        events = Events()
+        async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
+            links = [Link(LinkConfig(address), bundle, e, random.Random(0)) for e in (events, Events())]
+            running = []
+            for link in links:
+                await link.open()
+                assert figures(link) == [None, None, None]
+                running.append(asyncio.create_task(link.run()))
+            await until(lambda: all(link.server_profile is not None for link in links))
+            read = links[0].server_profile
+            assert read is not None
+            assert (read.runtime, read.exit_cuts, read.preprocess) == (profile.runtime, profile.exit_cuts, Timing(0, 0))
+            way = bundle.pieces(SPLIT, bundle.last)
+            assert read.expected_ms(way, profile.exit_cuts) == pytest.approx(
+                profile.expected_ms(way, profile.exit_cuts), rel=1e-6
+            )
+            assert links[0].server_queue_ms is None  # nothing was asked yet
+
+            for request in range(3):
+                events.answers.clear()
+                assert links[0].send(request, Plan(0, SPLIT, None), payload, time.monotonic() + 30)
+                await until(lambda: bool(events.answers))
+                assert links[0].server_queue_ms is not None and links[0].server_queue_ms >= WAIT_MS - 1
+                assert links[0].server_load is not None and links[0].server_load > 0
+            assert links[1].server_queue_ms is None  # word of the load goes with answers
+
+        await until(lambda: not any(link.up for link in links))
+        assert [figures(link) for link in links] == [[None, None, None]] * 2
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: Engine) -> None:
+    payload = encode_payload(SPLIT, np.zeros((1, *bundle.cut_points[SPLIT].shape), np.float32), np.empty(0, np.uint8))
+
+    async def main() -> None:
+        events = Events()
+        tail = TailEngine(bundle, engine, BatchLimits(), Metrics())
+        async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
+            link = Link(LinkConfig(address), bundle, events, random.Random(0))
+            await link.open()
+            running = asyncio.create_task(link.run())
+            assert link.send(0, Plan(0, SPLIT, None), payload, time.monotonic() + 30)
+            await until(lambda: bool(events.answers))
+            assert link.server_profile is None
+            assert link.server_queue_ms is not None and link.server_load == 1.0
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
