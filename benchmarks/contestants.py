@@ -76,10 +76,11 @@ def onnx_runtime(graph: bytes, x: np.ndarray) -> Run:
     return lambda: session.run(outputs, inputs)
 
 
-def openvino(graph: bytes, x: np.ndarray, precision: str) -> Run:
+def openvino(graph: bytes, x: np.ndarray, precision: str, *, open_batch: bool = False) -> Run:
     core = ov.Core()
     model = core.read_model(graph)
-    model.reshape(list(x.shape))
+    if not open_batch:
+        model.reshape(list(x.shape))
     compiled = core.compile_model(
         model,
         "CPU",

@@ -8,6 +8,7 @@ the processor computes in it, bfloat16, these run in turn until every median is 
     eager torch, ONNX Runtime, OpenVINO   the whole network without exits (ONNX Runtime has no bfloat16 on CPUs)
     ours         head to the cut point nearest to half of the multiply-adds, then the tail from there, through our
                  interface, on the engine that `auto` found fastest of this precision
+    OpenVINO, open batch                  its graph for any batch size, with a batch of 1
     ours, exits  every exit evaluated, its confidence computed and its answer ready, none firing
 
 ratio_to_best is ours over the best whole graph of that precision. exits_macs_share: the heads' multiply-adds over the
@@ -76,6 +77,7 @@ def case(bundle: Bundle, module: torch.nn.Module, precision: str, rule: StopRule
     functions: dict[str, contestants.Run] = {
         "eager_torch_ms": contestants.eager_torch(module, x, precision),
         "openvino_ms": contestants.openvino(graph, x, precision),
+        "openvino_open_batch_ms": contestants.openvino(graph, x, precision, open_batch=True),
         "ours_ms": partial(split_run, bundle, ours, x, cut),
         "ours_exits_ms": partial(exits_run, bundle, ours, x),
     }

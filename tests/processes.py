@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SPINN = Path(sys.executable).parent / "spinn"
-READY_TIMEOUT_S = 60
+READY_TIMEOUT_S = 180  # `auto` measures every engine first
 RUN_TIMEOUT_S = 180
 
 

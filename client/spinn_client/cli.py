@@ -99,7 +99,7 @@ def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_serve
             value = None if threshold == "none" else float(threshold)
         except ValueError:
             raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
-    index = _default_split(bundle, value) if has_server else bundle.last
+    index = default_split(bundle, value) if has_server else bundle.last
     if split is not None:
         index = bundle.split_index(split)
     if not has_server and index != bundle.last:
@@ -112,7 +112,7 @@ def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_serve
         raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
 
 
-def _default_split(bundle: Bundle, threshold: float | None) -> int:
+def default_split(bundle: Bundle, threshold: float | None) -> int:
     """The early exit nearest to the middle that may answer, so that the device can; where none may, the middle."""
     middle = bundle.last // 2
     return min(bundle.needed(threshold), key=lambda cut: abs(cut - middle), default=middle)

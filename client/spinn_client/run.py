@@ -28,6 +28,8 @@ from .results import FrameResult
 from .sources import Source
 from .summary import Tally, show_summary, summarise
 
+FASTER_THAN_PROFILED = 0.7
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -141,6 +143,12 @@ class Run:
         )
         if not self._config.quiet:
             show_summary(self._console, figures, time.monotonic() - began)
+        load = self._device.clock.load_factor(time.monotonic())
+        if load < FASTER_THAN_PROFILED:
+            self._say(
+                f"this device ran at {load:.2f} of the time in its profile, which was measured on a busy machine; "
+                "`spinn profile` measures it again"
+            )
         return figures
 
     async def _open(self, link: Link) -> None:

@@ -72,6 +72,15 @@ def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: P
     assert done.returncode == 0 and "round trip" in done.stderr
 
 
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("spinn doctor", "spinn profile"))])
+def test_the_readme_looks_at_this_machine(background: None, tmp_path: Path, line: str) -> None:
+    done = subprocess.run(
+        shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "round trip" in done.stdout or "preprocess" in done.stdout
+
+
 def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     lines = [line for line in COMMANDS if line.startswith(("spinn train", "spinn evaluate"))]
