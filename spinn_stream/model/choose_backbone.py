@@ -32,7 +32,7 @@ BUILDERS: dict[str, Callable[[int, int], nn.Module]] = {
 """Name -> builder of (num_classes, image_size); these start untrained."""
 
 BACKBONES = (*LITE, *BUILDERS)
-OTHER_FORMS = "timm:NAME, torchvision:NAME, or package.module:function of your own"
+OTHER_FORMS = "timm:NAME, torchvision:NAME, bundle:FOLDER, or package.module:function of your own"
 
 LITE_MEAN, LITE_SCALE = 127.0, 1 / 128
 """As EfficientNet-Lite was trained (TPU repository, lite preprocessing)."""

@@ -18,6 +18,7 @@ from torch import nn
 
 from ..errors import BundleError
 from .bundle import EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION, Bundle, PayloadRow
+from .from_bundle import BundleNetwork
 from .network import EarlyExitNetwork
 from .thresholds import Row
 from .tracing import PrunedCut
@@ -80,8 +81,8 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
-def _write_graph(network: EarlyExitNetwork, path: Path) -> str:
-    """The one graph with every cut point and exit named; returns its SHA-256."""
+def _traced(network: EarlyExitNetwork, path: Path) -> onnx.ModelProto:
+    """The one graph with every cut point and exit named; `path` is written to on the way."""
     cuts = network.cuts
     names: list[str] = []
     for cut in range(1, len(cuts)):
@@ -100,7 +101,12 @@ def _write_graph(network: EarlyExitNetwork, path: Path) -> str:
             output_names=names,
             dynamic_axes={n: {0: "batch"} for n in [cuts[0].name, *names]},
         )
-    model = _simplify(path)
+    return _simplify(path)
+
+
+def _write_graph(network: EarlyExitNetwork, path: Path) -> str:
+    """Weights in half, everything checked; returns the file's SHA-256."""
+    model = network.to_onnx() if isinstance(network, BundleNetwork) else _traced(network, path)
     _halve_weights(model.graph)
     model.producer_name, model.doc_string = "spinn-stream", ""
     for node in model.graph.node:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..errors import ConfigError, DataError
 from ..runtime import Engine, open_engine
@@ -19,15 +20,16 @@ from .adoption import adopt_classifier
 from .bundle import Bundle, load_bundle
 from .calibration import collect_logits, confidences, fit_temperature
 from .checkpoint import Checkpoint
-from .choose_backbone import Backbone, choose_backbone
+from .choose_backbone import choose_backbone
 from .datasets import Dataset
 from .evaluation import costs_of
 from .export import complete, export_draft
+from .from_bundle import FORM, BundleNetwork, check_classes, differing_labels, input_size, notes_of, source_bundle
 from .images import LabelledImages
 from .network import EarlyExitNetwork, attach_exits
 from .tables import payload_table
 from .thresholds import Scores, default_threshold, map_thresholds
-from .tracing import Trace, trace_backbone
+from .tracing import PrunedCut, trace_backbone
 from .training import Progress, Scaling, TrainingConfig, train
 
 MOST_PAYLOAD_IMAGES = 1000
@@ -59,6 +61,17 @@ class Recipe:
             raise ConfigError(f"held-out is {self.held_out:g}, expected a share below 1 or a number of images")
         if self.image_size < 32:
             raise ConfigError(f"the image size is {self.image_size} pixels, expected 32 or more")
+        if self.backbone.startswith(FORM):
+            options = {
+                "--exits": self.exits is not None, "--exit-at": self.exit_at is not None,
+                "--start": self.start is not None, "--no-pretrained": self.start is None and not self.pretrained,
+            }  # fmt: skip
+            given = [option for option, is_given in options.items() if is_given]
+            if given:
+                raise ConfigError(
+                    f"{', '.join(given)} with --backbone {self.backbone}, which brings its exits and weights; "
+                    "expected one without the other"
+                )
 
 
 def split_held_out(images: LabelledImages, held_out: float) -> tuple[LabelledImages, LabelledImages]:
@@ -85,26 +98,48 @@ def split_held_out(images: LabelledImages, held_out: float) -> tuple[LabelledIma
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network ready to be trained."""
+    """A network ready to be trained.
 
-    backbone: Backbone
-    trace: Trace
+    pruned, uncounted: for the manifest, see `tracing.Trace`. pretrained_classifier: see `Backbone`.
+    source: the bundle whose weights it has. started_from: what the manifest says of it.
+    """
+
     network: EarlyExitNetwork
-
-    @property
-    def scaling(self) -> Scaling:
-        return Scaling(self.backbone.mean, self.backbone.scale)
+    scaling: Scaling
+    pruned: tuple[PrunedCut, ...]
+    uncounted: tuple[str, ...]
+    pretrained_classifier: nn.Linear | None = None
+    source: Bundle | None = None
+    started_from: dict[str, Any] | None = None
 
 
 def prepare(recipe: Recipe, classes: int) -> Prepared:
-    """Build the backbone, find its cut points and attach exits. The same recipe gives the same weights."""
+    """Build the backbone, find its cut points and attach exits; or take all of that from a bundle.
+
+    The same recipe gives the same weights.
+    """
+    source = source_bundle(recipe.backbone)
+    if source is not None:
+        return _prepare_from(source, recipe, classes)
     torch.manual_seed(recipe.training.seed)
     backbone = choose_backbone(
         recipe.backbone, num_classes=classes, image_size=recipe.image_size, pretrained=recipe.pretrained
     )
     trace = trace_backbone(backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ())
     network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at)
-    return Prepared(backbone, trace, network)
+    scaling = Scaling(backbone.mean, backbone.scale)
+    return Prepared(network, scaling, trace.pruned, trace.uncounted, backbone.pretrained_classifier)
+
+
+def _prepare_from(source: Bundle, recipe: Recipe, classes: int) -> Prepared:
+    input_size(source, recipe.image_size)
+    check_classes(source, classes)
+    network, notes = BundleNetwork(source), notes_of(source)
+    network.check_sizes({size for _, size in recipe.training.image_sizes})
+    return Prepared(
+        network, Scaling(source.input.mean, source.input.scale), notes.pruned, notes.uncounted, source=source,
+        started_from={"bundle": source.name, "hash": source.hash, "provenance": notes.provenance},
+    )  # fmt: skip
 
 
 def check_data(data: Dataset) -> None:
@@ -135,23 +170,30 @@ def generate(
         work: folder of the checkpoint and the log; an interrupted training continues from there.
 
     Raises:
-        ConfigError, DataError, BundleError: see `train` and `export_draft`.
+        ConfigError, DataError, BundleError: see `train` and `export_draft`; `out` is what it begins from.
     """
     images, held_out = split_held_out(data.images, recipe.held_out)
-    network, backbone = prepared.network, prepared.backbone
+    network, source = prepared.network, prepared.source
+    if source is not None and source.graph_path.parent.resolve() == out.resolve():
+        raise ConfigError(f"--out {out} is the bundle that this training begins from, expected another folder")
     try:
         work.mkdir(parents=True, exist_ok=True)
         log = (work / LOG).open("a")
     except OSError as error:
         raise ConfigError(f"cannot write to {work}: {error.strerror}") from error
-    earlier = None
+    earlier = prepared.started_from
     with log:
+        if source is not None:
+            say(f"starting from the weights of bundle {source.name}")
+            renamed = differing_labels(source, data.classes)
+            if renamed is not None:
+                say(renamed)
         if recipe.start is not None:
             earlier = json.loads(Checkpoint(Path(recipe.start), "").read_weights(network))
             say(f"starting from the weights of {recipe.start}")
-        elif backbone.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
+        elif prepared.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
             few = images.take(slice(0, ADOPTION_IMAGES))
-            rows = adopt_classifier(network, backbone.pretrained_classifier, few, prepared.scaling)
+            rows = adopt_classifier(network, prepared.pretrained_classifier, few, prepared.scaling)
             say(f"{rows} of {len(data.classes)} classes start from a row of their own of the pretrained classifier")
 
         def note(progress: Progress) -> None:
@@ -171,8 +213,8 @@ def generate(
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
     export_draft(
-        network, out, name=recipe.name, mean=backbone.mean, scale=backbone.scale, labels=data.classes,
-        pruned=prepared.trace.pruned, uncounted=prepared.trace.uncounted, provenance=provenance,
+        network, out, name=recipe.name, mean=prepared.scaling.mean, scale=prepared.scaling.scale,
+        labels=data.classes, pruned=prepared.pruned, uncounted=prepared.uncounted, provenance=provenance,
     )  # fmt: skip
     calibrate(out, held_out, say=say)
     return load_bundle(out)

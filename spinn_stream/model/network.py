@@ -29,6 +29,9 @@ class EarlyExitNetwork(nn.Module):
         heads: index of a cut point -> the head that classifies there.
     """
 
+    origin = ""
+    """Hash of the bundle that its weights come from, all of them trained; see `from_bundle.BundleNetwork`."""
+
     def __init__(self, cuts: Sequence[FoundCut], stages: Sequence[nn.Module], heads: dict[int, nn.Module]) -> None:
         super().__init__()
         if len(stages) != len(cuts) - 1 or any(not 0 < cut < len(cuts) - 1 for cut in heads):

@@ -13,9 +13,13 @@ from rich.progress import Progress as Bar
 
 from ..errors import ConfigError
 
+IMAGE_SIZE = 128  # pixels, where neither the user nor a bundle says it
+
 
 def train(
-    backbone: Annotated[str, typer.Option(help="NAME, timm:NAME, torchvision:NAME or package.module:function")],
+    backbone: Annotated[
+        str, typer.Option(help="NAME, timm:NAME, torchvision:NAME, package.module:function or bundle:FOLDER")
+    ],
     data: Annotated[list[Path], typer.Option(help="parquet files, folders of them, or a folder per class")],
     out: Annotated[Path, typer.Option(help="folder of the bundle")],
     more: Annotated[
@@ -25,7 +29,9 @@ def train(
         int | None, typer.Option(help="early exits, at equal distances of multiply-adds", show_default="6")
     ] = None,
     exit_at: Annotated[str | None, typer.Option(help="their cut points instead: NAME,NAME,...")] = None,
-    image_size: Annotated[int, typer.Option(help="side of the network's input in pixels")] = 128,
+    image_size: Annotated[
+        int | None, typer.Option(help="side of the network's input in pixels", show_default="128, or the bundle's")
+    ] = None,
     train_sizes: Annotated[
         str | None, typer.Option(help="sizes while training: 96:0.6,128:1 is 96 until 60 %", show_default="image-size")
     ] = None,
@@ -55,12 +61,19 @@ def train(
         import torch
 
         from .datasets import load_dataset
+        from .from_bundle import input_size, source_bundle
         from .generator import Recipe, check_data, generate, prepare
         from .training import Progress, TrainingConfig, keep_freed_memory
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'spinn-stream[train]'") from error
     console = Console(stderr=True)
-    first_weight = exit_weight if start else min(0.3, exit_weight)  # trained exits need no gentle beginning
+    source = source_bundle(backbone)
+    if source is not None:
+        image_size = input_size(source, image_size)
+    elif image_size is None:
+        image_size = IMAGE_SIZE
+    is_trained = source is not None or start is not None
+    first_weight = exit_weight if is_trained else min(0.3, exit_weight)  # trained exits need no gentle beginning
     try:
         config = TrainingConfig(
             epochs=epochs, batch_size=batch_size, image_sizes=_sizes(train_sizes, image_size), lr_backbone=lr,
@@ -95,11 +108,11 @@ def train(
     macs = [f"{cuts[c].name} ({cuts[c].macs / cuts[-1].macs:.0%})" for c in prepared.network.exit_cuts]
     console.print(
         f"{len(dataset.images)} images of {len(dataset.classes)} classes; {len(cuts)} cut points "
-        f"({len(prepared.trace.pruned)} pruned), {cuts[-1].macs / 1e6:.1f} M multiply-adds; exits at {', '.join(macs)}",
+        f"({len(prepared.pruned)} pruned), {cuts[-1].macs / 1e6:.1f} M multiply-adds; exits at {', '.join(macs)}",
         soft_wrap=True,
         highlight=False,
     )
-    for text in prepared.trace.uncounted:
+    for text in prepared.uncounted:
         console.print(f"[yellow]not counted:[/] {text}")
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
     with Bar(*columns, console=console, transient=True) as bar:

@@ -94,7 +94,9 @@ def joint_loss(
 
 
 def new_classifier(network: EarlyExitNetwork) -> nn.Linear | None:
-    """The backbone's own last linear layer, where it makes the logits."""
+    """The backbone's own last linear layer, where it makes the logits and was not trained to before."""
+    if network.origin:
+        return None
     classes = network.cuts[-1].shape[0]
     linear = [m for m in network.stages[-1].modules() if isinstance(m, nn.Linear) and m.out_features == classes]
     return linear[-1] if linear else None
@@ -192,7 +194,8 @@ def train(
         stop_after: end after this step as if interrupted.
 
     Raises:
-        ConfigError: the checkpoint was made with another configuration; a freeze that names no cut point.
+        ConfigError: the checkpoint was made with another configuration or from another bundle; a freeze that names
+            no cut point.
         DataError: fewer than two images, an unreadable checkpoint, a checkpoint that cannot be written,
             a loss that is no longer finite.
     """
@@ -209,7 +212,8 @@ def train(
     optimizer = _optimizer(network, new, config)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(device)
-    saved = Checkpoint(checkpoint, json.dumps(asdict(config)))
+    origin = {"bundle": network.origin} if network.origin else {}
+    saved = Checkpoint(checkpoint, json.dumps(asdict(config) | origin))
     start = saved.load(network, optimizer)
     network.train()
     network.freeze(frozen)
