@@ -15,6 +15,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
+from torch.onnx import symbolic_helper
 
 from ..errors import BundleError
 from .bundle import EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION, Bundle, PayloadRow
@@ -81,6 +82,16 @@ def _halve_weights(graph: onnx.GraphProto) -> None:
     graph.node.extend(nodes)
 
 
+def _squeeze(g: Any, x: Any, dim: Any = None) -> Any:
+    """aten::squeeze for ONNX; the exporter's own takes one axis only (torch 2.13)."""
+    if dim is None:
+        return g.op("Squeeze", x)
+    sizes = x.type().sizes()
+    axes = np.atleast_1d(symbolic_helper._maybe_get_const(dim, "t").numpy()).tolist()
+    single = [a for a in axes if sizes is None or sizes[a % len(sizes)] == 1]
+    return g.op("Squeeze", x, g.op("Constant", value_t=torch.tensor(single))) if single else x
+
+
 def _traced(network: EarlyExitNetwork, path: Path) -> onnx.ModelProto:
     """The one graph with every cut point and exit named; `path` is written to on the way."""
     cuts = network.cuts
@@ -91,6 +102,7 @@ def _traced(network: EarlyExitNetwork, path: Path) -> onnx.ModelProto:
             names.append(EXIT_PREFIX + cuts[cut].name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own: it is deprecated, but needs no further package
+        torch.onnx.register_custom_op_symbolic("aten::squeeze", _squeeze, OPSET)  # type: ignore[attr-defined]
         torch.onnx.export(
             _EveryTensor(network).eval(),
             (torch.zeros(1, *cuts[0].shape),),

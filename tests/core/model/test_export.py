@@ -22,6 +22,7 @@ from spinn_stream.model.tracing import trace_backbone
 from spinn_stream.runtime import open_engine
 
 from .tiny import CLASSES, SIZE, backbone, images, network
+from .zoo import ZOO, build
 
 Exported = tuple[EarlyExitNetwork, Bundle]
 
@@ -146,3 +147,23 @@ def test_exits_where_there_are_none_are_refused() -> None:
             attach_exits(trace, CLASSES, places=places)
     with pytest.raises(ConfigError):
         attach_exits(trace, CLASSES, count=3)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_kind_of_network_becomes_a_bundle_whose_head_and_tail_are_the_whole(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, side = build(name).eval(), ZOO[name].side
+    x = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        whole = module(x).numpy()
+    trace = trace_backbone(module, (3, side, side))
+    net = attach_exits(trace, whole.shape[1], count=1)
+    labels = [str(i) for i in range(whole.shape[1])]
+    export_draft(net, tmp_path, name=name, mean=127, scale=1 / 128, labels=labels, provenance={})
+    bundle = load_bundle(tmp_path)
+    engine = open_engine(bundle, "onnxruntime")
+    for split in {1, bundle.last // 2, bundle.last - 1} - {0, bundle.last}:
+        head, _ = engine.run(0, split, x.numpy(), exit=False)
+        found, _ = engine.run(split, bundle.last, head)
+        scale = np.abs(whole).max()
+        np.testing.assert_allclose(found / scale, whole / scale, atol=5e-3)  # weights are rounded to float16
