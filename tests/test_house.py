@@ -61,10 +61,10 @@ def test_no_module_is_longer_than_one_reads_in_a_sitting() -> None:
             assert len(path.read_text().splitlines()) <= LONGEST_MODULE, path
 
 
-def test_client_and_server_run_where_torch_is_not() -> None:
-    """Every module that they load when they run is imported with torch made impossible to import."""
+def test_client_and_server_run_where_torch_and_onnx_are_not() -> None:
+    """Every module that they load when they run is imported with these made impossible to import."""
     script = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'ml_dtypes']))\n"
         "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli, spinn_traces.cli\n"
         "from spinn_stream.model.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-import onnx
 
 from ..errors import EngineError
 from ..model.bundle import EXIT_PREFIX, Bundle
-from .onnx_file import read_graph
+from .onnx_file import read_light
+from .onnx_proto import ModelProto
 
 PieceKey = tuple[int, int, bool]
 """(cut point it starts from, cut point it stops at, whether it computes the exit there)."""
 
 
 class Carver:
-    """Holds the graph; gives pieces of it as ONNX models of their own."""
+    """Holds the graph; gives pieces of it as ONNX models of their own. Nothing changes it: any thread may carve."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Raises: BundleError: see `read_graph`."""
+        """
+        Raises:
+            BundleError: see `read_light`. EngineError: the graph has what pieces do not carry along.
+        """
         self._bundle = bundle
-        self._extractor = onnx.utils.Extractor(read_graph(bundle))
+        self._model = read_light(bundle)
+        graph = self._model.graph
+        for what, found in (
+            ("sparse weights", graph.sparse_initializer),
+            ("quantization annotations", graph.quantization_annotation),
+            ("functions of its own", self._model.functions),
+        ):
+            if found:
+                raise EngineError(f"{bundle.graph_path} has {what}, which cannot be carved")
+        self._nodes = list(graph.node)
+        self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output if name}
+        self._weights = {tensor.name: tensor for tensor in graph.initializer}
+        self._infos = {info.name: info for infos in (graph.value_info, graph.input, graph.output) for info in infos}
 
     def key(self, start: int, stop: int, exit: bool) -> PieceKey:
         """What one piece is kept by: the exit counts only where there is one.
@@ -45,8 +60,41 @@ class Carver:
         """The piece as a serialised ONNX model, its batch size open.
 
         Raises:
-            Exception: what onnx raises where the graph has no such way; engines turn it into EngineError.
+            EngineError: the graph has no such tensor, or no such way.
         """
-        part: Any = self._extractor.extract_model([self.source(key)], self.targets(key))
-        data: bytes = part.SerializeToString()
+        source, targets = self.source(key), self.targets(key)
+        for name in (source, *targets):
+            if name not in self._infos:
+                raise EngineError(f"the graph has no input, output or typed tensor {name}")
+        nodes = self._way(source, targets)
+        used = {name for node in nodes for name in (*node.input, *node.output)}
+        piece = ModelProto(ir_version=self._model.ir_version, opset_import=self._model.opset_import)
+        graph = piece.graph
+        graph.name = f"{source} to {targets[0]}"
+        graph.node.extend(nodes)
+        graph.initializer.extend(tensor for name, tensor in self._weights.items() if name in used)
+        graph.input.append(self._infos[source])
+        graph.output.extend(self._infos[name] for name in targets)
+        graph.value_info.extend(info for name, info in self._infos.items() if name in used)
+        data: bytes = piece.SerializeToString()
         return data
+
+    def _way(self, source: str, targets: Sequence[str]) -> list[Any]:
+        """The nodes that compute `targets` from `source`, in the graph's order."""
+        needed: set[int] = set()
+        reached = False
+        for target in targets:
+            open_names = [target]
+            while open_names:
+                name = open_names.pop()
+                if name == source:
+                    reached = True
+                elif name in self._maker:
+                    if self._maker[name] not in needed:
+                        needed.add(self._maker[name])
+                        open_names += self._nodes[self._maker[name]].input
+                elif name and name not in self._weights:
+                    raise EngineError(f"{target} needs {name}, which {source} does not give")
+        if not reached:
+            raise EngineError(f"no way from {source} to {targets[0]} in the graph")
+        return [self._nodes[i] for i in sorted(needed)]

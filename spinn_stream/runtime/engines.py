@@ -14,7 +14,7 @@ PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-f32"
 HOW_TO_INSTALL = {
     "onnxruntime": "pip install onnxruntime",
     "openvino": "pip install openvino",
-    "torch": "pip install torch==2.13.0",
+    "torch": "pip install torch==2.13.0 onnx",
 }
 
 
@@ -57,6 +57,9 @@ def open_one(bundle: Bundle, name: str, *, threads: int) -> Engine:
         return OpenVinoEngine(bundle, threads=threads, precision="f32" if name == "openvino-f32" else "auto")
     except ImportError as error:
         package = PACKAGES[name]
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == package:
+        missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+        if missing == package:
             raise EngineError(f"{name} is not installed ({HOW_TO_INSTALL[package]})") from error
+        if (name, missing) == ("torch", "onnx"):
+            raise EngineError("torch needs the package onnx, too (pip install onnx)") from error
         raise EngineError(f"{name} does not load here: {error}") from error

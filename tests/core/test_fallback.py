@@ -113,6 +113,19 @@ def test_a_runtime_that_is_not_installed_is_replaced_and_it_is_said_how_to_get_i
     assert engine == "onnxruntime"
 
 
+def test_torch_says_that_it_needs_onnx_too() -> None:
+    script = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from spinn_stream.model.bundle import load_bundle\n"
+        "from spinn_stream.runtime import open_engine\n"
+        "print(open_engine(load_bundle(), 'torch', warn=print).name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
+    said, engine = done.stdout.splitlines()
+    assert said.startswith("engine torch cannot be used: torch needs the package onnx, too (pip install onnx)")
+    assert engine == "onnxruntime"
+
+
 def test_auto_measures_once_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spinn_stream.runtime.choice.installed", lambda: ["onnxruntime", "openvino"])
     said = list[str]()
