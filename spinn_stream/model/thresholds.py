@@ -9,6 +9,7 @@ So t keeps its meaning at every depth (docs/decisions/0007).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ import numpy.typing as npt
 
 GRID = tuple(round(0.02 * i, 2) for i in range(51))
 """Thresholds for which a bundle holds a row; what lies between takes the next higher row."""
+
+FOLDS = 4
 
 _CANDIDATES = (*(round(0.02 * i, 2) for i in range(5, 50)), 0.99)
 _PRICES = tuple(float(p) for p in np.geomspace(0.5, 60, 80))
@@ -48,11 +51,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One threshold: what every early exit needs, and what came of it on the images it was measured on."""
+    """One threshold: what every early exit needs, and what came or is to be expected of it.
+
+    error: standard error of the accuracy that it is expected to lose against the final exit alone; 0 where the
+    outcome was played, not estimated.
+    """
 
     threshold: float
     needed: Needed
     outcome: Outcome
+    error: float = 0.0
 
 
 class Scores:
@@ -71,13 +79,28 @@ class Scores:
         self._confidences = confidences
         self._right = right
         self._costs = costs
+        self.played: dict[Needed, Outcome] = {}
 
     def accuracy(self) -> float:
         """Of the final exit alone."""
         return float(self._right[-1].mean())
 
+    def __len__(self) -> int:
+        """Images."""
+        return int(self._right.shape[1])
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> Scores:
+        """The same exits' scores on some of the images."""
+        return Scores(self._confidences[:, chosen], self._right[:, chosen], self._costs)
+
     def play(self, needed: Needed) -> Outcome:
         """The first exit that is sure enough answers; an exit that is not evaluated costs nothing."""
+        known = self.played.get(needed)
+        if known is None:
+            known = self.played[needed] = self._play(needed)
+        return known
+
+    def _play(self, needed: Needed) -> Outcome:
         n = self._right.shape[1]
         waiting = np.ones(n, bool)
         right, cost, heads = 0, 0.0, 0.0
@@ -97,6 +120,25 @@ class Scores:
         right += int(np.count_nonzero(self._right[-1] & waiting))
         cost += rest * (1 + heads)
         return Outcome(right / n, cost / n, (*share, rest / n))
+
+    def front(self) -> list[tuple[Outcome, Needed]]:
+        """Of everything played so far, what nothing else beats in both accuracy and cost; the cheapest first."""
+        kept: list[tuple[Outcome, Needed]] = []
+        for needed, outcome in sorted(self.played.items(), key=lambda p: (p[1].mean_macs_fraction, -p[1].accuracy)):
+            if not kept or outcome.accuracy > kept[-1][0].accuracy:
+                kept.append((outcome, needed))
+        return kept
+
+    def differing(self, needed: Needed) -> float:
+        """Share of the images where the answer is right and the final exit's is wrong, or the other way round."""
+        waiting = np.ones(len(self), bool)
+        count = 0
+        for e, least in enumerate(needed):
+            if least is not None:
+                leaves = waiting & (self._confidences[e] >= least)
+                count += int(np.count_nonzero(leaves & (self._right[e] != self._right[-1])))
+                waiting &= ~leaves
+        return count / len(self)
 
     def cheapest(self, price: float, start: Needed) -> Needed:
         """Coordinate descent on mean cost - price * accuracy, from `start`, until nothing helps."""
@@ -121,36 +163,66 @@ class Scores:
 def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> list[Row]:
     """A row for each threshold of the grid: the cheapest needs that keep what that confidence everywhere keeps.
 
+    The needs are chosen on all images. What came of them on the very same images would flatter them, so the
+    outcomes are estimated by cross-validation: chosen on three quarters of the images, played on the fourth,
+    and the mean of the four (Stone 1974).
+
     Args:
         exits: number of early exits.
     """
-    found: set[Needed] = {(None,) * exits}
+    chosen = _choose(scores, exits, grid)
+    fold = np.arange(len(scores)) % FOLDS
+    if len(scores) < 2 * FOLDS:  # a toy: nothing to estimate from
+        return [Row(t, n, scores.play(n), 1.0) for t, n in zip(grid, chosen, strict=True)]
+    played: list[list[Outcome]] = [[] for _ in grid]
+    weights, best = [], 0.0
+    for k in range(FOLDS):
+        rest = scores.take(fold == k)
+        weights.append(len(rest) / len(scores))
+        best += weights[-1] * rest.accuracy()
+        for outcomes, needed in zip(played, _choose(scores.take(fold != k), exits, grid), strict=True):
+            outcomes.append(rest.play(needed))
+    rows = []
+    for threshold, needed, outcomes in zip(grid, chosen, played, strict=True):
+        mean = Outcome(
+            float(np.dot(weights, [o.accuracy for o in outcomes])),
+            float(np.dot(weights, [o.mean_macs_fraction for o in outcomes])),
+            tuple(float(s) for s in np.dot(weights, [o.share for o in outcomes])),
+        )
+        lost = best - mean.accuracy
+        error = math.sqrt(max(scores.differing(needed) - lost * lost, 0.0) / len(scores))
+        rows.append(Row(threshold, needed, mean, error))
+    return rows
+
+
+def _choose(scores: Scores, exits: int, grid: Sequence[float]) -> list[Needed]:
+    """The needs for each threshold, on these images."""
     for begin in (None, 0.6, 0.8):  # descent finds a local optimum: from several sides
         start: Needed = (begin,) * exits
         for price in reversed(_PRICES):  # from no exit at all towards ever earlier ones
             start = scores.cheapest(price, start)
-            found.add(start)
-    candidates = [(scores.play(needed), needed) for needed in found]
-    rows = []
+    candidates = scores.front()  # what the descents met on their way lies between the optima
+    chosen: list[Needed] = []
     for threshold in grid:
         if threshold >= 1:  # certainty: no early exit ever has it
-            rows.append(Row(threshold, (None,) * exits, scores.play((None,) * exits)))
+            chosen.append((None,) * exits)
             continue
         everywhere: Needed = (threshold,) * exits
         plain = scores.play(everywhere)
         choices = [(o, n) for o, n in candidates if o.accuracy >= plain.accuracy]
-        outcome, needed = min([*choices, (plain, everywhere)], key=lambda c: c[0].mean_macs_fraction)
-        rows.append(Row(threshold, needed, outcome))
-    return rows
+        chosen.append(min([*choices, (plain, everywhere)], key=lambda c: c[0].mean_macs_fraction)[1])
+    return chosen
 
 
 def default_threshold(rows: Sequence[Row], best: float, most_lost: float = 0.01) -> float:
-    """The threshold of the cheapest row that loses no more than `most_lost` of right answers; ties: the highest.
+    """The threshold of the cheapest row that loses no more than `most_lost` of right answers, by one standard error.
+
+    Of rows that cost the same, the highest threshold.
 
     Args:
         best: accuracy of the final exit alone on the same images.
     """
-    good = [r for r in rows if r.outcome.accuracy >= best - most_lost]
+    good = [r for r in rows if r.outcome.accuracy - r.error >= best - most_lost]
     if not good:
         return 1.0
     return min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold)).threshold
