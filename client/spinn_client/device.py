@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine, answers
 from spinn_stream.runtime.background import builder
 
-from .stage_clock import Piece, StageClock
+from .stage_clock import Graph, StageClock
+
+T = TypeVar("T")
 
 OnExit = Callable[[Answer], None]
 """Called on the event loop with every local answer that was not confident enough."""
@@ -61,7 +64,8 @@ class Device:
         self._every_exit = every_exit
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
         self._builder = builder("build")
-        self._kept: list[list[tuple[Piece, bool]]] = []  # graphs of each plan, the newest last
+        self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
+        self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
 
     def prepare(self, plan: Plan) -> None:
@@ -103,7 +107,7 @@ class Device:
         """
         loop = asyncio.get_running_loop()
 
-        def work() -> HeadOutcome:
+        def work(ran: list[Graph]) -> HeadOutcome:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
             evaluated = self._evaluated(plan)
@@ -111,7 +115,9 @@ class Device:
             now = time.monotonic()
             if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
                 evaluated = self._bundle.exit_at.keys()
-            x, answer = self._stages(x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated)
+            x, answer = self._stages(
+                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran
+            )
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None)
             x = x.copy()  # it may be the engine's memory, which the next frame overwrites
@@ -120,7 +126,7 @@ class Device:
             except CodecError:  # values that cannot be sent: the device finishes alone
                 return HeadOutcome(None, x, None)
 
-        return await loop.run_in_executor(self._thread, work)
+        return await self._job("head", work)
 
     async def complete(
         self,
@@ -146,7 +152,7 @@ class Device:
         loop = asyncio.get_running_loop()
         stop = self._bundle.pieces(start, self._bundle.last)[0][1] if only_first_exit else self._bundle.last
 
-        def work() -> Answer | None:
+        def work(ran: list[Graph]) -> Answer | None:
             _, answer = self._stages(
                 activation,
                 start,
@@ -154,12 +160,33 @@ class Device:
                 plan,
                 lambda a: loop.call_soon_threadsafe(on_exit, a),
                 self._bundle.exit_at.keys(),
+                ran,
                 stop_at=stop_at,
                 first_by=first_by,
             )
             return answer
 
-        return await loop.run_in_executor(self._thread, work)
+        return await self._job("complete", work)
+
+    async def _job(self, kind: str, work: Callable[[list[Graph]], T]) -> T:
+        """Run it in the thread, and tell the clock how long that took; not the wait for another job there."""
+        ran: list[Graph] = []
+        began = [time.monotonic()]
+        alone, self._jobs = self._jobs == 0, self._jobs + 1
+
+        def timed() -> T:
+            if not alone:
+                began[0] = time.monotonic()
+            return work(ran)
+
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        finally:
+            self._jobs -= 1
+        now = time.monotonic()
+        if ran:
+            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now)
+        return result
 
     def close(self) -> None:
         for thread in (self._thread, self._builder):
@@ -170,8 +197,8 @@ class Device:
         every = self._every_exit or plan.confidence_threshold is None
         return self._bundle.exit_at.keys() if every else self._bundle.needed(plan.confidence_threshold).keys()
 
-    def _graphs(self, plan: Plan) -> list[tuple[Piece, bool]]:
-        """Everything that may be run under a plan: (piece, whether with its exit), no piece twice."""
+    def _graphs(self, plan: Plan) -> list[Graph]:
+        """Everything that may be run under a plan, none twice."""
         split, last, evaluated = plan.split, self._bundle.last, self._evaluated(plan)
         graphs = [(p, p[1] in evaluated or p[1] == last) for p in self._bundle.pieces(0, split, evaluated)]
         for start, stop in ((0, split), (split, last), (0, last)):  # with every exit: when time is short, or alone
@@ -196,18 +223,25 @@ class Device:
         plan: Plan,
         on_exit: Callable[[Answer], object],
         evaluated: Collection[int],
+        ran: list[Graph],
         *,
         stop_at: float | None = None,
         first_by: float | None = None,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
-        """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`."""
+        """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`.
+
+        Args:
+            evaluated: cut points of the exits to break at. ran: gets the graphs that were run.
+        """
         needed = self._bundle.needed(plan.confidence_threshold)
         for begin, end in self._bundle.pieces(start, stop, evaluated):
             limit = first_by if begin == start and first_by is not None else stop_at
             now = time.monotonic()
             if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
                 return x, None
-            x, logits = self._timed(begin, end, x, exit=end in evaluated or end == self._bundle.last)
+            with_exit = end in evaluated or end == self._bundle.last
+            x, logits = self._timed(begin, end, x, exit=with_exit)
+            ran.append(((begin, end), with_exit))
             if logits is None:
                 continue
             reached = self._bundle.exit_at[end]
@@ -222,6 +256,5 @@ class Device:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         began = time.monotonic()
         result = self._engine.run(start, stop, x, exit=exit)
-        now = time.monotonic()
-        self.clock.observe(start, stop, exit=exit, ms=(now - began) * 1000, now=now)
+        self.clock.observe(start, stop, (time.monotonic() - began) * 1000)
         return result

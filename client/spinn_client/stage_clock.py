@@ -9,6 +9,15 @@ from spinn_stream.plan import LoadTracker, Profile
 Piece = tuple[int, int]
 """(first cut point, last cut point) of one graph."""
 
+Graph = tuple[Piece, bool]
+"""A piece, and whether it computes the exit at its end."""
+
+UNDISTURBED = 1.25
+"""A job that took no more than so many times what was expected was not disturbed."""
+
+STEP = 0.05
+"""How fast what is done besides the network is learned anew: a share of the difference for each job."""
+
 
 class StageClock:
     """How long each piece takes on this device: a slowly forgotten maximum, since it guards deadlines.
@@ -20,12 +29,33 @@ class StageClock:
         self._profile = profile
         self._ms: dict[Piece, float] = {}
         self._load = LoadTracker()
+        self._besides: dict[object, float] = {}  # kind of job and its graphs -> ms
 
-    def observe(self, start: int, stop: int, *, exit: bool, ms: float, now: float) -> None:
-        """One run, with or without the exit at `stop`; `now` in seconds."""
+    def observe(self, start: int, stop: int, ms: float) -> None:
+        """One run of a piece, with the exit at its end or without."""
         self._ms[start, stop] = max(ms, 0.9 * self._ms.get((start, stop), 0.0))
-        expected = self._profile.expected_ms([(start, stop)], {stop} if exit else ())
-        self._load.observe((start, stop), observed_ms=ms, expected_ms=expected, now=now)
+
+    def observe_job(self, kind: str, graphs: Sequence[Graph], ms: float, now: float) -> None:
+        """Some graphs in one go, from handing them to the thread until the answer was back.
+
+        The load shows here, and not in the single runs: where the core is shared, a thread is put aside between
+        two runs as often as within one. What a job does besides running graphs (preprocessing, coding, changing
+        threads) is learned from the jobs that nothing disturbed, of which there are some under load, too.
+
+        Args:
+            kind: jobs of the same kind do the same besides. ms: what all of it took. now: seconds, its end.
+        """
+        expected = self._profile.expected_ms([piece for piece, _ in graphs], {p[1] for p, exit in graphs if exit})
+        group = (kind, tuple(graphs))
+        seen = max(ms - expected, 0.0)
+        besides = self._besides.get(group, seen)
+        ratio = ms / (expected + besides) if ms > 0 else 1.0
+        if ratio < 1 / UNDISTURBED:
+            besides = seen
+        elif ratio < UNDISTURBED:
+            besides += STEP * (seen - besides)
+        self._besides[group] = besides
+        self._load.observe(group, observed_ms=ms, expected_ms=expected + besides, now=now)
 
     def expected_ms(self, pieces: Sequence[Piece], now: float) -> float:
         total = 0.0

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 TOP_K = 5
 
+Top = tuple[tuple[int, float], ...]
+"""(class, probability), the likeliest first."""
 
-@dataclass(frozen=True)
+
 class Answer:
     """What one exit says of one frame.
 
     exit: name of the exit. label: index of the likeliest class. confidence: its calibrated probability.
-    top: the TOP_K likeliest (class, probability), best first.
     """
 
-    exit: str
-    label: int
-    confidence: float
-    top: tuple[tuple[int, float], ...]
+    __slots__ = ("_logits", "_temperature", "_top", "confidence", "exit", "label")
+
+    def __init__(self, exit: str, label: int, confidence: float, top: Top) -> None:
+        self.exit, self.label, self.confidence = exit, label, confidence
+        self._top: Top | None = top
+        self._logits: npt.NDArray[np.float32] | None = None
+        self._temperature = 1.0
+
+    @classmethod
+    def of(cls, exit: str, logits: npt.NDArray[np.float32], temperature: float) -> Answer:
+        """From one frame's logits, (classes,), which are copied.
+
+        Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). The other
+        probabilities are computed when somebody asks: most answers of early exits are only compared.
+        """
+        label = int(logits.argmax())
+        with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
+            shares = logits - logits[label]
+            shares *= np.float32(1 / temperature)
+        np.exp(shares, out=shares)
+        answer = cls(exit, label, 1.0 / float(shares.sum()), ())
+        answer._top, answer._logits, answer._temperature = None, logits.copy(), temperature
+        return answer
+
+    @property
+    def top(self) -> Top:
+        """The TOP_K likeliest classes."""
+        if self._top is None:
+            assert self._logits is not None
+            shares = probabilities(self._logits, self._temperature)
+            best = np.argsort(-shares, kind="stable")[:TOP_K]
+            self._top = tuple((int(k), float(shares[k])) for k in best)
+        return self._top
+
+    def __eq__(self, other: Any) -> bool:
+        if not isinstance(other, Answer):
+            return NotImplemented
+        return (self.exit, self.label, self.confidence, self.top) == (
+            other.exit, other.label, other.confidence, other.top
+        )  # fmt: skip
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Answer({self.exit!r}, {self.label}, {self.confidence:.4f}, {self.top})"
 
 
 def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
@@ -34,23 +76,5 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.ND
 
 
 def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float) -> list[Answer]:
-    """One answer for each row of the logits.
-
-    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017).
-
-    Args:
-        logits: (B, classes) float32.
-    """
-    with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
-        scores = logits - logits.max(axis=1, keepdims=True)
-        scores *= np.float32(1 / temperature)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    count = min(TOP_K, scores.shape[1])
-    best = np.argpartition(scores, scores.shape[1] - count, axis=1)[:, -count:]
-    rows = []
-    for row, classes in zip(scores, best, strict=True):
-        ordered = sorted((-float(row[k]), int(k)) for k in classes)
-        top = tuple((k, -p) for p, k in ordered)
-        rows.append(Answer(exit_name, top[0][0], top[0][1], top))
-    return rows
+    """One answer for each row of the logits, (B, classes) float32; see `Answer.of`."""
+    return [Answer.of(exit_name, row, temperature) for row in logits]

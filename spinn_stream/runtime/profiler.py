@@ -52,7 +52,7 @@ def measure_profile(
         functions = [partial(engine.run, 0, last, inputs[0], exit=False)]
         functions += [partial(engine.run, i, i + 1, inputs[i], exit=False) for i in range(last)]
         functions += [partial(engine.run, cut - 1, cut, inputs[cut - 1], exit=True) for cut in early]
-        whole, *parts = sample(functions, rule)
+        whole, *parts = sample(functions, rule, streak=3)
         segments, exits = parts[:last], parts[last:]
         rows.append(_row(batch, whole, segments, exits, early))
     for i in range(last):

@@ -36,11 +36,15 @@ class StopRule:
         return bool(high - low <= 2 * self.spread * ordered[len(ordered) // 2])
 
 
-def sample(functions: Sequence[Callable[[], object]], rule: StopRule) -> list[list[float]]:
+def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1) -> list[list[float]]:
     """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
 
+    Args:
+        streak: runs of one function before it is the next one's turn; the first of several is not counted, since
+            the others have taken the caches.
+
     Returns:
-        For each function its times in ms, one a round; as many for all. At least one, whatever the budget.
+        For each function its times in ms; as many for all. At least one, whatever the budget.
     """
     for function in functions:
         for _ in range(rule.warm_up):
@@ -52,9 +56,11 @@ def sample(functions: Sequence[Callable[[], object]], rule: StopRule) -> list[li
     try:
         for done in range(1, rule.most + 1):
             for function, times in zip(functions, samples, strict=True):
-                began = time.perf_counter()
-                function()
-                times.append((time.perf_counter() - began) * 1000)
+                for run in range(streak):
+                    began = time.perf_counter()
+                    function()
+                    if run or streak == 1:
+                        times.append((time.perf_counter() - began) * 1000)
             if time.perf_counter() > end or (done % 4 == 0 and all(rule.is_met(s) for s in samples)):
                 break
     finally:
