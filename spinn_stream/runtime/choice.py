@@ -7,32 +7,28 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from statistics import median
 from typing import Any
 
-import numpy as np
-
 from ..errors import ConfigError, EngineError
-from ..model.bundle import Bundle, load_bundle
+from ..model.bundle import Bundle
 from . import store
 from .engine import Engine
 from .engines import PACKAGES, installed, open_one
 from .fallback import FallbackEngine
-from .timing import StopRule, sample, summary
 
 log = logging.getLogger(__name__)
 
 RUNTIMES = ("auto", *PACKAGES)
 
 MEASURING_TIMEOUT_S = 120.0
-"""For one engine: loading torch from a slow card takes half a minute."""
+"""For one answer of an engine: loading torch from a slow card takes half a minute."""
 
-RULE = StopRule(least=10, spread=0.005, budget_s=0.5)
-
-TURNS = 2
-"""How often each engine is measured; the faster one counts: where memory falls differs from process to process."""
+ROUNDS = 12
+"""Streaks of runs of each engine."""
 
 
 @dataclass(frozen=True)
@@ -107,53 +103,84 @@ def choose_engine(
     if kept is not None:
         return Choice(dict(kept["median_ms"]), dict(kept["refused"]))
     say(f"measuring {', '.join(names)} on this machine, once ...")
-    choice = Choice({}, {})
-    for name in names * TURNS:
-        if name in choice.refused:
-            continue
-        try:
-            found = _measure_apart(bundle, name, threads)
-            choice.median_ms[name] = min(found, choice.median_ms.get(name, found))
-        except EngineError as error:
-            choice.refused[name] = str(error)
-            choice.median_ms.pop(name, None)
+    choice = _measure(bundle, names, threads)
     if not choice.median_ms:
         raise EngineError("no engine works here: " + "; ".join(choice.refused.values()))
     store.save("engines", key, {"median_ms": choice.median_ms, "refused": choice.refused})
     return choice
 
 
-def measure_whole(bundle: Bundle, engine: Engine) -> float:
-    """Median ms of the whole network without exits, batch of 1."""
-    x = np.zeros((1, *bundle.cut_points[0].shape), np.float32)
-    engine.prepare(0, bundle.last, exit=False)
-    return summary(sample([lambda: engine.run(0, bundle.last, x, exit=False)], RULE)[0]).median_ms
+class _Worker:
+    """One engine in another process; see `measuring`."""
+
+    def __init__(self, bundle: Bundle, name: str, threads: int) -> None:
+        self.name = name
+        self.times: list[float] = []
+        folder = str(bundle.graph_path.parent)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "spinn_stream.runtime.measuring", folder, name, str(threads)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise EngineError(f"{name} could not be measured: {error}") from error
+
+    def wait_ready(self) -> None:
+        """Raises EngineError where the engine does not work."""
+        self._read("ready")
+
+    def measure(self) -> None:
+        """One streak. Raises: EngineError."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            raise EngineError(f"{self.name} ended while it was measured") from error
+        self.times.append(float(self._read("median_ms")))
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self, key: str) -> Any:
+        assert self._process.stdout is not None
+        timer = threading.Timer(MEASURING_TIMEOUT_S, self._process.kill)
+        timer.start()
+        try:
+            found: Any = json.loads(self._process.stdout.readline() or "{}")
+        except ValueError:
+            found = {}
+        finally:
+            timer.cancel()
+        if key not in found:
+            why = f"ended with {self._process.wait()}" if not found else str(found.get("error", found))
+            raise EngineError(f"{self.name} could not be measured: {why}" if not found else why)
+        return found[key]
 
 
-def _measure_apart(bundle: Bundle, name: str, threads: int) -> float:
-    """`measure_whole` in another process."""
-    command = [sys.executable, "-m", "spinn_stream.runtime.choice", str(bundle.graph_path.parent), name, str(threads)]
+def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
+    """All engines in turn, so that a machine whose speed drifts is as fast for each."""
+    choice = Choice({}, {})
+    workers: list[_Worker] = []
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=MEASURING_TIMEOUT_S, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"{name} could not be measured: {error}") from error
-    try:
-        found: Any = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise EngineError(f"{name} ended with {done.returncode} when it was measured") from None
-    if "error" in found:
-        raise EngineError(str(found["error"]))
-    return float(found["median_ms"])
-
-
-def _main(folder: str, name: str, threads: str) -> None:
-    try:
-        bundle = load_bundle(Path(folder))
-        found: dict[str, Any] = {"median_ms": measure_whole(bundle, open_one(bundle, name, threads=int(threads)))}
-    except Exception as error:  # whatever it is, the parent is told and goes on without this engine
-        found = {"error": f"{name}: {error}"}
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+        for name in names:  # one after the other: loading is not measured, but takes memory and both cores
+            try:
+                workers.append(_Worker(bundle, name, threads))
+                workers[-1].wait_ready()
+            except EngineError as error:
+                choice.refused[name] = str(error)
+        for _ in range(ROUNDS):
+            for worker in workers:
+                if worker.name not in choice.refused:
+                    try:
+                        worker.measure()
+                    except EngineError as error:
+                        choice.refused[worker.name] = str(error)
+    finally:
+        for worker in workers:
+            worker.end()
+    for worker in workers:
+        if worker.name not in choice.refused:
+            choice.median_ms[worker.name] = median(worker.times)
+    return choice
