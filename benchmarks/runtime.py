@@ -42,7 +42,7 @@ from spinn_stream.runtime import Engine, answers, choose_engine
 from spinn_stream.runtime.engines import open_one
 from spinn_stream.runtime.timing import StopRule, sample, summary
 
-STREAK = 6
+STREAK = 20
 """Runs in a row, the first not counted: a device runs one thing again and again, and has it in its caches."""
 
 ENGINES = {"f32": ("onnxruntime", "openvino-f32", "torch"), "bf16": ("openvino",)}
