@@ -37,8 +37,11 @@ bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder 
 	    --out lite2-200.work/first --work lite2-200.work/1
 	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
 	    --exit-at $(EXITS) --image-size 128 --epochs 0.8 --lr 2e-4 --lr-heads 1e-3 --exit-weight 2 --label-smoothing 0 \
-	    --seed 2 --start lite2-200.work/1/checkpoint.pt \
-	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/2
+	    --seed 2 --start lite2-200.work/1/checkpoint.pt --out lite2-200.work/second --work lite2-200.work/2
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.3,112:0.65,128:1 --epochs 4.5 --lr 2.5e-4 --lr-heads 1.2e-3 \
+	    --exit-weight 2 --label-smoothing 0 --seed 3 --start lite2-200.work/2/checkpoint.pt \
+	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/3
 
 clean: ## remove .venv/ and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -59,7 +59,6 @@ class Pipeline:
     def __init__(
         self,
         bundle: Bundle,
-        device: Device,
         feed: Feed,
         ledger: Ledger,
         plan: Plan,
@@ -70,7 +69,7 @@ class Pipeline:
         emit: Callable[[FrameResult], None],
     ) -> None:
         self._bundle = bundle
-        self._device = device
+        self._device: Device  # from `run` on
         self._feed = feed
         self._ledger = ledger
         self._plan = plan
@@ -108,12 +107,13 @@ class Pipeline:
             return
         self._plan = plan
 
-    async def run(self) -> None:
+    async def run(self, device: Device) -> None:
         """Until the source ends and every frame taken in has its final result.
 
         Raises:
             Exception: what went wrong in the source, after every frame was answered.
         """
+        self._device = device
         connection = asyncio.create_task(self._link.run(), name="link") if self._link is not None else None
         self._feed.start()
         try:

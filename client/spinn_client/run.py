@@ -70,10 +70,7 @@ class Run:
         self._link_config = link
         self._config = config
         cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
-        engine = open_engine(bundle, config.runtime, threads=config.threads, say=self._say, warn=self._warn)
-        profile = stored_profile(bundle, engine, threads=config.threads, say=self._say)
-        self._engine_name = engine.name
-        self._device = Device(bundle, engine, profile, every_exit=config.provisional)
+        self._device: Device  # from `main` on: what can be wrong besides is found before the machine is measured
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
         self._tally = Tally()
         self._link: Link | None = None
@@ -97,7 +94,6 @@ class Run:
         feed = Feed(self._source, self._feed_config)
         pipeline = Pipeline(
             self._bundle,
-            self._device,
             feed,
             self._ledger,
             self._config.plan,
@@ -110,20 +106,22 @@ class Run:
             self._link = Link(self._link_config, self._bundle, pipeline, random.Random())
             await self._open(self._link)
             pipeline.use_link(self._link)
+        loop = asyncio.get_running_loop()
+        engine = await loop.run_in_executor(None, self._open_device)
         self._say(
-            f"bundle {self._bundle.name} {self._bundle.hash[:12]}, engine {self._engine_name}, "
+            f"bundle {self._bundle.name} {self._bundle.hash[:12]}, engine {engine}, "
             f"source {self._source.name}: building the network ..."
         )
-        await asyncio.get_running_loop().run_in_executor(None, self._device.prepare, self._config.plan)
+        await loop.run_in_executor(None, self._device.prepare, self._config.plan)
         self._warn_of_deadline()
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, feed.stop)
+            loop.add_signal_handler(number, feed.stop)
         view = LiveView(self._console, self._tally, self._state)
         if not self._config.quiet:
             view.start()
         began = time.monotonic()
         try:
-            await pipeline.run()
+            await pipeline.run(self._device)
         except Exception as error:  # every frame was answered; the figures are still worth showing
             self.error = error
         finally:
@@ -150,6 +148,14 @@ class Run:
                 "`spinn profile` measures it again"
             )
         return figures
+
+    def _open_device(self) -> str:
+        """Open the engine and measure it where that was never done; gives its name. Blocks."""
+        config = self._config
+        engine = open_engine(self._bundle, config.runtime, threads=config.threads, say=self._say, warn=self._warn)
+        profile = stored_profile(self._bundle, engine, threads=config.threads, say=self._say)
+        self._device = Device(self._bundle, engine, profile, every_exit=config.provisional)
+        return engine.name
 
     async def _open(self, link: Link) -> None:
         try:
