@@ -40,8 +40,8 @@ class _Graph:
 class OpenVinoEngine:
     """See `Engine`. A graph for a batch of 1, and one for any other size when that is first run.
 
-    A graph of open batch size takes 0.7 ms longer for a batch of 1 (docs/decisions/0010-runtimes.md), so
-    that each piece has two where both are used.
+    A graph of open batch size is slower for a batch of 1 (docs/decisions/0010-runtimes.md), so that each piece has
+    two where both are used.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto") -> None:
