@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.wire import SUBPROTOCOL, ServerSession, SessionLimits
+from spinn_stream.wire import SUBPROTOCOL, ServerSession, SessionLimits, encode, profile_message
 from spinn_stream.wire.messages import MAX_HEADER_BYTES
 
 from .batcher import BatchLimits
@@ -55,6 +55,7 @@ class Server:
         self._engine = engine
         self._metrics = metrics
         self._config = config
+        self._profile = None if engine.profile is None else encode(profile_message(engine.profile, bundle))
         self._numbers = itertools.count()
         self._open = 0
         self._name = f"spinn-server/{version('spinn-server')}"
@@ -105,7 +106,7 @@ class Server:
             token=self._config.token,
             server=self._name,
             now=time.monotonic(),
-            profile=self._engine.profile,
+            profile=self._profile,
         )
         connection = Connection(
             next(self._numbers),

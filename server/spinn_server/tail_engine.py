@@ -183,13 +183,12 @@ class TailEngine:
             keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
             needed = [self._requests[key].needed.get(stop) for key in keys]
             began = time.monotonic()
-            x, logits = await self._in_thread(partial(self._engine.run, start, stop, x))
+            x, found = await self._in_thread(partial(self._run_piece, start, stop, x))
             now = time.monotonic()
             self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
             if stop != self._bundle.last and all(n is None for n in needed):
                 continue
             reached = self._bundle.exit_at[stop]
-            found = answers(reached.name, logits, reached.temperature)
             for key, least, answer in zip(keys, needed, found, strict=True):
                 request = self._requests.get(key)
                 if request is None:
@@ -198,6 +197,15 @@ class TailEngine:
                     del self._requests[key]
                     self._metrics.results.labels(reached.name).inc()
                     request.answer(self._bundle.exits.index(reached), answer)
+
+    def _run_piece(
+        self, start: int, stop: int, x: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], list[Answer]]:
+        """In the engine's thread; every piece ends at an exit."""
+        x, logits = self._engine.run(start, stop, x)
+        assert logits is not None
+        reached = self._bundle.exit_at[stop]
+        return x, answers(reached.name, logits, reached.temperature)
 
     async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
         """Activations of those requests whose payload is good; the others are refused."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ..cli_options import save_figure
 from ..errors import ConfigError
 from ..runtime import open_engine
 from .bundle import DEFAULT_BUNDLE, load_bundle
@@ -118,9 +119,4 @@ def _draw(found: Evaluation, name: str, path: Path) -> None:
     axes.set(xlabel="mean multiply-adds, % of the whole backbone", ylabel="top-1, %", title=name)
     axes.grid(alpha=0.3)
     axes.legend()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot draw {path}: {error}") from error
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)

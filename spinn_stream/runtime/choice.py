@@ -154,8 +154,10 @@ class _Worker:
         finally:
             timer.cancel()
         if key not in found:
-            why = f"ended with {self._process.wait()}" if not found else str(found.get("error", found))
-            raise EngineError(f"{self.name} could not be measured: {why}" if not found else why)
+            if "error" in found:
+                raise EngineError(str(found["error"]))
+            self._process.kill()  # it may hang with its output closed; where it ended by itself, this does nothing
+            raise EngineError(f"{self.name} could not be measured: its process ended with {self._process.wait()}")
         return found[key]
 
 

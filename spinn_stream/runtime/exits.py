@@ -21,27 +21,22 @@ class Answer:
 
     __slots__ = ("_logits", "_temperature", "_top", "confidence", "exit", "label")
 
-    def __init__(self, exit: str, label: int, confidence: float, top: Top) -> None:
-        self.exit, self.label, self.confidence = exit, label, confidence
-        self._top: Top | None = top
-        self._logits: npt.NDArray[np.float32] | None = None
-        self._temperature = 1.0
-
-    @classmethod
-    def of(cls, exit: str, logits: npt.NDArray[np.float32], temperature: float) -> Answer:
-        """From one frame's logits, (classes,), which are copied.
-
-        Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). The other
-        probabilities are computed when somebody asks: most answers of early exits are only compared.
+    def __init__(
+        self,
+        exit: str,
+        label: int,
+        confidence: float,
+        top: Top | None,
+        *,
+        logits: npt.NDArray[np.float32] | None = None,
+        temperature: float = 1.0,
+    ) -> None:
         """
-        label = int(logits.argmax())
-        with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
-            shares = logits - logits[label]
-            shares *= np.float32(1 / temperature)
-        np.exp(shares, out=shares)
-        answer = cls(exit, label, 1.0 / float(shares.sum()), ())
-        answer._top, answer._logits, answer._temperature = None, logits.copy(), temperature
-        return answer
+        Args:
+            top: the likeliest classes; None: computed from the frame's logits, (classes,), when somebody asks.
+        """
+        self.exit, self.label, self.confidence = exit, label, confidence
+        self._top, self._logits, self._temperature = top, logits, temperature
 
     @property
     def top(self) -> Top:
@@ -76,5 +71,18 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.ND
 
 
 def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float) -> list[Answer]:
-    """One answer for each row of the logits, (B, classes) float32; see `Answer.of`."""
-    return [Answer.of(exit_name, row, temperature) for row in logits]
+    """One answer for each row of the logits, (B, classes) float32, which are copied.
+
+    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). The other probabilities
+    are computed when somebody asks: most answers of early exits are only compared.
+    """
+    logits = logits.copy()
+    with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
+        shares = logits - logits.max(axis=1, keepdims=True)
+        shares *= np.float32(1 / temperature)
+    np.exp(shares, out=shares)
+    confidences = (1 / shares.sum(axis=1)).tolist()
+    return [
+        Answer(exit_name, label, confidence, None, logits=row, temperature=temperature)
+        for label, confidence, row in zip(logits.argmax(axis=1).tolist(), confidences, logits, strict=True)
+    ]

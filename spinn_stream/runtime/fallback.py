@@ -71,8 +71,6 @@ class FallbackEngine:
         try:
             return self._engines[place].run(start, stop, x, exit=exit)
         except EngineError as error:
-            if x.ndim and x.shape[0] == 0:
-                raise
             first = error
         while self._has(place + 1):  # what the next one runs, this one could not; what none runs, was a wrong input
             place += 1

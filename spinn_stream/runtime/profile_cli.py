@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from ..cli_options import save_figure
 from ..errors import ConfigError
 from ..model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from ..plan import BatchProfile, Profile, Timing
@@ -22,6 +23,9 @@ from .choice import choose_engine, open_engine
 from .profiler import QUICK, THOROUGH, stored_profile
 
 MAX_BATCH = 256
+
+MAX_BATCHES = 16
+"""As many as a server tells its clients of (wire/messages.py)."""
 
 
 def profile(
@@ -73,8 +77,11 @@ def profile(
 def _sizes(text: str) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     sizes = [int(word) if word.isascii() and word.isdecimal() and len(word) < 9 else 0 for word in words]
-    if sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] > MAX_BATCH:
-        raise ConfigError(f"--batches is {text!r}, expected rising numbers from 1 to {MAX_BATCH}, such as 1,2,4")
+    if sizes != sorted(set(sizes)) or sizes[0] < 1 or sizes[-1] > MAX_BATCH or len(sizes) > MAX_BATCHES:
+        raise ConfigError(
+            f"--batches is {text!r:.80}, expected rising numbers from 1 to {MAX_BATCH}, {MAX_BATCHES} at most, "
+            "such as 1,2,4"
+        )
     return sizes
 
 
@@ -163,12 +170,7 @@ def _draw(bundle: Bundle, found: Profile, path: Path) -> None:
     summed = axes.twinx()
     summed.plot(places, [sum(medians[: i + 1]) for i in places], color="0.3", marker=".")
     summed.set(ylabel="so far, ms", ylim=(0, None))
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot draw {path}: {error}") from error
-    finally:
-        plt.close(figure)
+    save_figure(figure, path)
 
 
 def _both(timing: Timing) -> tuple[float, float]:

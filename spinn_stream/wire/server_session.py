@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ..codec import SUPPORTED, codec_for, max_payload_bytes
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..model.bundle import Bundle
-from ..plan import Profile
 from .messages import (
     MAX_FACTOR,
     MAX_MS,
@@ -24,7 +23,6 @@ from .messages import (
     decode,
     encode,
 )
-from .profile import profile_message
 
 LOAD_EVERY_S = 0.25
 LOAD_CHANGED_S = 0.05
@@ -67,6 +65,9 @@ class ServerSession:
     """Checks what one client says, and keeps count of what it is owed.
 
     Every admitted request is answered exactly once, by `result` or `reject`, whichever is called first.
+
+    Args:
+        profile: the encoded message of the server's profile, which follows the welcome; None: none does.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ServerSession:
         token: str | None,
         server: str,
         now: float,
-        profile: Profile | None = None,
+        profile: bytes | None = None,
     ) -> None:
         self._bundle = bundle
         self._limits = limits
@@ -178,7 +179,7 @@ class ServerSession:
         welcome = encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server))
         if self._profile is None:
             return Reply((welcome,))
-        return Reply((welcome, encode(profile_message(self._profile, self._bundle))))
+        return Reply((welcome, self._profile))
 
     def _infer(self, infer: Infer, now: float) -> Event:
         if infer.id in self._arrived:

@@ -16,6 +16,7 @@ from spinn_stream.runtime.profile_cli import profile
 
 from ..processes import spinn
 
+SEVENTEEN = ",".join(str(n) for n in range(1, 18))  # more than a server tells its clients of
 COMMON = ("profile", "--quick", "--batches", "1,2", "--threads", "2")  # nobody else's figures have two threads
 TIMEOUT_S = 300
 
@@ -49,7 +50,7 @@ def test_the_table_has_every_segment_and_exit_in_its_place(bundle: Bundle) -> No
     assert rows == [*expected, "a cut", "preprocess", "one graph", "total"]
 
 
-@pytest.mark.parametrize("batches", ["", "0,1", "2,1", "1,1", "1,x", "1,257", "-1", "1.5", "99999999999"])
+@pytest.mark.parametrize("batches", ["", "0,1", "2,1", "1,1", "1,x", "1,257", "-1", "1.5", "99999999999", SEVENTEEN])
 def test_batch_sizes_that_are_none_are_refused(batches: str) -> None:
     with pytest.raises(ConfigError, match="expected rising numbers from 1 to 256"):
         profile(batches=batches)

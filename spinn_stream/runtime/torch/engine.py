@@ -44,8 +44,9 @@ class TorchEngine:
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
-        names = [c.name for c in self._bundle.cut_points]
-        return self._graph.has(names[start], names[stop])
+        source, target = self._bundle.cut_points[start].name, self._bundle.cut_points[stop].name
+        with_exit = exit and stop in self._bundle.exit_at and stop != self._bundle.last
+        return self._graph.has(source, target) and (not with_exit or self._graph.has(target, EXIT_PREFIX + target))
 
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         """Nothing is freed: parts share their weights, and a part is some references to them."""
