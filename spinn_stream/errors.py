@@ -5,6 +5,7 @@
     ├── TracingError          a network that cannot be cut: its code cannot be recorded, or does not run
     ├── EngineError           an engine cannot build or run a segment
     ├── CodecError            an activation or a payload that the codec refuses
+    │   └── ReferenceMissing      ... a change since something that is not held
     ├── ProtocolError         the rules of spinn.v1 were broken
     │   ├── LocalProtocolError    ... by us: a bug in the caller
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
@@ -27,6 +28,7 @@ __all__ = [
     "EngineError",
     "LocalProtocolError",
     "ProtocolError",
+    "ReferenceMissing",
     "RemoteProtocolError",
     "ServerRefused",
     "ServerUnreachable",
@@ -54,6 +56,10 @@ class EngineError(SpinnError):
 
 class CodecError(SpinnError):
     """An activation or a payload that the codec refuses."""
+
+
+class ReferenceMissing(CodecError):
+    """A payload is the change since an activation that is not held, or that is another one here."""
 
 
 class ProtocolError(SpinnError):

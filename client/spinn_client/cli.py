@@ -13,7 +13,8 @@ import uvloop
 from rich.console import Console
 
 from spinn_stream.cli_options import read_token
-from spinn_stream.errors import ConfigError
+from spinn_stream.codec import CodecSetting
+from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.plan import Plan
 
@@ -30,6 +31,7 @@ def run(
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
+    codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png ...", show_default="auto")] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
@@ -65,7 +67,7 @@ def run(
         )
         model = load_bundle(bundle)
         config = RunConfig(
-            plan=_plan(model, split, threshold, has_server=server is not None),
+            plan=_plan(model, split, threshold, codec, has_server=server is not None),
             deadline_ms=deadline_ms,
             runtime=runtime,
             threads=threads,
@@ -91,7 +93,7 @@ def run(
         raise session.error
 
 
-def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_server: bool) -> Plan:
+def _plan(bundle: Bundle, split: str | None, threshold: str | None, codec: str | None, *, has_server: bool) -> Plan:
     """The fixed plan that the command line asks for."""
     value: float | None = bundle.default_threshold
     if threshold is not None:
@@ -106,8 +108,17 @@ def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_serve
         raise ConfigError(
             f"--split {split} leaves work for a server: add --server ws://HOST:PORT, or leave out --split"
         )
+    setting = None
+    if codec is not None:
+        try:
+            setting = CodecSetting.parse(codec)
+            setting.check_split(index)
+            if index and setting.codec == "transform":
+                bundle.basis(index)
+        except CodecError as error:
+            raise ConfigError(f"--codec: {error}") from error
     try:
-        return Plan(1, index, value)
+        return Plan(1, index, value, setting)
     except ValueError:
         raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
 

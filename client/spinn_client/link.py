@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
 from websockets.typing import Subprotocol
 
-from spinn_stream.codec import SUPPORTED, codec_for
+from spinn_stream.codec import SUPPORTED, default_setting
 from spinn_stream.errors import (
     ConfigError,
     ProtocolError,
@@ -129,7 +129,7 @@ class Link:
         session = self._session
         if session is None or not self.ready or self._outgoing.full():
             return False
-        if not session.takes(codec_for(plan.split), len(payload)):
+        if not session.takes(self._codec(plan), len(payload)):
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
@@ -326,7 +326,7 @@ class Link:
                 data = self._session.infer(
                     item.request,
                     item.plan.split,
-                    codec_for(item.plan.split),
+                    self._codec(item.plan),
                     item.plan.confidence_threshold,
                     (item.deadline - now) * 1000,
                     item.payload,
@@ -335,6 +335,9 @@ class Link:
             if data is not None:
                 self.bytes_up += len(data)
                 await self._websocket.send(data)
+
+    def _codec(self, plan: Plan) -> str:
+        return default_setting(self._bundle, plan.split, plan.codec).codec
 
     def _observe_rtt(self, ms: float) -> None:
         self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 from rich.console import Console
 
+from spinn_stream.codec import default_setting
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
@@ -195,5 +196,6 @@ class Run:
             "up_mbps": self._up_mbps,
             "load": self._device.clock.load_factor(now),
             "plan": f"{self._config.plan.id}: split {self._bundle.cut_points[self._config.plan.split].name}, "
-                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}",
+                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}, "
+                    f"codec {default_setting(self._bundle, self._config.plan.split, self._config.plan.codec)}",
         }  # fmt: skip

@@ -41,6 +41,7 @@ RejectReason = Literal[
     "codec_mismatch",  # no common version of a codec that is needed; the session ends
     "bad_request",  # a field of this request does not fit the bundle or the limits
     "bad_payload",  # the payload does not decode to the activation it should be
+    "no_reference",  # the payload is a change since an activation that the server does not hold: send a key frame
     "overloaded",  # more in flight than agreed, or the server's queue is full
     "expired",  # its budget ran out before an engine took it
     "cancelled",  # as asked
