@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
     "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
+    "calibrate": ("spinn-stream", "fit a bundle's confidences, thresholds and codec anew; its weights stay"),
     "profile": ("spinn-stream", "measure how long each part of a bundle takes on this machine"),
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),

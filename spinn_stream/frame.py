@@ -82,6 +82,7 @@ def encode_jpeg(picture: Pixels, quality: int) -> bytes:
 
 _JPEG_START = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended, progressive; ITU-T T.81, table B.1
+_JPEG_TABLES = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))  # what may stand before: tables, APPn, comment
 
 
 def decode_jpeg(payload: bytes, size: int) -> Pixels:
@@ -116,8 +117,8 @@ def _jpeg_frame(payload: bytes) -> tuple[int, int, int, int] | None:
         if marker in _JPEG_FRAMES and at + 10 <= len(payload):
             bits, height, width, channels = struct.unpack_from(">BHHB", payload, at + 4)
             return bits, height, width, channels
-        if length < 2 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return None  # a kind of frame that nobody here sends
+        if length < 2 or marker not in _JPEG_TABLES:
+            return None  # others may have no length, so that a decoder would find the frame header elsewhere
         at += 2 + length
     return None
 

@@ -104,6 +104,7 @@ class TailEngine:
             del self._requests[key]
             self._batcher.remove(key)
         self._metrics.queue.set(len(self._batcher))
+        self._count_held()
 
     def load(self, now: float) -> tuple[float, float]:
         """(queueing delay in ms, load factor) of the last second."""
@@ -213,7 +214,6 @@ class TailEngine:
     async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
         """Activations of those requests whose payload is good; the others are refused."""
         infers = {key: self._requests[key].infer for key in keys if key in self._requests}
-
         receivers = {key: self._sessions.get(key[0]) or PayloadReceiver(self._bundle) for key in infers}
 
         def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]]:
@@ -232,10 +232,13 @@ class TailEngine:
                 self._refuse(key, "no_reference" if missing else "bad_payload", str(activation))
             else:
                 good.append((key, activation))
-        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._sessions.values()))
+        self._count_held()
         if not good:
             return [], np.empty(0, np.float32)
         return [key for key, _ in good], np.concatenate([a for _, a in good])
+
+    def _count_held(self) -> None:
+        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._sessions.values()))
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)

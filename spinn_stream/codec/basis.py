@@ -15,6 +15,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import CodecError
+
 Floats = npt.NDArray[np.float32]
 Grid = npt.NDArray[np.int16]
 """What a payload means, on both ends bit for bit: (K, P) whole numbers; K components, P = H x W places."""
@@ -63,9 +65,20 @@ class Basis:
         return math.prod(self.shape)
 
     def to_grid(self, activation: Floats) -> Floats:
-        """(C, H, W) float32 -> (K, P) in units of the grid, not rounded."""
-        x = activation.reshape(self.shape[0], -1) - self.mean[:, None]
-        z = self.forward @ x if self.forward.ndim == 2 else self.forward[:, None] * x
+        """(C, H, W) float32 -> (K, P) in units of the grid, not rounded.
+
+        Raises:
+            CodecError: values that are NaN, infinite, or so large that their sums are.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            x = activation.reshape(self.shape[0], -1) - self.mean[:, None]
+            z = self.forward @ x if self.forward.ndim == 2 else self.forward[:, None] * x
+        if not np.isfinite(z.sum(dtype=np.float64)):
+            bad = int(np.count_nonzero(~np.isfinite(activation)))
+            raise CodecError(
+                f"the activation has {bad} NaN or infinite of {activation.size} values" if bad
+                else f"the activation is too large: up to {np.abs(activation).max():.3g}"
+            )  # fmt: skip
         return np.clip(z, -GRID_LIMIT, GRID_LIMIT, out=z)
 
     def from_grid(self, grid: Grid) -> Floats:

@@ -34,7 +34,7 @@ class CodecSetting:
         if allowed is None and self.quality is not None:
             raise CodecError(f"{self.codec} has no quality, got {self.quality}")
         if allowed is not None and self.quality not in allowed:
-            raise CodecError(f"{self.codec}:{self.quality}, expected {self.codec}:{allowed[0]} to {allowed[-1]}")
+            raise CodecError(f"{self}, expected {self.codec}:{allowed[0]} to {self.codec}:{allowed[-1]}")
 
     @classmethod
     def parse(cls, text: str) -> CodecSetting:

@@ -8,8 +8,7 @@ checksum of what it is. A stream lives and ends with its connection: nothing of 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 from . import transform
 from .basis import Basis, Floats, Grid
@@ -22,13 +21,14 @@ MAX_SENT = 64
 
 
 class Sender:
-    """The device's end. Threads may call it: frames are coded in one, acknowledgements come on another."""
+    """The device's end. Frames are coded in one thread; what the receiver says is told in another, and counts from
+    the next frame on.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._sent: OrderedDict[int, tuple[int, Grid]] = OrderedDict()  # request -> (cut point, what it is)
         self._acknowledged: tuple[int, int, Grid] | None = None  # request, cut point, what it is
-        self._connection = 0
+        self._told: deque[int | None] = deque()  # requests that were acknowledged since the last frame; None: a reset
 
     def encode(self, request: int, cut: int, basis: Basis, bits: int, activation: Floats) -> bytes:
         """The payload of a request: the smaller of a key frame and a change, where there is something to refer to.
@@ -39,35 +39,38 @@ class Sender:
         Raises:
             CodecError: see `transform.encode_key`.
         """
-        with self._lock:
-            connection, reference = self._connection, self._acknowledged
+        while self._told:
+            self._heard(self._told.popleft())
+        reference = self._acknowledged
         if reference is None or reference[1] != cut:
             payload, grid = transform.encode_key(basis, bits, activation)
         else:
             payload, grid = transform.encode(basis, bits, activation, (reference[0], reference[2]))
-        with self._lock:
-            if connection == self._connection:
-                self._sent[request] = (cut, grid)
-                if len(self._sent) > MAX_SENT:
-                    self._sent.popitem(last=False)
+        self._sent[request] = (cut, grid)
+        if len(self._sent) > MAX_SENT:
+            self._sent.popitem(last=False)
         return payload
 
     def acknowledge(self, request: int) -> None:
         """The receiver answered this request, so it holds it."""
-        with self._lock:
-            sent = self._sent.pop(request, None)
-            if sent is None or (self._acknowledged is not None and request < self._acknowledged[0]):
-                return
-            self._acknowledged = (request, *sent)
-            for older in [r for r in self._sent if r < request]:
-                del self._sent[older]
+        if request in self._sent:  # else it was coded otherwise, and nobody may ever look at what is told
+            self._told.append(request)
 
     def reset(self) -> None:
         """Refer to nothing that was sent so far: the connection is another one, or the receiver lost a reference."""
-        with self._lock:
-            self._connection += 1
+        self._told.append(None)
+
+    def _heard(self, request: int | None) -> None:
+        if request is None:
             self._sent.clear()
             self._acknowledged = None
+            return
+        sent = self._sent.pop(request, None)
+        if sent is None or (self._acknowledged is not None and request < self._acknowledged[0]):
+            return
+        self._acknowledged = (request, *sent)
+        for older in [r for r in self._sent if r < request]:
+            del self._sent[older]
 
 
 class Receiver:
