@@ -70,7 +70,7 @@ class Clip:
 
 def message_bytes(payload: bytes, request: int, split: int, codec: str, threshold: float) -> int:
     """Of the whole request."""
-    return len(encode(Infer(request, split, codec, threshold, 123.4, payload)))
+    return len(encode(Infer(request, split, codec, threshold, 123.0, payload)))
 
 
 def read_clips(folder: Path, size: int) -> list[Clip]:
@@ -144,7 +144,7 @@ def stream(
         decoded.append(receiver.decode(int(i), split, setting.codec, payload)[0])
         waiting.append(int(i))
         sizes.append(message_bytes(payload, int(i), split, setting.codec, bundle.default_threshold))
-        keys.append(setting.codec != "transform" or payload[0] & 15 == 0)
+        keys.append(setting.codec != transform.NAME or transform.is_key(payload))
     return sizes, keys, np.stack(decoded)
 
 
@@ -160,7 +160,7 @@ def entropies(basis: Basis, bits: int, activations: np.ndarray, lag: int) -> dic
             held.append(transform.encode_key(basis, bits, activation)[1])
             continue
         payload, grid = transform.encode(basis, bits, activation, (i, held[i - lag]))
-        if payload[0] & 15 == 1:
+        if not transform.is_key(payload):
             codes = np.clip((grid.astype(np.int32) - held[i - lag]) // step, -127, 127).ravel()
             spent += len(payload)
             for a, b in zip((0, *ends[:-1]), ends, strict=True):
@@ -188,10 +188,10 @@ def milliseconds(work: Callable[[], object], runs: int = 200) -> float:
 def times(basis: Basis, bits: int, before: np.ndarray, now: np.ndarray) -> dict[str, float]:
     """Of a change and of a key frame, in ms, from activation to payload and back."""
     key, held = transform.encode_key(basis, bits, before)
-    change, _ = transform.encode(basis, bits, now, (1, held))
-    assert change[0] & 15 == 1
+    change, _ = transform.encode(basis, bits, now, (1, held), key_bytes=2 * len(key))
+    size = 2 * len(key)
     return {
-        "encode_ms": round(milliseconds(lambda: transform.encode(basis, bits, now, (1, held))), 3),
+        "encode_ms": round(milliseconds(lambda: transform.encode(basis, bits, now, (1, held), key_bytes=size)), 3),
         "decode_ms": round(milliseconds(lambda: basis.from_grid(transform.decode(basis, change, lambda _: held))), 3),
         "encode_key_ms": round(milliseconds(lambda: transform.encode_key(basis, bits, now)), 3),
         "decode_key_ms": round(milliseconds(lambda: basis.from_grid(transform.decode(basis, key, lambda _: None))), 3),

@@ -45,6 +45,8 @@ CODERS = (ANS, LZMA)
 
 _ONE = 1 << 32  # fixed point
 _TOTAL = 1 << 22  # what the frequencies of a table add up to, about
+_SHARES_OF_ZEROS = (256, 640, 1152, 1664, 2176, 2560, 2880, 3168, 3400, 3600, 3750, 3870, 3950, 4006, 4046, 4070, 4083,
+                    4090)  # of 4096  # fmt: skip
 _BEYOND = 128
 _ZEROS = 0  # the table of a group that holds nothing else
 _LZMA_FILTERS = [{"id": lzma.FILTER_LZMA1, "lc": 0, "lp": 0, "pb": 0, "dict_size": 4096, "nice_len": 64}]
@@ -79,12 +81,12 @@ def _spread(weights: Sequence[int]) -> npt.NDArray[np.float64]:
 
 
 def _geometric(zero: int, ratio: int) -> npt.NDArray[np.float64]:
-    """Share `zero`/256 of zeros, each further number `ratio`/64 as likely as the one before."""
+    """Share `zero`/4096 of zeros, each further number `ratio`/64 as likely as the one before."""
     tail, weight = [], _ONE * 16
     for _ in range(LARGEST):
         tail.append(weight)
         weight = weight * ratio // 64
-    return _spread([2 * sum(tail) * zero // (256 - zero), *tail])
+    return _spread([2 * sum(tail) * zero // (4096 - zero), *tail])
 
 
 def _gaussian(ratio: int) -> npt.NDArray[np.float64]:
@@ -102,9 +104,9 @@ def tables() -> npt.NDArray[np.float64]:
     """(tables, 255): row 0 is not used, row 1 is flat. The same numbers on every machine: whole-number arithmetic."""
     flat = np.full(2 * LARGEST + 1, 1 / 256)
     shapes = [flat, flat]
-    for zero in (16, 40, 72, 104, 136, 164, 188, 208, 222, 233, 241, 247, 251, 253, 254):
-        shapes += [_geometric(zero, ratio) for ratio in (1, 9, 19, 31, 44)]
-    shapes += [_geometric(zero, ratio) for zero, ratio in ((3, 62), (5, 60), (8, 58), (12, 54), (20, 50))]
+    for zero in _SHARES_OF_ZEROS:
+        shapes += [_geometric(zero, ratio) for ratio in (2, 10, 21, 36)]
+    shapes += [_geometric(16 * zero, ratio) for zero, ratio in ((3, 62), (5, 60), (8, 58), (12, 54), (20, 50))]
     s2 = 3  # 16 s^2: from a standard deviation of 0.4, rising by a tenth a time
     while s2 < 16 * 48**2:
         shapes.append(_gaussian(_exp_minus(8, s2)))

@@ -28,6 +28,7 @@ class Sender:
     def __init__(self) -> None:
         self._sent: OrderedDict[int, tuple[int, Grid]] = OrderedDict()  # request -> (cut point, what it is)
         self._acknowledged: tuple[int, int, Grid] | None = None  # request, cut point, what it is
+        self._key_bytes: dict[int, int] = {}  # what the last key frame of a cut point took
         self._told: deque[int | None] = deque()  # requests that were acknowledged since the last frame; None: a reset
 
     def encode(self, request: int, cut: int, basis: Basis, bits: int, activation: Floats) -> bytes:
@@ -45,7 +46,10 @@ class Sender:
         if reference is None or reference[1] != cut:
             payload, grid = transform.encode_key(basis, bits, activation)
         else:
-            payload, grid = transform.encode(basis, bits, activation, (reference[0], reference[2]))
+            before = (reference[0], reference[2])
+            payload, grid = transform.encode(basis, bits, activation, before, key_bytes=self._key_bytes.get(cut))
+        if transform.is_key(payload):
+            self._key_bytes[cut] = len(payload)
         self._sent[request] = (cut, grid)
         if len(self._sent) > MAX_SENT:
             self._sent.popitem(last=False)

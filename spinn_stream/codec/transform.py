@@ -36,6 +36,9 @@ STAYS = 0.8
 KEY_STEPS = 2
 """A key frame's step, in steps of a change."""
 
+KEY_IS_NEAR = 0.9
+"""A change of this share of a key frame's bytes has a key frame tried beside it."""
+
 GROUPS = 8
 FIRST_OF_KEY, FIRST_OF_CHANGE = 48, 64  # numbers in the first group
 
@@ -55,6 +58,11 @@ def checksum(grid: Grid) -> int:
     return zlib.crc32(grid.astype("<i2").tobytes())
 
 
+def is_key(payload: bytes) -> bool:
+    """Whether a payload stands for itself."""
+    return payload[0] & ~_LZMA_FLAG == _KEY
+
+
 def encode_key(basis: Basis, bits: int, activation: Floats, coder: int | None = None) -> tuple[bytes, Grid]:
     """An activation alone.
 
@@ -71,9 +79,19 @@ def encode_key(basis: Basis, bits: int, activation: Floats, coder: int | None = 
 
 
 def encode(
-    basis: Basis, bits: int, activation: Floats, reference: tuple[int, Grid], coder: int | None = None
+    basis: Basis,
+    bits: int,
+    activation: Floats,
+    reference: tuple[int, Grid],
+    coder: int | None = None,
+    *,
+    key_bytes: int | None = None,
 ) -> tuple[bytes, Grid]:
     """The smaller of the activation alone and its change since the reference (its id, and what it is on the grid).
+
+    Args:
+        key_bytes: what a key frame took lately. One is tried only where a change comes near that; None: where a
+            change takes more than a bit an element.
 
     Returns and raises: see `encode_key`.
     """
@@ -87,7 +105,7 @@ def encode(
     whole = np.clip(codes, -entropy.MAX_CODE, entropy.MAX_CODE, out=codes).astype(np.int32)
     body = entropy.pack(whole.reshape(-1), _ends(basis, FIRST_OF_CHANGE), coder)
     head = bytes((_CHANGE | coder * _LZMA_FLAG, bits)) + _REFERENCE.pack(request % ID_MODULUS, checksum(held))
-    if len(body) > basis.elements // 8:  # a change of more than a bit an element: a key frame may be smaller
+    if len(body) > (basis.elements // 8 if key_bytes is None else KEY_IS_NEAR * key_bytes):
         key, grid = _key(basis, bits, z, coder)
         if len(key) < len(head) + len(body):
             return key, grid

@@ -168,7 +168,7 @@ def encode(message: Message) -> bytes:
     """
     kind = type(message)
     payload: bytes = getattr(message, "payload", b"")
-    header: bytes = msgpack.packb([_NAMES[kind], *(getattr(message, name) for name in _FIELDS[kind])])
+    header: bytes = msgpack.packb([_NAMES[kind], *(_short(getattr(message, name)) for name in _FIELDS[kind])])
     if len(header) > MAX_HEADER_BYTES:
         raise LocalProtocolError(f"a header of {len(header)} bytes, at most {MAX_HEADER_BYTES} go")
     return _HEADER_LENGTH.pack(len(header)) + header + payload
@@ -221,6 +221,11 @@ def decode(data: bytes) -> Message:
     elif rest:
         raise _bad(f"{kind}: {len(rest)} bytes behind the header, expected none")
     return cls(**values)
+
+
+def _short(value: Any) -> Any:
+    """A whole number takes fewer bytes than a float, and is read as well."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _bad(detail: str) -> RemoteProtocolError:
