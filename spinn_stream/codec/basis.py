@@ -73,7 +73,8 @@ class Basis:
         with np.errstate(over="ignore", invalid="ignore"):
             x = activation.reshape(self.shape[0], -1) - self.mean[:, None]
             z = self.forward @ x if self.forward.ndim == 2 else self.forward[:, None] * x
-        if not np.isfinite(z.sum(dtype=np.float64)):
+            finite = np.isfinite(z.sum(dtype=np.float64))
+        if not finite:
             bad = int(np.count_nonzero(~np.isfinite(activation)))
             raise CodecError(
                 f"the activation has {bad} NaN or infinite of {activation.size} values" if bad

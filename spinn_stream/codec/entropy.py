@@ -5,7 +5,7 @@ sender picks, among fixed tables, the one that makes it shortest, and names it i
 content without learning, and nothing is agreed beforehand. A group of zeros alone takes its byte and nothing else.
 
     1 byte a group   its table; + 128 in the first: there are numbers beyond +-126
-    2 bytes          only with those: how many, and for each
+    4 bytes          only with those: how many, and for each
     2 bytes          what it lies beyond +-127, which stands in its place
     rest             the coder's
 
@@ -59,7 +59,7 @@ def available() -> tuple[int, ...]:
 
 def max_bytes(elements: int, groups: int) -> int:
     """The most bytes that `pack` makes: one table is flat, at 8 bits a number; LZMA adds a part and a little."""
-    return groups + 2 + 2 * elements + elements + elements // 64 + 128
+    return groups + 4 + 2 * elements + elements + elements // 64 + 128
 
 
 @cache
@@ -146,9 +146,7 @@ def pack(codes: Codes, ends: Sequence[int], coder: int) -> bytes:
     if max(int(codes.max()), -int(codes.min())) >= LARGEST:
         inner = np.clip(codes, -LARGEST, LARGEST)
         outer = (codes - inner)[np.abs(inner) == LARGEST]
-        beyond = struct.pack("<H", min(len(outer), 65535)) + outer.astype("<i2").tobytes()
-        if len(outer) > 65535:
-            raise CodecError(f"{len(outer)} values are far beyond what was seen when the basis was fitted")
+        beyond = struct.pack("<I", len(outer)) + outer.astype("<i2").tobytes()
     symbols = inner + LARGEST
     starts = (0, *ends[:-1])
     counts = np.stack([np.bincount(symbols[a:b], minlength=2 * LARGEST + 1) for a, b in zip(starts, ends, strict=True)])
@@ -183,10 +181,10 @@ def unpack(data: bytes | memoryview, ends: Sequence[int], coder: int) -> Codes:
     outer = None
     if chosen[0] & _BEYOND:
         chosen[0] &= ~_BEYOND
-        count = int.from_bytes(body[:2], "little")
-        if len(body) < 2 + 2 * count:
+        count = int.from_bytes(body[:4], "little")
+        if len(body) < 4 + 2 * count:
             raise CodecError(f"{count} large numbers are announced in {len(body)} bytes")
-        outer, body = np.frombuffer(body, "<i2", count, 2), body[2 + 2 * count :]
+        outer, body = np.frombuffer(body, "<i2", count, 4), body[4 + 2 * count :]
     if max(chosen) >= len(tables()):
         raise CodecError(f"table {max(chosen)} of the entropy coder, expected 0 to {len(tables()) - 1}")
     if not any(chosen):
