@@ -150,7 +150,7 @@ def stream(
 
 def entropies(basis: Basis, bits: int, activations: np.ndarray, lag: int) -> dict[str, float]:
     """How far changes are from two bounds, as ratios of bytes."""
-    step = 1 << (8 - bits)
+    step = 1 << (transform.BITS[-1] - bits)
     held: list[np.ndarray] = []
     spent = zeroth = 0.0
     joint = np.zeros((5, 2 * entropy.LARGEST + 1))
@@ -216,7 +216,7 @@ def wide_times(basis: Basis, bits: int) -> dict[str, float]:
     """Times at 15,680 elements, a picture and one a little later, of the benchmark's strength."""
     wide = wide_basis(basis)
     rng = np.random.default_rng(1)
-    scale = np.sqrt(wide.component / wide.component.mean())[:, None] / 0.075
+    scale = np.sqrt(wide.component / wide.component.mean())[:, None] / 0.019
     z = rng.normal(size=(80, 196)) * scale
     moved = z + 0.15 * rng.normal(size=(80, 196)) * scale
     before, now = ((wide.backward @ x.astype(np.float32)).reshape(wide.shape) for x in (z, moved))
@@ -303,7 +303,7 @@ def draw(bundle: Bundle, path: Path) -> None:
         axes.plot(x, y, marker=marker, color="tab:red", lw=1, label=f"the frame as {codec}")
     axes.set(
         xscale="log", xlabel="bytes of one picture coded alone (mean)", ylabel="top-1 of the final exit, %",
-        title=f"{bundle.name}: transform (lines, 2 to 8 bits), cnn-co (dotted, 4 and 8 bits), the frame (red)",
+        title=f"{bundle.name}: transform (lines, 2 to 10 bits), cnn-co (dotted, 4 and 8 bits), the frame (red)",
     )  # fmt: skip
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[1] - 30))
     axes.grid(alpha=0.3)

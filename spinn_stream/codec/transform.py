@@ -3,11 +3,11 @@
 Payload, little-endian:
 
     1 byte    kind: 0 key frame, 1 change; + 16: the entropy coder is LZMA, not ANS
-    1 byte    bits, 2 to 8: how fine
+    1 byte    bits, 2 to 10: how fine
     8 bytes   changes only: id of the reference modulo 2^32, and the CRC-32 of what it is on the grid
     rest      the codes (see `entropy`)
 
-The grid has steps of 8 bits (see `basis`); b bits are steps of 2^(8-b) of it. A key frame is coded in the cosine
+The grid has steps of 10 bits (see `basis`); b bits are steps of 2^(10-b) of it. A key frame is coded in the cosine
 transform of 8x8 places with twice that step: it is as good for one picture and much smaller. A change is coded place
 by place: value - reference, in whole steps. Codes that would change a value by less than 0.8 of a step stay at the
 reference: in a still scene noise then costs next to nothing, and the error stays below 0.8 steps.
@@ -28,7 +28,7 @@ from .basis import GRID_LIMIT, Basis, Floats, Grid
 
 NAME = "transform"
 VERSION = 1
-BITS = range(2, 9)
+BITS = range(2, 11)
 
 STAYS = 0.8
 """Of a step: what a value moves at most without being coded anew. docs/decisions/0011-transform-codec.md"""

@@ -37,7 +37,7 @@ UNIT_IMAGES = 300
 """Images that the unit is tried on: of those that the basis is fitted to."""
 
 UNIT_STEPS = 7  # halvings of the interval: to 2 %
-FIRST_UNIT = 0.075  # of the components' root mean square
+FIRST_UNIT = 0.02  # of the components' root mean square
 UNIT_FACTOR = 16.0  # the search goes from so much less to so much more
 
 Floats64 = npt.NDArray[np.float64]
