@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.errors import ConfigError, SpinnError, TraceError
+from spinn_stream.errors import SpinnError, TraceError
 
 from .figures import figures
 from .readers import FORMATS, Reading, read_trace

@@ -10,7 +10,7 @@ from spinn_stream.errors import ConfigError
 from . import cicv5g, irish_5g, mahimahi, mp_traces, rates, sabre, spinn_files
 from .detect import detect
 from .reading import Reading
-from .text_file import TextFile, first_bytes, open_text
+from .text_file import TextFile, as_text, open_bytes
 
 __all__ = ["FORMATS", "Reading", "read_trace", "write_parquet"]
 
@@ -41,8 +41,8 @@ def read_trace(path: Path, format_name: str | None = None) -> Reading:
     """
     if format_name is not None and format_name not in FORMATS:
         raise ConfigError(f"the format is {format_name!r:.40}, expected one of {', '.join(FORMATS)}")
-    if format_name == spinn_files.PARQUET or (format_name is None and first_bytes(path, 4) == spinn_files.MAGIC):
-        first_bytes(path, 1)
-        return spinn_files.read_parquet(path)
-    with open_text(path) as source:
-        return TEXT[format_name or detect(source, list(TEXT))](source)
+    with open_bytes(path) as raw:  # once, so that a pipe can be read
+        if format_name == spinn_files.PARQUET or (format_name is None and raw.peek(4)[:4] == spinn_files.MAGIC):
+            return spinn_files.read_parquet(path)
+        with as_text(path, raw) as source:
+            return TEXT[format_name or detect(source, list(TEXT))](source)

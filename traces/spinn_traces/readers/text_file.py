@@ -117,41 +117,39 @@ def has_data(line: str) -> bool:
 
 
 @contextmanager
-def open_text(path: Path) -> Iterator[TextFile]:
-    """UTF-8 with any line ends, with or without a byte order mark; gzip is unpacked on the way.
-
-    Raises:
-        TraceError: there is no such file, it cannot be read or is not text.
-    """
-    with _open(path) as raw:
-        start = raw.peek(8)[:8]
-        for magic, kind in KINDS.items():
-            if start.startswith(magic):
-                raise TraceError(f"{path}:1: {kind}")
-        if not start:
-            raise TraceError(f"{path}:1: the file is empty")
-        binary = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if start.startswith(GZIP) else raw
-        with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as text:
-            yield TextFile(path, text)
-
-
-def first_bytes(path: Path, count: int) -> bytes:
-    with _open(path) as raw:
-        return raw.peek(count)[:count]
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[io.BufferedReader]:
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Raises TraceError: there is no such file, or it cannot be read."""
     try:
         if path.is_dir():
             raise TraceError(f"{path} is a folder, expected a trace file")
-        raw = path.open("rb")
+        with path.open("rb") as raw:
+            yield raw
     except FileNotFoundError as error:
         raise TraceError(f"there is no file {path}") from error
-    except (OSError, ValueError) as error:
-        raise TraceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    try:
-        with raw:
-            yield raw
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def as_text(path: Path, raw: io.BufferedReader) -> Iterator[TextFile]:
+    """UTF-8 with any line ends, with or without a byte order mark; gzip is unpacked on the way.
+
+    Raises:
+        TraceError: it is empty, or not text.
+    """
+    start = raw.peek(8)[:8]
+    for magic, kind in KINDS.items():
+        if start.startswith(magic):
+            raise TraceError(f"{path}:1: {kind}")
+    if not start:
+        raise TraceError(f"{path}:1: the file is empty")
+    binary = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if start.startswith(GZIP) else raw
+    with io.TextIOWrapper(binary, encoding="utf-8-sig", errors="replace") as text:
+        yield TextFile(path, text)
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextFile]:
+    """Raises TraceError: as `open_bytes` and `as_text`."""
+    with open_bytes(path) as raw, as_text(path, raw) as text:
+        yield text
