@@ -171,11 +171,16 @@ class Trace:
 
     # bytes
 
+    def _passed_by(self, name: str) -> Array:
+        if name not in DIRECTIONS:
+            raise ValueError(f"{name} is no capacity, expected one of {', '.join(DIRECTIONS)}")
+        self.values(name)
+        return self._passed[name]
+
     def _bytes_to(self, name: str, t_s: float) -> float:
         """Bytes that may pass from 0 to a time, however late."""
-        self.values(name)
         rounds, rest = divmod(t_s, self.duration_s)
-        passed = self._passed[name]
+        passed = self._passed_by(name)
         return float(rounds * passed[-1] + np.interp(rest, self._edges, passed))
 
     def bytes_between(self, name: str, start_s: float, end_s: float) -> float:
@@ -193,7 +198,7 @@ class Trace:
         _check_time(start_s)
         if not 0 <= payload_bytes < math.inf:
             raise ValueError(f"got {payload_bytes} bytes, expected a number from 0")
-        passed = self._passed[name] if self.values(name) is not None else self._edges
+        passed = self._passed_by(name)
         if payload_bytes == 0:
             return start_s
         if passed[-1] == 0:
@@ -210,12 +215,11 @@ class Trace:
         """Mean Mb/s of one direction in each whole window, from 0 on; what is left at the end has no window."""
         if not 0 < width_s < math.inf:
             raise ValueError(f"windows are {width_s} s wide, expected more than 0")
-        self.values(name)
         count = math.floor(self.duration_s / width_s + 1e-9)
         if count > MAX_SAMPLES:
             raise ValueError(f"{count} windows of {width_s} s, expected at most {MAX_SAMPLES}")
         ends = np.minimum(np.arange(count + 1) * width_s, self.duration_s)
-        passed: Array = np.diff(np.interp(ends, self._edges, self._passed[name]))
+        passed: Array = np.diff(np.interp(ends, self._edges, self._passed_by(name)))
         return np.maximum(passed, 0.0) / (width_s * BYTES_PER_MBIT)
 
     # pieces

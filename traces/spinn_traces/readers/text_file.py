@@ -15,6 +15,8 @@ from spinn_stream.errors import TraceError
 LONGEST_LINE = 64 * 1024
 """Characters. No format here needs a thousandth of it."""
 
+MAY_BE_ONE_LINE = ("[", "{")
+
 PIECE = 1 << 20
 MOST_TEXT = 1 << 33
 """Characters: room for the longest Mahimahi file, and an end for a file of zeros that unpacks for ever."""
@@ -39,6 +41,8 @@ class TextFile:
         self._text = text
         self._line = 1
         self._head = self._read()
+        if "\0" in self._head:
+            next(self.chunks())  # which says where
 
     def error(self, line: int, reason: str) -> TraceError:
         return TraceError(f"{self.path}:{line}: {reason}")
@@ -46,7 +50,10 @@ class TextFile:
     def head(self) -> list[tuple[int, str]]:
         """The first lines with their numbers, without comments and empty ones; the last may be cut off."""
         lines = enumerate(self._head[: 4 * LONGEST_LINE].split("\n"), start=1)
-        return [(n, line) for n, line in lines if has_data(line)]
+        found = [(n, line) for n, line in lines if has_data(line)]
+        if found and len(found[0][1]) > LONGEST_LINE and not found[0][1].lstrip().startswith(MAY_BE_ONE_LINE):
+            raise self._too_long(found[0][0])
+        return found
 
     def chunks(self) -> Iterator[str]:
         """The text, wherever it falls into pieces.
