@@ -83,7 +83,9 @@ def test_what_is_wrong_is_told_with_its_line(text: str, said: str) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 10**7), *(st.floats(0, LIMITS[name]) for name in FIELDS)), min_size=1, max_size=9),
+    st.lists(
+        st.tuples(st.integers(1, 10**7), *(st.floats(0, LIMITS[name]) for name in FIELDS)), min_size=1, max_size=9
+    ),
     st.sets(st.sampled_from(FIELDS), min_size=1),
     st.sets(st.sampled_from(FIELDS)),
 )

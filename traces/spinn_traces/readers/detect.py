@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cells import delimiter_of, is_heading, names_in, number_in, shown, split
+from .cells import DECIMAL_COMMA, delimiter_of, is_heading, names_in, number_in, shown, split
 from .text_file import TextFile
 
 TIMES = {"time", "t", "s", "sec", "second", "seconds", "timestamp"}
@@ -63,14 +63,15 @@ def _by_columns(lines: list[str]) -> str | None:
     delimiter = delimiter_of(lines[0])
     cells = split(lines[0], delimiter)
     numbers = [value for cell in cells if (value := number_in(cell)) is not None]
-    if any("," in cell for cell in cells):
-        return "decimal commas are not read, write points; or a format that is not known"
+    if any(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
+        return "decimal commas are not read, write points"
+    sent, received, delay = (number_in(cell) or 0.0 for cell in [*cells, "", "", ""][:3])
+    if sent > EPOCH_MS and received - sent == delay:
+        return "cicv5g"
     if len(numbers) < len(cells):
         return None
     if len(cells) == 2:
         return _two_columns(lines, delimiter)
-    if len(cells) > 2 and numbers[0] > EPOCH_MS and numbers[1] - numbers[0] == numbers[2]:
-        return "cicv5g"
     return "mahimahi" if len(cells) == 1 else None
 
 

@@ -61,7 +61,7 @@ def _number(source: TextFile, line: int, entry: dict[str, Any], key: str) -> flo
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise source.error(line, f"{key} is {shown(json.dumps(value))}, expected a number")
+        raise source.error(line, f"{key} is {json.dumps(value)[:40]}, expected a number")
     return number
 
 
