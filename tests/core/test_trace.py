@@ -178,9 +178,7 @@ def test_the_time_of_bytes_is_the_inverse_of_the_bytes_of_a_time(trace: Trace, s
 
 
 @given(traces(smallest_mbps=0.01), st.floats(0, 50), st.floats(0, 50))
-def test_without_outages_a_stretch_ends_where_its_bytes_have_passed(
-    trace: Trace, start_s: float, length: float
-) -> None:
+def test_without_outages_bytes_tell_the_time(trace: Trace, start_s: float, length: float) -> None:
     count = trace.bytes_between("up_mbps", start_s, start_s + length)
     assert trace.time_passed("up_mbps", count, start_s) == pytest.approx(start_s + length, abs=1e-3)
 

@@ -18,6 +18,7 @@ from spinn_traces.readers import mahimahi as mahimahi_module
 
 from .test_readers import CICV5G, IRISH_HEAD, TEXTS, read
 
+IRISH_ROW = "2019.12.14_10.00.01,0,5G,1,1,D,-,-"
 ENTRY = '{"duration_ms": 1000, "bandwidth_kbps": 5, "latency_ms": 10}'
 
 BAD = [
@@ -36,8 +37,8 @@ BAD = [
     ("1,3207630\n2,1\n2,1\n", r"t:3: the time 2 s again"),
     ("1,3207630\n0,1\n", r"t:2: the time goes back from 1 to 0 s"),
     ("1.5,3207630\n2.5,1\n", r"t:1: the second is 1.5, expected a whole number"),
-    (f"{IRISH_HEAD}\n2019.12.14_10.00.01,0,5G,1,1,D,-,-\n2019.12.14_10.00.00,0,5G,1,1,D,-,-\n", r"t:3: the time goes back"),
-    (f"{IRISH_HEAD}\n2019.13.14_10.00.01,0,5G,1,1,D,-,-\n", r"t:2: Timestamp is '2019.13.14_10.00.01', expected one such as"),
+    (f"{IRISH_HEAD}\n{IRISH_ROW}\n{IRISH_ROW.replace('01', '00')}\n", r"t:3: the time goes back"),
+    (f"{IRISH_HEAD}\n{IRISH_ROW.replace('12', '13')}\n", r"t:2: Timestamp is '2019.13.14_10.00.01', expected one"),
     (f"{CICV5G}2000 2010 10 0 A\n1000 1010 10 0 A\n", r"t:3: the time goes back from 2 to 1 s"),
     ("0 5\n1e300 5\n", r"t:2: the time is 1e\+300 s"),
     ("5\n999999999999\n", r"t:2: 999999999999 ms is more than the longest trace, 27.8 hours; is it in ms\?"),
@@ -48,7 +49,7 @@ BAD = [
     ("-5\n7\n", r"t:1: got '-5', expected a whole number of milliseconds from 0"),
     ("5\n7.5\n", r"t:2: got '7.5', expected a whole number"),
     ("5\n1_0\n", r"t:2: got '1_0', expected a whole number"),
-    ("5\n٧\n", r"t:2: got '٧', expected a whole number"),
+    ("5\n\u0667\n", r"t:2: got '\u0667', expected a whole number"),
     ("0 5\n1 -5\n", r"t:2: down_mbps is -5, expected 0 to 100000 Mb/s"),
     ("0 5\n1 3207630\n", r"t:2: down_mbps is 3.20763e\+06, expected 0 to 100000 Mb/s"),
     ("0 5\n1 nan\n", r"t:2: the rate is 'nan', expected a number"),
@@ -72,7 +73,7 @@ BAD = [
     # cut off
     (f"[\n{ENTRY},\n{ENTRY},\n", r"t:4: the file ends within the list, at ''; it is cut off"),
     (f"[\n{ENTRY},\n{ENTRY[:20]}", r"t:3: the file ends within the list, at '\{\"duration_ms\": 1000'; it is cut off"),
-    (f"{IRISH_HEAD}\n2019.12.14_10.00.01,0,5G,1,1,D,-,-\n2019.12.14_10", r"t:3: 1 column in '2019.12.14_10', expected 8"),
+    (f"{IRISH_HEAD}\n{IRISH_ROW}\n2019.12.14_10", r"t:3: 1 column in '2019.12.14_10', expected 8"),
     (f"{CICV5G}1721634606184 1721634606208 24 1.5 A\n1721634606238 17216346", r"t:3: 2 columns in .*, expected 5"),
     # something else
     (f"[{ENTRY}] x", r"t:1: got 'x', expected nothing behind the list"),
@@ -115,7 +116,7 @@ def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         (tmp_path / "closed").write_text("1\n")
         (tmp_path / "closed").chmod(0)
-        with pytest.raises(TraceError, match="cannot read .*closed"):
+        with pytest.raises(TraceError, match=r"cannot read .*closed"):
             read_trace(tmp_path / "closed")
 
 
@@ -148,9 +149,6 @@ def test_a_long_file_is_read_in_pieces(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert trace.mean("up_mbps") == pytest.approx(8 * 12 * 400_000 / 399_999)  # 8 packets of 12 kb in each ms
     assert peak < 0.8 * 40e6 + 15e6
-
-
-PARQUET = ("time_s", "up_mbps")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +186,9 @@ def test_without_pyarrow_the_package_to_install_is_named(tmp_path: Path, monkeyp
         write_parquet(trace, tmp_path / "a.parquet")
 
 
+LIKELY = '0123456789.,;\t\n -[]{}e#:"ab'
+
+
 def mutated(draw: st.DrawFn) -> bytes:
     """A good file with some bytes changed, cut off or doubled."""
     text = bytearray(draw(st.sampled_from(sorted(TEXTS.values()))).encode())
@@ -203,8 +204,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=300), st.text(alphabet="0123456789.,;\t\n -[]{}e#:\"ab", max_size=80).map(str.encode),
-                 st.composite(mutated)()))  # fmt: skip
+@given(st.one_of(st.binary(max_size=300), st.text(LIKELY, max_size=80).map(str.encode), st.composite(mutated)()))
 @example(b"\x1f\x8b\x08")
 @example(b"PAR1")
 @example(b"[" * 2000)

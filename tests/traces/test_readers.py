@@ -1,4 +1,4 @@
-"""Every format, from files that the tests write: what is read, what is assumed, and how each is told from the others."""
+"""Every format, from files that the tests write: what is read, what is assumed, how each is told from the others."""
 
 from __future__ import annotations
 

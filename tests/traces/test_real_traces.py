@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from collections import defaultdict
@@ -111,7 +112,7 @@ def test_seconds_and_mbps(traces: Path) -> None:
     path = traces / "zhuge-rest-wifi_14.txt"
     rows = [tuple(map(float, line.split())) for line in path.read_text().splitlines()]
     begins = [t - rows[0][0] for t, _ in rows]
-    step = statistics.median(b - a for a, b in zip(begins, begins[1:], strict=False))
+    step = statistics.median(b - a for a, b in itertools.pairwise(begins))
     ends = [*begins[1:], begins[-1] + step]
     stretches = [(a, b, mbps * 1000) for a, b, (_, mbps) in zip(begins, ends, rows, strict=True)]
     found = figures_of(path)
@@ -168,7 +169,7 @@ def test_cicv5g(traces: Path) -> None:
     path = traces / "cicv5g-urban_n78_v30_run01.txt"
     rows = [[int(word) for word in line.split()[:3]] for line in path.read_text().splitlines()[1:]]
     sent = [row[0] for row in rows]
-    step = statistics.median(b - a for a, b in zip(sent, sent[1:], strict=False))
+    step = statistics.median(b - a for a, b in itertools.pairwise(sent))
     assert figures_of(path) == {
         "file": path.name, "format": "cicv5g", "duration_s": pytest.approx((sent[-1] - sent[0] + step) / 1000),
         "up_mbps": None, "down_mbps": None, "rtt_ms": 2 * statistics.median(row[2] for row in rows),
