@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
     "profile": ("spinn-stream", "measure how long each part of a bundle takes on this machine"),
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
-    "trace": ("spinn-traces", "look into recordings of networks: what they hold, what is assumed, a plot"),
+    "trace": ("spinn-traces", "recordings of networks: what is in them, a plot, others like them"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),
 }
 """Verb -> the package that has it, and what it does. Here, so that a missing package can be named."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spinn_stream.trace import DIRECTIONS, Trace
 
@@ -48,9 +49,13 @@ def longest_outage_s(trace: Trace, direction: str, *, below_mbps: float = OUTAGE
     continued from the end of the trace to its beginning.
     """
     out = trace.windows(direction, WINDOW_S) < below_mbps * (1 - ROUNDING)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], out.astype(np.int8), [0]))))
-    runs = edges[1::2] - edges[::2]
-    return float(runs.max(initial=0)) * WINDOW_S
+    return max(runs_in(out), default=0) * WINDOW_S
+
+
+def runs_in(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """How many in a row, for each run of true ones."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
+    return [int(count) for count in edges[1::2] - edges[::2]]
 
 
 def _mean(parts: Sequence[Trace], direction: str) -> float | None:

@@ -1,4 +1,4 @@
-"""`spinn trace`: info and plot."""
+"""`spinn trace`: info and plot; generate, fit and derive are in generate_cli.py."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from rich.table import Table
 from spinn_stream.errors import SpinnError, TraceError
 
 from .figures import figures
+from .generate_cli import derive_command, fit_command, generate_command
 from .readers import FORMATS, Reading, read_trace
 
 HELP = {"help_option_names": ["-h", "--help"]}
 
 trace = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, context_settings=HELP,
-    help="Look into recordings of networks. docs/traces.md has the formats and what is assumed.",
+    help="Recordings of networks: look into them, make up others like them. docs/traces.md says the rest.",
 )  # fmt: skip
 
 Files = Annotated[list[Path], typer.Argument(help="traces; of a Mahimahi pair .up and .down either is enough")]
@@ -65,6 +66,11 @@ def plot(
     readings = _read_all(files, format_name, debug)
     _fail_if_missing(files, readings)
     draw([(path.name, reading) for path, reading in readings], out, window_s)
+
+
+trace.command("generate", context_settings=HELP)(generate_command)
+trace.command("fit", context_settings=HELP)(fit_command)
+trace.command("derive", context_settings=HELP)(derive_command)
 
 
 def _read_all(files: list[Path], format_name: str | None, debug: bool) -> list[tuple[Path, Reading]]:
