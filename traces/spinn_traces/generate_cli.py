@@ -20,6 +20,15 @@ from .readers import read_trace, write_parquet
 from .trace_plot import check_drawable
 
 PICTURES = (".png", ".svg", ".pdf")
+ROWS = {
+    "mean_mbps": "mean, Mb/s",
+    "p5_mbps": "5 %",
+    "p50_mbps": "median",
+    "p95_mbps": "95 %",
+    "outage_share": "time in outages",
+    "outages_an_hour": "outages an hour",
+    "longest_outage_s": "longest, s",
+}
 Debug = Annotated[bool, typer.Option("--debug", help="show tracebacks")]
 
 
@@ -48,7 +57,7 @@ def fit_command(
     model: Annotated[str | None, typer.Option(help="fit nothing: show how this model fits the files")] = None,
     step_s: Annotated[float, typer.Option(help="step of the model: 1, or a whole part of it such as 0.2")] = 1.0,
     up_share: Annotated[
-        float, typer.Option(help="uplink as a part of the downlink, where no uplink is recorded")
+        float, typer.Option(help="uplink as a part of the downlink, where none is recorded")
     ] = 1.0,
     rtt_from: Annotated[Path | None, typer.Option(help="a trace with round trips")] = None,
     rtt_ms: Annotated[float, typer.Option(help="round trip where there is no trace of it")] = 50.0,
@@ -64,11 +73,13 @@ def fit_command(
             raise ConfigError(f"--out is {path}, expected a file .json, {', '.join(PICTURES)}")
         if path.suffix in PICTURES:
             check_drawable(path)
-    traces = [read_trace(path).trace for path in files]
+    readings = [read_trace(path) for path in files]
+    traces = [reading.trace for reading in readings]
     if model is None:
         settings = Settings(step_s, _rtt(rtt_from), rtt_ms, up_share)
         made_by = _command(files, name, settings, rtt_from)
-        found = fit(traces, settings, name=name, made_by=made_by, sources=[path.name for path in files])
+        sources = [path.name for reading in readings for path in sorted(reading.files)]
+        found = fit(traces, settings, name=name, made_by=made_by, sources=sources)
     else:
         found = load_model(model)
     compared = compare(found, traces)
@@ -120,11 +131,11 @@ def _show(model: Model, compared: list[Compared]) -> None:
     columns = [(c.as_json(), kind) for c in compared for kind in ("measured", "generated")]
     for said, kind in columns:
         table.add_column(f"{said['direction'].removesuffix('_mbps')} {kind}", justify="right")
-    for key in ("mean_mbps", "p5_mbps", "p50_mbps", "p95_mbps", "outage_share", "outages_an_hour", "longest_outage_s"):
-        table.add_row(key, *(f"{said[kind][key]:g}" for said, kind in columns))
+    for key, label in ROWS.items():
+        table.add_row(label, *(f"{said[kind][key]:g}" for said, kind in columns))
     for lag in columns[0][0]["measured"]["correlation"]:
         row = (f"{said[kind]['correlation'][lag]:g}" for said, kind in columns)
-        table.add_row(f"correlation after {lag.replace('_', ' ')}", *row)
+        table.add_row(f"correlation, {lag.replace('_', ' ')}", *row)
     console = Console()
     console.print(table)
     for said, kind in columns:

@@ -23,7 +23,7 @@ EDGES = (0.2, 0.4, 0.6, 0.8, 0.94)
 
 REGIMES = len(EDGES) + 1
 SMOOTH_S = (5.0, 9.0, 15.0, 25.0)
-TRIAL_SEEDS = 4
+TRIAL_SEEDS = 8
 RTT_MS = 50.0
 
 
@@ -70,7 +70,8 @@ def derive(levels: Model, motion: Model, *, name: str, made_by: str) -> Model:
 
 
 def _moving_as(levels: Flow, motion: Flow) -> Flow:
-    return replace(levels, lasting=motion.lasting, correlation=motion.correlation)
+    outage = tuple(map(min, levels.outage, motion.outage))  # out of coverage as the motion has it, and no better
+    return replace(levels, outage=outage, lasting=motion.lasting, correlation=motion.correlation)
 
 
 def _fit(traces: Sequence[Trace], settings: Settings, smooth_s: float) -> Model:

@@ -3,8 +3,8 @@
 Time goes in steps. A slow Markov chain walks between a few regimes, poor to good. In a regime each quantity has its own
 distribution, given by quantiles; where in it the quantity is follows a normal score: a part that goes on from step to
 step, as a Gaussian AR(1) process, and a part that is new in each.
-Outages begin at whole seconds with a probability that depends on the regime, last as long as a distribution of their own
-says, and hold both directions; the regimes stand still meanwhile.
+Outages begin at whole seconds with a probability that depends on the regime, last as long as a distribution of their
+own says, and hold both directions; the regimes stand still meanwhile.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Steps:
 
 
 def find_regimes(parts: Sequence[Steps], below: Sequence[float]) -> None:
-    """From poor to good. below: which part of the time of all traces together, outside outages, is below each border."""
+    """From poor to good. below: what part of the time outside outages, of all traces together, is below each border."""
     edges = np.quantile(np.concatenate([part.slow[~part.out] for part in parts]), below)
     for part in parts:
         part.regimes = np.searchsorted(edges, part.slow)
@@ -131,7 +131,7 @@ def _correlation(series: Sequence[Array], lag: int) -> float:
 
 
 def quantiles(values: Array) -> tuple[float, ...]:
-    return tuple(float(q) for q in np.quantile(values, GRID)) if len(values) else (0.0,) * QUANTILES
+    return tuple(round(float(q), 6) for q in np.quantile(values, GRID)) if len(values) else (0.0,) * QUANTILES
 
 
 def _smooth(values: Array, use: npt.NDArray[np.bool_], width: int) -> Array:
