@@ -56,9 +56,7 @@ def fit_command(
     name: Annotated[str, typer.Option(help="the model's name")] = "fitted",
     model: Annotated[str | None, typer.Option(help="fit nothing: show how this model fits the files")] = None,
     step_s: Annotated[float, typer.Option(help="step of the model: 1, or a whole part of it such as 0.2")] = 1.0,
-    up_share: Annotated[
-        float, typer.Option(help="uplink as a part of the downlink, where none is recorded")
-    ] = 1.0,
+    up_share: Annotated[float, typer.Option(help="uplink as a part of the downlink, where none is recorded")] = 1.0,
     rtt_from: Annotated[Path | None, typer.Option(help="a trace with round trips")] = None,
     rtt_ms: Annotated[float, typer.Option(help="round trip where there is no trace of it")] = 50.0,
     as_json: Annotated[bool, typer.Option("--json", help="print how it fits as one JSON object")] = False,
