@@ -129,6 +129,17 @@ def test_absurdly_many_opportunities_name_their_line(tmp_path: Path) -> None:
         read(tmp_path, "1\n" * 20_000)
 
 
+def test_a_pair_of_very_different_lengths_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.up").write_text("1\n")  # a round of 1 ms, 50 million times
+    with pytest.raises(TraceError, match=r"x\.down:1: does not go together with x\.up: 50000000 rounds of 1 samples"):
+        read(tmp_path, "1\n50000000\n", "x.down")
+
+
+def test_numbers_beyond_any_machine_are_told(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r":2: .* ms is more than the longest trace"):
+        read(tmp_path, "1\n" + "9" * 30 + "\n")
+
+
 def test_too_many_rows_are_told_before_memory_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows_module, "MAX_SAMPLES", 1000)
     text = "".join(f"{i} 1\n" for i in range(2000))

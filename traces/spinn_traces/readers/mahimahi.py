@@ -42,11 +42,15 @@ def read(source: TextFile) -> Reading:
             notes = tuple(text for text in (note, alone) if text)
             return Reading((source.path,), FORMAT, _trace(source, field), notes)
         parts = [_trace(source, FIELD[suffix]), _trace(stack.enter_context(open_text(beside)), FIELD[OTHER[suffix]])]
+    try:
+        pair = _side_by_side(parts)
+    except ValueError as error:
+        raise source.error(1, f"does not go together with {beside.name}: {error}") from error
     notes = (f"a pair with {beside.name}",)
     lengths = sorted(part.duration_s for part in parts)
     if lengths[0] < lengths[1]:
         notes += (f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi",)
-    return Reading((source.path, beside), FORMAT, _side_by_side(parts), notes, tuple(parts))
+    return Reading((source.path, beside), FORMAT, pair, notes, tuple(parts))
 
 
 def direction(path: Path) -> tuple[str, Path | None]:
@@ -101,10 +105,10 @@ def _trace(source: TextFile, field: str) -> Trace:
 
 def _numbers(source: TextFile, first: int, text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The times in a piece of text, and the lines they are in."""
-    if PLAIN.fullmatch(text):
-        words = text.split()
-        if len(words) == text.count("\n") + (not text.endswith("\n")) and max(map(len, words)) <= 18:
-            return np.array(list(map(int, words)), np.int64), np.arange(first, first + len(words))
+    if PLAIN.fullmatch(text) and not text.isspace():
+        fast: npt.NDArray[np.int64] = np.fromstring(text, np.int64, sep="\n")
+        if len(fast) == text.count("\n") + (not text.endswith("\n")):  # no empty line
+            return fast, np.arange(first, first + len(fast))
     times, lines = [], []
     for number, line in enumerate(text.split("\n"), start=first):
         if not has_data(line):
