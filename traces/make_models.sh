@@ -28,5 +28,5 @@ for pair in "3g lte-walking" "5g lte-walking" "lte 3g-train" "5g 3g-train" "wifi
 done
 
 for model in 3g-driving lte-driving lte-walking lte-train 5g-driving wifi-walking; do
-    spinn trace generate --model "$model" --seed 2 --duration 600 --out "$root/traces/data/$model.csv"
+    spinn trace generate --model "$model" --seed 9 --duration 600 --out "$root/traces/data/$model.csv"
 done

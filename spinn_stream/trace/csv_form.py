@@ -45,8 +45,8 @@ def format_csv(trace: Trace, comments: Iterable[str] = ()) -> Iterator[str]:
     yield csv_end(trace.duration_s, names)
 
 
-def parse_csv(lines: Iterable[tuple[int, str]], name: str) -> tuple[Trace, list[str]]:
-    """A trace, and what had to be assumed.
+def parse_csv(lines: Iterable[tuple[int, str]], name: str) -> tuple[Trace, Rows]:
+    """A trace, and the rows it was made of, which have notes of what had to be assumed.
 
     lines: with their numbers; comments and empty lines among them. name: what errors begin with.
     Cells may be in quotes, and parted by commas, semicolons or tabs.
@@ -90,7 +90,7 @@ def parse_csv(lines: Iterable[tuple[int, str]], name: str) -> tuple[Trace, list[
     if measured is not None and not measured <= set(trace.recorded):
         missing = ", ".join(sorted(measured - set(trace.recorded)))
         raise TraceError(f"{name}:1: `# measured:` names {missing}, which the file does not have")
-    return trace, rows.notes
+    return trace, rows
 
 
 def _columns(cells: list[str], place: str) -> list[str]:

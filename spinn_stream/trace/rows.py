@@ -34,6 +34,8 @@ class Rows:
         self.rows = 0
         self.filled = dict.fromkeys(self._fields, 0)
         """For each field how many rows had it."""
+        self.medians: dict[str, float] = {}
+        """Of each field that any row had, over those rows; there when `finish` was called."""
         self.notes: list[str] = []
         """What had to be assumed, for the user."""
 
@@ -108,7 +110,9 @@ class Rows:
         for field, values in zip(self._fields, self._columns, strict=True):
             if not self.filled[field]:
                 continue
-            columns[field] = _held(np.array(values))
+            found = np.array(values)
+            columns[field] = _held(found)
+            self.medians[field] = float(np.nanmedian(found))
             if self.filled[field] < self.rows:
                 self.notes.append(
                     f"{field} is in {self.filled[field]} of {self.rows} rows; the others repeat the value before"

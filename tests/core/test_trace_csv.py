@@ -11,7 +11,8 @@ from spinn_stream.trace import FIELDS, LIMITS, Trace, csv_end, csv_head, csv_row
 
 
 def parse(text: str) -> tuple[Trace, list[str]]:
-    return parse_csv(enumerate(text.split("\n"), start=1), "t.csv")
+    trace, rows = parse_csv(enumerate(text.split("\n"), start=1), "t.csv")
+    return trace, rows.notes
 
 
 EXAMPLE = """\

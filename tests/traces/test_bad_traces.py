@@ -218,6 +218,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(st.one_of(st.binary(max_size=300), st.text(LIKELY, max_size=80).map(str.encode), st.composite(mutated)()))
 @example(b"\x1f\x8b\x08")
 @example(b"PAR1")
+@example(b"\x1c0")
 @example(b"[" * 2000)
 @example(b'[{"a":' + b"9" * 5000 + b"}]")
 def test_whatever_bytes_come_there_is_a_trace_or_an_error_of_ours(tmp_path: Path, data: bytes) -> None:

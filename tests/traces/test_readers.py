@@ -201,6 +201,11 @@ def test_our_own_csv_and_parquet_are_read_again(tmp_path: Path) -> None:
     assert said(tmp_path, "\n".join(format_csv(trace)))["assumed"] == ["up_mbps", "down_mbps", "loss"]
 
 
+def test_a_median_is_of_what_was_measured_not_of_what_was_repeated(tmp_path: Path) -> None:
+    text = "time_s,up_mbps,rtt_ms\n0,1,10\n1,1,\n2,1,\n3,1,30\n4,1,50\n5,,\n"
+    assert said(tmp_path, text)["rtt_ms"] == 30  # of 10, 30, 50; with the repetitions it would be 10
+
+
 # any of them
 
 

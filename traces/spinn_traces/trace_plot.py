@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spinn_stream.cli_options import save_figure
 from spinn_stream.errors import ConfigError
@@ -67,20 +68,23 @@ def _capacity(axes: Any, trace: Trace, window_s: float) -> None:
     for direction in DIRECTIONS:
         if direction in trace.recorded:
             mbps = trace.windows(direction, window_s)
-            edges = np.arange(len(mbps) + 1) * window_s
+            edges = np.arange(len(mbps) + 1, dtype=np.float64) * window_s
             axes.stairs(mbps, edges, color=COLOURS[direction], label=f"{NAMES[direction]}, Mb/s")
-            out = mbps < OUTAGE_MBPS
-            low, high = (0.0, 0.04) if direction == "up_mbps" else (0.04, 0.08)
-            place = axes.get_xaxis_transform()
-            axes.fill_between(
-                edges, low, high, where=np.append(out, False) | np.append(False, out), transform=place, step="post",
-                color=COLOURS[direction], alpha=0.5, linewidth=0,
-            ) if out.any() else None  # fmt: skip
+            _mark_outages(axes, direction, mbps < OUTAGE_MBPS, edges)
     if any(direction in trace.recorded for direction in DIRECTIONS):
         axes.set(ylabel=f"Mb/s over {window_s:g} s", ylim=(0, None))
         axes.legend(loc="upper right", fontsize=8)
     else:
         axes.set_yticks([])
+
+
+def _mark_outages(axes: Any, direction: str, out: npt.NDArray[np.bool_], edges: npt.NDArray[np.float64]) -> None:
+    """A bar along the bottom, one for each direction."""
+    bottom = 0.0 if direction == "up_mbps" else 0.04
+    changes = np.flatnonzero(np.diff(np.concatenate(([0], out.astype(np.int8), [0]))))
+    spans = [(edges[a], edges[b] - edges[a]) for a, b in zip(changes[::2], changes[1::2], strict=True)]
+    place = axes.get_xaxis_transform()
+    axes.broken_barh(spans, (bottom, 0.04), transform=place, color=COLOURS[direction], alpha=0.5, linewidth=0)
 
 
 def _round_trip(axes: Any, trace: Trace) -> None:

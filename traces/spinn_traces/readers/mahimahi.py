@@ -26,7 +26,7 @@ PACKET_BYTES = 1500
 MOST_IN_BIN = int(LIMITS["up_mbps"] * BIN_MS * 125 / PACKET_BYTES)
 LATEST_MS = MAX_SAMPLES * BIN_MS
 PLAIN = re.compile(r"[0-9\n]*")
-ONE = re.compile(r"\s*[0-9]{1,18}\s*")
+ONE = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
 OTHER = {".up": ".down", ".down": ".up"}
 FIELD = {".up": "up_mbps", ".down": "down_mbps"}
 
@@ -113,7 +113,7 @@ def _numbers(source: TextFile, first: int, text: str) -> tuple[npt.NDArray[np.in
     for number, line in enumerate(text.split("\n"), start=first):
         if not has_data(line):
             continue
-        if not ONE.fullmatch(line) or not line.isascii():
+        if not ONE.fullmatch(line):
             raise source.error(number, f"got {shown(line)}, expected a whole number of milliseconds from 0")
         times.append(int(line))
         lines.append(number)

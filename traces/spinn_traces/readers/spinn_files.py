@@ -21,8 +21,8 @@ BATCH = 65_536
 
 
 def read_csv(source: TextFile) -> Reading:
-    trace, notes = parse_csv(source.lines(), str(source.path))
-    return Reading((source.path,), CSV, trace, tuple(notes))
+    trace, rows = parse_csv(source.lines(), str(source.path))
+    return Reading((source.path,), CSV, trace, tuple(rows.notes), rtt_median_ms=rows.medians.get("rtt_ms"))
 
 
 def write_parquet(trace: Trace, path: Path) -> None:
@@ -93,7 +93,7 @@ def _read_parquet(path: Path, file: Any) -> Reading:
     end = _said_end(path, said[END]) if END in said else end
     measured = said[MEASURED].decode().split() if MEASURED in said else None
     trace = rows.finish(end_s=end, measured=measured)
-    return Reading((path,), PARQUET, trace, tuple(rows.notes))
+    return Reading((path,), PARQUET, trace, tuple(rows.notes), rtt_median_ms=rows.medians.get("rtt_ms"))
 
 
 def _said_end(path: Path, text: bytes) -> float:
