@@ -146,6 +146,10 @@ def test_what_is_not_recorded_is_assumed_and_says_so() -> None:
     with_rtt = fit([trace], Settings(rtt_from=Trace([0, 1], 2.0, rtt_ms=[10, 20], measured={"rtt_ms"})),
                    name="x", made_by="", sources=[])  # fmt: skip
     assert with_rtt.rtt_ms.source == "measured" and with_rtt.rtt_ms.regimes[0][0] == 10
+    stretched = fit([trace], Settings(rtt_from=Trace([0, 1, 2], 3.0, rtt_ms=[10, 20, 60]), rtt_ms=100),
+                    name="x", made_by="", sources=[])  # fmt: skip
+    assert stretched.rtt_ms.regimes[0][:: QUANTILES // 2] == (50, 100, 300)  # 10, 20, 60 times 100 / 20
+    assert stretched.rtt_ms.source.startswith("assumed: 100 ms")
     assert "assumed" in fit([trace], Settings(rtt_from=Trace([0], 2.0, rtt_ms=[10])),
                             name="x", made_by="", sources=[]).rtt_ms.source  # fmt: skip
 

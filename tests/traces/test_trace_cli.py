@@ -74,7 +74,7 @@ def test_a_format_can_be_forced(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["format"] == "mp-traces"
 
 
-@pytest.mark.parametrize("arguments", [[], ["info"], ["nonsense"], ["plot", "x"]])
+@pytest.mark.parametrize("arguments", [[], ["info"], ["nonsense"], ["plot"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert spinn_trace(*arguments).returncode == 2
 
@@ -93,6 +93,15 @@ def test_plot_draws_every_file(good: Path, tmp_path: Path) -> None:
     done = spinn_trace("plot", good, delays, pair, "--out", tmp_path / "plot.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_name_the_picture_lies_in_this_folder(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert spinn_trace("plot", good).stdout == "drawn: good.txt.png\n"
+    assert Path("good.txt.png").is_file()
 
 
 def test_what_cannot_be_drawn_is_told(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,9 @@ def fit_command(
     step_s: Annotated[float, typer.Option(help="step of the model: 1, or a whole part of it such as 0.2")] = 1.0,
     up_share: Annotated[float, typer.Option(help="uplink as a part of the downlink, where none is recorded")] = 1.0,
     rtt_from: Annotated[Path | None, typer.Option(help="a trace with round trips")] = None,
-    rtt_ms: Annotated[float, typer.Option(help="round trip where there is no trace of it")] = 50.0,
+    rtt_ms: Annotated[
+        float | None, typer.Option(help="median round trip, assumed", show_default="that of --rtt-from, or 50")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print how it fits as one JSON object")] = False,
     debug: Debug = False,
 ) -> None:
@@ -112,7 +114,10 @@ def _command(files: list[Path], name: str, settings: Settings, rtt_from: Path | 
     words = ["spinn", "trace", "fit", *map(str, files), "--name", name, "--step-s", f"{settings.step_s:g}"]
     if settings.up_share != 1:
         words += ["--up-share", f"{settings.up_share:g}"]
-    words += ["--rtt-ms", f"{settings.rtt_ms:g}"] if rtt_from is None else ["--rtt-from", str(rtt_from)]
+    if rtt_from is not None:
+        words += ["--rtt-from", str(rtt_from)]
+    if settings.rtt_ms is not None:
+        words += ["--rtt-ms", f"{settings.rtt_ms:g}"]
     return shlex.join([*words, "--out", f"{name}.json"])
 
 

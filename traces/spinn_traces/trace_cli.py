@@ -55,7 +55,9 @@ def info(
 @trace.command(context_settings=HELP)
 def plot(
     files: Files,
-    out: Annotated[Path, typer.Option(help="the picture (png, svg or pdf)")],
+    out: Annotated[
+        Path | None, typer.Option(help="the picture (png, svg or pdf)", show_default="FILE.png, in this folder")
+    ] = None,
     window_s: Annotated[float, typer.Option(help="capacity is drawn as means over windows of so many seconds")] = 1.0,
     format_name: Format = None,
     debug: Debug = False,
@@ -65,7 +67,9 @@ def plot(
 
     readings = _read_all(files, format_name, debug)
     _fail_if_missing(files, readings)
-    draw([(path.name, reading) for path, reading in readings], out, window_s)
+    picture = out or Path(f"{files[0].name}.png")
+    draw([(path.name, reading) for path, reading in readings], picture, window_s)
+    print(f"drawn: {picture}")
 
 
 trace.command("generate", context_settings=HELP)(generate_command)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinn_stream.errors import ConfigError
-from spinn_stream.trace import DIRECTIONS, Trace
+from spinn_stream.trace import DIRECTIONS, LIMITS, Trace
 
 from .comparison import compare
 from .model import QUANTILES, Flow, Model, Outages
@@ -31,13 +31,14 @@ RTT_MS = 50.0
 class Settings:
     """How to fit.
 
-    step_s: a second, or a whole part of one. rtt_from: a trace whose round trips give the distribution; without it,
-    `rtt_ms` throughout, and said to be assumed. up_share: the uplink as a part of the downlink, for traces without one.
+    step_s: a second, or a whole part of one. rtt_from: a trace whose round trips give the distribution; without it
+    `rtt_ms` throughout; with both, the distribution is stretched to that median. What is not measured says so.
+    up_share: the uplink as a part of the downlink, for traces without one.
     """
 
     step_s: float = 1.0
     rtt_from: Trace | None = None
-    rtt_ms: float = RTT_MS
+    rtt_ms: float | None = None
     up_share: float = 1.0
 
 
@@ -120,15 +121,18 @@ def _share(flow: Flow, share: float) -> Flow:
 
 
 def _round_trip(settings: Settings) -> Flow:
-    trace = settings.rtt_from
+    trace, median = settings.rtt_from, settings.rtt_ms
     if trace is None:
-        constant = (settings.rtt_ms,) * QUANTILES
-        return Flow((constant,) * REGIMES, constant, 0.0, 0.0, f"assumed: {settings.rtt_ms:g} ms")
+        constant = (RTT_MS if median is None else median,) * QUANTILES
+        return Flow((constant,) * REGIMES, constant, 0.0, 0.0, f"assumed: {constant[0]:g} ms")
     if trace.rtt_ms is None:
         raise ConfigError("the trace for round trips records none")
     times = np.arange(int(trace.duration_s / settings.step_s)) * settings.step_s
     values = trace.rtt_ms[np.searchsorted(trace.times_s, times, side="right") - 1]
     lasting, correlation = lasting_part([normal_scores(values, values)], settings.step_s)
-    found = quantiles(values)
     source = "measured" if "rtt_ms" in trace.measured else "assumed: the constant of a file"
+    if median is not None:
+        values = np.minimum(values * (median / max(float(np.median(values)), 1e-3)), LIMITS["rtt_ms"])
+        source = f"assumed: {median:g} ms, with the spread of a trace of round trips"
+    found = quantiles(values)
     return Flow((found,) * REGIMES, found, lasting, correlation, source)
