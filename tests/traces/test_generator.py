@@ -85,8 +85,9 @@ def test_autocorrelation_by_hand() -> None:
 
 
 def test_quantiles_are_joined_by_straight_lines() -> None:
-    quantiles = [float(i) for i in range(QUANTILES)]  # 0 % is 0, 5 % is 1, ... 100 % is 20
-    assert [at_quantile(quantiles, part) for part in (0, 0.05, 0.5, 0.975, 1)] == pytest.approx([0, 1, 10, 19.5, 20])
+    quantiles = [float(i) for i in range(QUANTILES)]  # of 0, 1, 5, 10, ... 95, 99, 100 %
+    parts = (0, 0.005, 0.03, 0.5, 0.51, 0.97, 0.995, 1)
+    assert [at_quantile(quantiles, part) for part in parts] == pytest.approx([0, 0.5, 1.5, 11, 11.2, 20.5, 21.5, 22])
 
 
 def test_a_chain_stays_in_each_regime_as_long_as_its_moves_say() -> None:
@@ -243,7 +244,7 @@ def test_a_handful_is_shipped_and_some_of_it_has_long_outages() -> None:
         ({"up_mbps": 5}, "not a model of a network"),
         ({"outages": {"begin": [0.1], "seconds": [0.0] * QUANTILES}}, "expected 2 probabilities"),
         ({"outages": {"begin": [0.1, 2], "seconds": [0.0] * QUANTILES}}, "expected 2 probabilities"),
-        ({"outages": {"begin": [0.1, 0.1], "seconds": [1.0]}}, "the length of outages has 1 quantiles, expected 21"),
+        ({"outages": {"begin": [0.1, 0.1], "seconds": [1.0]}}, "the length of outages has 1 quantiles, expected 23"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
@@ -256,8 +257,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, change: dict[str, ob
 def test_quantiles_and_correlations_out_of_place_are_refused() -> None:
     falling = replace(SIMPLE.up_mbps, outage=(1.0, *(0.0,) * (QUANTILES - 1)))
     for up, said in (
-        (falling, "expected 21 that rise"),
-        (replace(SIMPLE.up_mbps, outage=(-1.0,) * QUANTILES), "expected 21 that rise, from 0"),
+        (falling, "expected 23 that rise"),
+        (replace(SIMPLE.up_mbps, outage=(-1.0,) * QUANTILES), "expected 23 that rise, from 0"),
         (replace(SIMPLE.up_mbps, correlation=1.0), "expected 0 to 1 and 0 to below 1"),
         (replace(SIMPLE.up_mbps, lasting=1.5), "expected 0 to 1 and 0 to below 1"),
         (flow(1, 2, 3), "up_mbps has 3 regimes, expected 2"),

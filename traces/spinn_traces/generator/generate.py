@@ -16,7 +16,7 @@ import numpy.typing as npt
 from spinn_stream.errors import ConfigError
 from spinn_stream.trace import MAX_SAMPLES, Trace
 
-from .model import QUANTILES, Flow, Model
+from .model import PARTS, QUANTILES, Flow, Model
 
 NORMAL = NormalDist()
 WARM_UP = 1000
@@ -78,7 +78,7 @@ def _normal(draws: random.Random) -> float:
 
 
 def at_quantile(quantiles: Sequence[float], part: float) -> float:
-    """The value below which this part of the distribution lies; straight lines between the quantiles."""
-    place = min(max(part, 0.0), 1.0) * (QUANTILES - 1)
-    low = min(int(place), QUANTILES - 2)
-    return quantiles[low] + (quantiles[low + 1] - quantiles[low]) * (place - low)
+    """The value below which this part, 0 to 1, of the distribution lies; straight lines between the quantiles."""
+    low = min(bisect(PARTS, part), QUANTILES - 1) - 1
+    share = (part - PARTS[low]) / (PARTS[low + 1] - PARTS[low])
+    return quantiles[low] + (quantiles[low + 1] - quantiles[low]) * share

@@ -24,8 +24,10 @@ FOLDER = resources.files("spinn_traces") / "models"
 MODELS = tuple(sorted(entry.name.removesuffix(".json") for entry in FOLDER.iterdir() if entry.name.endswith(".json")))
 """Names of the models that are built in."""
 
-QUANTILES = 21
-"""Of every distribution: 0 %, 5 %, ... 100 %."""
+PARTS = (0.0, 0.01, *(i / 20 for i in range(1, 20)), 0.99, 1.0)
+"""Where every distribution is given: 0 %, 1 %, 5 %, 10 %, ... 95 %, 99 %, 100 %."""
+
+QUANTILES = len(PARTS)
 
 MOST_REGIMES = 16
 

@@ -12,7 +12,7 @@ from spinn_stream.errors import ConfigError
 from spinn_stream.trace import DIRECTIONS, Trace
 
 from ..figures import OUTAGE_MBPS, runs_in
-from .model import QUANTILES
+from .model import PARTS, QUANTILES
 
 Array = npt.NDArray[np.float64]
 
@@ -20,7 +20,6 @@ SHORTEST_S = 60.0
 LASTING_S = 5.0
 """The correlation of normal scores is fitted to lags up to this."""
 
-GRID = np.linspace(0, 1, QUANTILES)
 NORMAL = NormalDist()
 
 
@@ -131,7 +130,7 @@ def _correlation(series: Sequence[Array], lag: int) -> float:
 
 
 def quantiles(values: Array) -> tuple[float, ...]:
-    return tuple(round(float(q), 6) for q in np.quantile(values, GRID)) if len(values) else (0.0,) * QUANTILES
+    return tuple(round(float(q), 6) for q in np.quantile(values, PARTS)) if len(values) else (0.0,) * QUANTILES
 
 
 def _smooth(values: Array, use: npt.NDArray[np.bool_], width: int) -> Array:
