@@ -15,9 +15,9 @@ fit() {
 rtt=cicv5g-urban_n78_v30_run01.txt
 
 # up-share: what the uplink has of the downlink in the pairs: TMobile 0.943 of 2.020 Mb/s (3G), ATT 1.910 of 4.560 (LTE).
-fit 3g-driving mahimahi-TMobile-UMTS-driving.up --step-s 0.2 --rtt-from $rtt --rtt-ms 100
+fit 3g-driving mahimahi-TMobile-UMTS-driving.up --step-s 0.5 --rtt-from $rtt --rtt-ms 100
 fit 3g-train sabre-3g-metro_2010-09-21.json --up-share 0.47 --rtt-from $rtt --rtt-ms 100
-fit lte-driving mahimahi-ATT-LTE-driving-2016.up --step-s 0.2 --rtt-from $rtt --rtt-ms 50
+fit lte-driving mahimahi-ATT-LTE-driving-2016.up --step-s 0.25 --rtt-from $rtt --rtt-ms 50
 fit lte-walking sabre-4g-foot_0006.json mptraces-8_5_cellular.csv --up-share 0.42 --rtt-from $rtt --rtt-ms 50
 fit 5g-driving uccmisl-5g-driving_B_2019.12.14_10.16.30.csv --up-share 0.42 --rtt-from $rtt
 fit wifi-walking mptraces-8_5_wifi.csv zhuge-rest-wifi_14.txt --rtt-from $rtt --rtt-ms 10

@@ -49,10 +49,10 @@ SIMPLE = Model(
 def test_moves_are_counted_from_step_to_step() -> None:
     part = Steps(seconds([1.0] * 30 + [10.0] * 30), 1.0, 1.0)
     find_regimes([part], (0.5,))
-    # 29 steps within each and one across; half a step in each counts as seen
+    # 29 steps within each, one across, one from the end to the beginning; half a step in each counts as seen
     assert moves([part], 2) == (
         (pytest.approx(29.5 / 30.5), pytest.approx(1 / 30.5)),
-        (0.0, 1.0),
+        (pytest.approx(1 / 30.5), pytest.approx(29.5 / 30.5)),
     )
 
 

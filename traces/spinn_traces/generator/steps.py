@@ -67,11 +67,15 @@ def find_regimes(parts: Sequence[Steps], below: Sequence[float]) -> None:
 
 
 def moves(parts: Sequence[Steps], count: int) -> tuple[tuple[float, ...], ...]:
-    """Probabilities from regime to regime; half a step in each regime counts as seen."""
+    """Probabilities from regime to regime; half a step in each regime counts as seen.
+
+    Each trace begins again behind its end. So every regime is entered as often as it is left, and the chain is in each
+    as long as the traces are.
+    """
     counts = np.eye(count) * 0.5
     for part in parts:
         walked = part.regimes[~part.out]
-        np.add.at(counts, (walked[:-1], walked[1:]), 1)
+        np.add.at(counts, (walked, np.roll(walked, -1)), 1)
     return tuple(tuple(float(p) for p in row / row.sum()) for row in counts)
 
 
@@ -80,7 +84,7 @@ def outage_begins(parts: Sequence[Steps], count: int, in_second: int) -> tuple[f
     begins, steps = np.zeros(count), np.zeros(count)
     for part in parts:
         np.add.at(steps, part.regimes[~part.out], 1)
-        np.add.at(begins, part.regimes[np.flatnonzero(part.out[1:] & ~part.out[:-1])], 1)
+        np.add.at(begins, part.regimes[np.roll(part.out, -1) & ~part.out], 1)
     return tuple(float(min(1.0, b * in_second / max(n, 1))) for b, n in zip(begins, steps, strict=True))
 
 
