@@ -11,6 +11,7 @@
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
     ├── SourceError           a camera, stream or file gives no frames
     ├── DataError             labelled images that cannot be learned from or scored
+    ├── TraceError            a network trace that cannot be read; names the file, the line and the reason
     ├── ServerUnreachable     no server answers at the address
     ├── ServerRefused         a server answers and says no
     └── ConfigError           a value that was given does not fit; the message says what would
@@ -34,6 +35,7 @@ __all__ = [
     "ServerUnreachable",
     "SourceError",
     "SpinnError",
+    "TraceError",
     "TracingError",
 ]
 
@@ -90,6 +92,10 @@ class SourceError(SpinnError):
 
 class DataError(SpinnError):
     """Labelled images that cannot be learned from or scored: damaged, mislabelled, too few or too many."""
+
+
+class TraceError(SpinnError):
+    """A network trace that cannot be read; the message names the file, the line and the reason."""
 
 
 class ServerUnreachable(SpinnError):

@@ -65,7 +65,8 @@ def test_client_and_server_run_where_torch_and_onnx_are_not() -> None:
     """Every module that they load when they run is imported with these made impossible to import."""
     script = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'ml_dtypes']))\n"
-        "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli, spinn_traces.cli\n"
+        "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli\n"
+        "import spinn_traces.cli, spinn_traces.trace_cli\n"
         "from spinn_stream.model.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
         "bundle = load_bundle(); open_engine(bundle, 'onnxruntime').prepare(0, bundle.last)\n"
