@@ -52,8 +52,8 @@ def shape(
     host, port = _address("--listen", listen)
     target_host, target_port = _address("--to", to)
     control_at = None if control is None else _address("--control", control)
-    given = {"up_mbps": up_mbps, "down_mbps": down_mbps, "rtt_ms": rtt_ms, "loss": loss}
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {"up_mbps": up_mbps, "down_mbps": down_mbps, "rtt_ms": rtt_ms, "loss": loss}
+    given = {name: value for name, value in options.items() if value is not None}
     played = None if trace is None else _read(trace, format_name, no_loop=no_loop)
     _check_options(trace, format_name, offset, no_loop=no_loop)
     settings: dict[str, Any] = {} if played is None else dict.fromkeys(FIELDS, TRACE)
@@ -68,6 +68,10 @@ def shape(
         print(f"spinn shape: {_said(trace, played, given)}", file=sys.stderr, flush=True)
         played = played.filled()
 
+    def endpoint(shaper: Shaper) -> contextlib.AbstractAsyncContextManager[int]:
+        assert control_at is not None
+        return control_endpoint(shaper, *control_at)
+
     async def main() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -75,10 +79,10 @@ def shape(
         async with contextlib.AsyncExitStack() as stack:
             shaper = Shaper(target_host, target_port, start, trace=played, offset_s=offset, seed=seed)
             bound = await stack.enter_async_context(shaper.listen(host, port))
-            asked = control_at and await stack.enter_async_context(control_endpoint(shaper, *control_at))
-            print(f"ready {host}:{bound}", flush=True)
+            lines = [f"ready {host}:{bound}"]
             if control_at is not None:
-                print(f"control {control_at[0]}:{asked}", flush=True)
+                lines.append(f"control {control_at[0]}:{await stack.enter_async_context(endpoint(shaper))}")
+            print("\n".join(lines), flush=True)
             await stop.wait()
 
     uvloop.run(main())

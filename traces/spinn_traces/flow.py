@@ -25,8 +25,8 @@ SOCKET_BUFFER_BYTES = 32 * 1024
 """Asked of the kernel for each of our buffers; Linux takes twice that, half of it for its own accounts."""
 
 MAX_SEGMENT_BYTES = 1460
-"""Told to both ends as on Ethernet. Loopback's own 64 KiB segments give a sender a buffer of 2.5 MB, in which bytes that
-the link has not taken would look as if they were sent; with these it has some 85 KiB."""
+"""Told to both ends as on Ethernet. Loopback's own segments of 64 KiB give a sender a buffer of 2.5 MB, in which bytes
+that the link has not taken look as if they were sent; with these it has some 85 KiB."""
 
 
 class Flow(Lane):
@@ -96,7 +96,7 @@ class Flow(Lane):
         self._rest()
 
     def pull(self, most: int) -> bytes | None:
-        """What the source has, at most so much; no bytes: its end. None: nothing now, and it waits for more by itself."""
+        """What the source has, at most so much; no bytes: its end. None: nothing now, it waits for more by itself."""
         self._in_line = False
         if not self._may_read:
             self._rest()  # until `deliver` makes room

@@ -2,7 +2,7 @@
 
     put ─► queue, bounded ─► capacity, one packet after the other ─► delay, jitter, stalls of losses ─► take
 
-All connections share queue and capacity; each keeps the order of its own bytes. docs/shaper.md says what is imposed how.
+All connections share queue and capacity; each keeps the order of its bytes. docs/shaper.md says what is imposed how.
 """
 
 from __future__ import annotations

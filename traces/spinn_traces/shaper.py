@@ -9,32 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from spinn_stream.errors import ConfigError
 from spinn_stream.trace import DIRECTIONS, Trace
 
-from .flow import MAX_SEGMENT_BYTES, SOCKET_BUFFER_BYTES, Direction, Flow
+from .connection import Connection, reset, shrink
+from .flow import Direction
 from .link_model import LinkModel
 from .settings import TRACE, Settings
 
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 64
-CONNECT_TIMEOUT_S = 5.0
 KEPT_CHANGES = 100
 NO_MORE_FILES_S = 1.0
 """Where the process has no file descriptors left, it accepts again after so long, as asyncio's servers do."""
-
-KEEPALIVE_S = 10
-KEEPALIVE_PROBES = 3
-"""A peer whose machine is gone is noticed after 10 s of silence and three probes, 10 s apart."""
 
 
 class Shaper:
@@ -62,7 +58,7 @@ class Shaper:
         self._began: float | None = None  # first connection
         self._zero = 0.0  # when the trace's time was 0
         self._directions: dict[str, Direction] = {}
-        self._connections: dict[_Connection, asyncio.Task[None]] = {}
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._listener: socket.socket | None = None
         self._address: Any = None
         self.changes: deque[dict[str, Any]] = deque(maxlen=KEPT_CHANGES)
@@ -81,9 +77,9 @@ class Shaper:
         changes = dict(changes)
         asked = dict(changes)
         position = changes.pop("position_s", None)
-        reset = changes.pop("reset", False)
-        if not isinstance(reset, bool):
-            raise ValueError(f"reset is {reset!r:.40}, expected true or false")
+        end_all = changes.pop("reset", False)
+        if not isinstance(end_all, bool):
+            raise ValueError(f"reset is {end_all!r:.40}, expected true or false")
         if position is not None:
             if self._trace is None:
                 raise ValueError("position_s is given, but there is no trace")
@@ -100,7 +96,7 @@ class Shaper:
         for name, direction in self._directions.items():
             direction.model.change(now, settings.conditions(name, self._trace, self._zero), stalled=settings.stall)
             direction.run(now)
-        if reset:
+        if end_all:
             for connection in list(self._connections):
                 connection.fail()
         self.changes.append({"at_s": now, **asked})
@@ -185,7 +181,7 @@ class Shaper:
         try:
             listener.setblocking(False)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            _shrink(listener)  # those that it accepts have it from here
+            shrink(listener)  # those that it accepts have it from here
             listener.bind(address)
             if accept:
                 listener.listen(MAX_CONNECTIONS)
@@ -217,14 +213,14 @@ class Shaper:
             client.setblocking(False)
             if len(self._connections) >= MAX_CONNECTIONS:
                 log.error("more than %d connections: one was reset", MAX_CONNECTIONS)
-                _reset(client)
+                reset(client)
                 continue
             if self._began is None:
                 self._begin(time.monotonic())
-            connection = _Connection(client, self._target, self._directions)
+            connection = Connection(client, self._target, self._directions)
             task = asyncio.create_task(connection.run(), name="connection")
             self._connections[connection] = task
-            task.add_done_callback(lambda done, which=connection: self._ended(which, done))
+            task.add_done_callback(partial(self._ended, connection))
 
     def _accept_again(self, listener: socket.socket) -> None:
         if listener is self._listener:
@@ -239,99 +235,7 @@ class Shaper:
                 now, self.settings.conditions(name, self._trace, self._zero), stalled=self.settings.stall
             )
 
-    def _ended(self, connection: _Connection, task: asyncio.Task[None]) -> None:
+    def _ended(self, connection: Connection, task: asyncio.Task[None]) -> None:
         del self._connections[connection]
         if not task.cancelled() and task.exception() is not None:
             log.error("a connection failed for a reason of our own", exc_info=task.exception())
-
-
-class _Connection:
-    """One client's connection and ours to the server."""
-
-    def __init__(self, client: socket.socket, target: tuple[str, int], directions: Mapping[str, Direction]) -> None:
-        self._client = client
-        self._target = target
-        self._directions = directions
-        self._over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # whether it ended well
-        self._open_ways = len(DIRECTIONS)
-
-    def fail(self, why: OSError | None = None) -> None:
-        """End it with a reset to both sides."""
-        if not self._over.done():
-            log.debug("a connection is reset: %s", why or "as asked")
-            self._over.set_result(False)
-
-    async def run(self) -> None:
-        """Until both directions have ended, or either socket fails."""
-        server: socket.socket | None = None
-        flows: list[Flow] = []
-        well = False
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                server = await self._connect()
-            for end in (self._client, server):
-                _configure(end)
-            for name, source, sink in zip(DIRECTIONS, (self._client, server), (server, self._client), strict=True):
-                flows.append(Flow(self._directions[name], source, sink, ended=self._way_ended, failed=self.fail))
-            for flow in flows:
-                flow.start()
-            well = await self._over
-        except OSError as error:  # TimeoutError is one
-            log.debug("no connection to %s:%d: %s", *self._target, error)
-        finally:
-            for flow in flows:
-                flow.close()
-            for end in (self._client, *([] if server is None else [server])):
-                if well:
-                    end.close()
-                else:
-                    _reset(end)
-
-    def _way_ended(self) -> None:
-        self._open_ways -= 1
-        if not self._open_ways and not self._over.done():
-            self._over.set_result(True)
-
-    async def _connect(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        error: OSError = OSError("no address")
-        for family, kind, proto, _, address in await loop.getaddrinfo(*self._target, type=socket.SOCK_STREAM):
-            server = socket.socket(family, kind, proto)
-            try:
-                server.setblocking(False)
-                _shrink(server)
-                await loop.sock_connect(server, address)
-            except OSError as found:
-                server.close()
-                error = found
-            except BaseException:
-                server.close()
-                raise
-            else:
-                return server
-        raise error
-
-
-def _shrink(end: socket.socket) -> None:
-    """Small buffers and ordinary segments, so that the sender feels the link and not our memory. Before connecting."""
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        end.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, MAX_SEGMENT_BYTES)
-
-
-def _configure(end: socket.socket) -> None:
-    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (
-        ("TCP_KEEPIDLE", KEEPALIVE_S),
-        ("TCP_KEEPINTVL", KEEPALIVE_S),
-        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
-    ):
-        if hasattr(socket, name):  # Linux
-            end.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def _reset(end: socket.socket) -> None:
-    """Close with a TCP reset."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    end.close()
