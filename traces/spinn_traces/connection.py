@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from spinn_stream.trace import DIRECTIONS
 
-from .flow import MAX_SEGMENT_BYTES, SOCKET_BUFFER_BYTES, Direction, Flow
+from .flow import MAX_SEGMENT_BYTES, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Direction, Flow
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,8 @@ class Connection:
 
 def shrink(end: socket.socket) -> None:
     """Small buffers and ordinary segments, so that the sender feels the link and not our memory. Before connecting."""
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        end.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, MAX_SEGMENT_BYTES)
 
 

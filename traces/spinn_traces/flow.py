@@ -21,12 +21,14 @@ WINDOW_BYTES = 4 << 20
 OUTBOX_BYTES = 64 * 1024
 """Of what has arrived and the receiver has not taken; beyond it nothing more is read from the sender."""
 
-SOCKET_BUFFER_BYTES = 32 * 1024
-"""Asked of the kernel for each of our buffers; Linux takes twice that, half of it for its own accounts."""
+RECEIVE_BUFFER_BYTES = 4096
+SEND_BUFFER_BYTES = 32 * 1024
+"""Asked of the kernel for our sockets; Linux takes twice that and counts its own accounts in. The receive buffer then
+holds up to 8 kB, and a sender that meets it keeps its own small."""
 
 MAX_SEGMENT_BYTES = 1460
-"""Told to both ends as on Ethernet. Loopback's own segments of 64 KiB give a sender a buffer of 2.5 MB, in which bytes
-that the link has not taken look as if they were sent; with these it has some 85 KiB."""
+"""Told to both ends as on Ethernet. Loopback's own segments of 64 KiB give a sender a buffer of 4 MB, in which bytes
+that the link has not taken look as if they were sent; with these and our small buffer it has some 80 kB."""
 
 
 class Flow(Lane):
