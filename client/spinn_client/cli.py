@@ -23,6 +23,7 @@ from .link import LinkConfig
 from .result_log import ResultLog
 from .run import Run, RunConfig
 from .sources import open_source
+from .trace_recorder import PING_S, TraceRecorder
 
 
 def run(
@@ -47,6 +48,7 @@ def run(
     late: Annotated[bool, typer.Option("--late", help="report answers after the deadline, too")] = False,
     jsonl: Annotated[Path | None, typer.Option(help="write results here, a JSON object a line; - for stdout")] = None,
     summary: Annotated[Path | None, typer.Option(help="write the run's figures here, as JSON")] = None,
+    record_trace: Annotated[Path | None, typer.Option(help="write what the link shows here, as a trace")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no live table")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:  # fmt: skip
@@ -63,8 +65,16 @@ def run(
         link_config = (
             None
             if server is None
-            else LinkConfig(server, token=read_token(token_file), tls_ca=tls_ca, max_in_flight=max_in_flight)
+            else LinkConfig(
+                server,
+                token=read_token(token_file),
+                tls_ca=tls_ca,
+                max_in_flight=max_in_flight,
+                ping_s=None if record_trace is None else PING_S,
+            )
         )
+        if record_trace is not None and server is None:
+            raise ConfigError("--record-trace records the link to a server: add --server ws://HOST:PORT")
         model = load_bundle(bundle)
         config = RunConfig(
             plan=_plan(model, split, threshold, codec, has_server=server is not None),
@@ -82,9 +92,12 @@ def run(
     session = Run(console, model, opened, feed_config, link_config, config)
     results = ResultLog(jsonl) if jsonl is not None else None
     _check_writable(summary)
+    recorder = TraceRecorder(record_trace) if record_trace is not None else None
     try:
-        figures = uvloop.run(session.main(results))
+        figures = uvloop.run(session.main(results, recorder))
     finally:
+        if recorder is not None:
+            recorder.close()
         if results is not None:
             results.close()
     if summary is not None:

@@ -27,7 +27,7 @@ from spinn_stream.errors import (
     SpinnError,
 )
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan, Profile
+from spinn_stream.plan import LinkEstimate, Plan, Profile
 from spinn_stream.wire import (
     SUBPROTOCOL,
     ClientSession,
@@ -54,6 +54,7 @@ class LinkConfig:
     token: str | None = None
     tls_ca: Path | None = None  # certificate authority to trust besides the system's
     max_in_flight: int = 16  # requests without an answer; the server may allow fewer
+    ping_s: float | None = None  # ping so often for the estimate, besides asking every 2 s whether the server is there
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 1000:
@@ -104,6 +105,7 @@ class Link:
         self._queued = 0  # requests among them
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
+        self.estimate = LinkEstimate(time.monotonic())
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
@@ -207,6 +209,7 @@ class Link:
             if item.deadline is not None:
                 lost.append(item.request)
         self._websocket = self._session = None
+        self.estimate.disconnected()
         self.server_profile = self.server_queue_ms = self.server_load = None
         self._queued = 0
         self._sent.clear()
@@ -277,6 +280,7 @@ class Link:
         tasks = [
             asyncio.create_task(self._read(), name="link read"),
             asyncio.create_task(self._write(), name="link write"),
+            asyncio.create_task(self._ping(), name="link ping"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -298,12 +302,15 @@ class Link:
             event = self._session.receive(data)
             self._room.set()
             if isinstance(event, Result):
+                now = time.monotonic()
+                self.estimate.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 sent = self._sent.pop(event.id, None)
                 if sent is not None:
-                    self._observe_rtt((time.monotonic() - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
+                    self._observe_rtt((now - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
                 self._events.on_answer(event)
             elif isinstance(event, Reject) and event.id is not None:
                 self._sent.pop(event.id, None)
+                self.estimate.refused(event.id)
                 self._events.on_reject(event)
             elif isinstance(event, Load):
                 self.server_queue_ms, self.server_load = event.queue_ms, event.factor
@@ -332,9 +339,18 @@ class Link:
                     item.payload,
                 )
                 self._sent[item.request] = _Sent(now, item.deadline)
+                self.estimate.sent(item.request, len(data), now)
             if data is not None:
                 self.bytes_up += len(data)
                 await self._websocket.send(data)
+
+    async def _ping(self) -> None:
+        assert self._websocket is not None
+        while self._config.ping_s is not None:
+            await asyncio.sleep(self._config.ping_s)
+            pong = await self._websocket.ping()
+            self.estimate.ponged(1000 * await pong, time.monotonic())
+        await asyncio.Event().wait()  # nothing to do
 
     def _codec(self, plan: Plan) -> str:
         return default_setting(self._bundle, plan.split, plan.codec).codec

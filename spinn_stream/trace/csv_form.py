@@ -86,10 +86,10 @@ def parse_csv(lines: Iterable[tuple[int, str]], name: str) -> tuple[Trace, Rows]
             end = number, t_s
     if rows is None:
         raise TraceError(f"{name}:{number}: no heading, expected one such as {TIME},{','.join(FIELDS)}")
-    trace = rows.finish(end_s=None if end is None else end[1], measured=measured)
-    if measured is not None and not measured <= set(trace.recorded):
-        missing = ", ".join(sorted(measured - set(trace.recorded)))
+    if measured is not None and not measured <= set(columns):
+        missing = ", ".join(sorted(measured - set(columns)))
         raise TraceError(f"{name}:1: `# measured:` names {missing}, which the file does not have")
+    trace = rows.finish(end_s=None if end is None else end[1], measured=measured)
     return trace, rows
 
 
