@@ -91,6 +91,45 @@ def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
 
 
 @dataclass
+class ShaperProcess:
+    """A running `spinn shape` with a control endpoint."""
+
+    process: subprocess.Popen[str]
+    port: int  # connect here
+    control_port: int
+
+    def state(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Its state, after changes if there are any."""
+        data = None if changes is None else json.dumps(changes).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.control_port}/", data, timeout=5) as response:
+            found: dict[str, Any] = json.load(response)
+        return found
+
+
+@contextlib.contextmanager
+def shaper(target_port: int, *options: str, errors: Path | None = None) -> Iterator[ShaperProcess]:
+    """`spinn shape` before a server on this machine, until the block ends; it must end well. errors: for its stderr."""
+    command = [str(SPINN), "shape", "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{target_port}"]
+    command += ["--control", "127.0.0.1:0", *options]
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(errors.open("w")) if errors is not None else subprocess.DEVNULL
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        try:
+            port = wait_ready(process).rpartition(":")[2]
+            assert process.stdout is not None
+            control = process.stdout.readline()
+            assert control.startswith("control ")
+            yield ShaperProcess(process, int(port), int(control.rpartition(":")[2]))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=15) == 0
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@dataclass
 class RunOutput:
     """What one `spinn run` wrote."""
 

@@ -75,6 +75,15 @@ def test_all_connections_share_the_capacity() -> None:
     assert model.due() == math.inf
 
 
+def test_bytes_that_waited_for_a_late_caller_lose_no_capacity() -> None:
+    model, lane = link(1.0), Lane()
+    model.put(5.0, lane, bytes(1250))  # 10 ms
+    model.put(5.030, lane, bytes(1250), waited=True)  # the queue ran empty at 5.010
+    assert arrivals(model, 9.0) == [(pytest.approx(5.010), 1250), (pytest.approx(5.020), 1250)]
+    model.put(9.0, lane, bytes(1250), waited=True)  # no more than 100 ms are made up for
+    assert arrivals(model) == [(pytest.approx(8.910), 1250)]
+
+
 def test_without_conditions_bytes_come_out_at_once() -> None:
     model, lane = link(), Lane()
     model.put(5.0, lane, bytes(10**6))

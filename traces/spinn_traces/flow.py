@@ -230,7 +230,7 @@ class Direction:
             data = flow.pull(min(room, TURN_BYTES))
             if data is None:
                 continue
-            self.model.put(now, flow, data)
+            self.model.put(now, flow, data, waited=True)
             if data:
                 self._line_up(flow)
 

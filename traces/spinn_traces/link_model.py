@@ -30,6 +30,9 @@ JITTER_STEP_S = 0.02
 """The added delay is drawn anew so often. Drawn for each segment it would always be near its largest, since no segment
 overtakes the one before."""
 
+MOST_LATE_S = 0.1
+"""For a caller that comes later than this, capacity passes unused."""
+
 LEAST_RTO_MS = 200.0
 """What Linux adds to the round trip, at least, before it sends again (TCP_RTO_MIN in its include/net/tcp.h)."""
 
@@ -144,6 +147,7 @@ class LinkModel:
         self._queue: deque[_Packet] = deque()
         self._since = -math.inf  # when service of the first packet in the queue began, or began again
         self._left = 0.0  # bytes of it that had not passed then
+        self._idle_from = -math.inf  # when the queue ran empty, or the conditions changed since
         self._departs = math.inf
         self._way: list[tuple[float, int, _Packet]] = []  # heap: arrival, number
         self._number = 0
@@ -163,8 +167,12 @@ class LinkModel:
             limit = max(LEAST_QUEUE_BYTES, int(mbps * BYTES_PER_MBIT * c.queue_ms / 1000))
         return max(0, limit - self.queued_bytes)
 
-    def put(self, now: float, lane: Lane, data: bytes) -> None:
-        """Bytes enter; whoever calls has asked `room`. No bytes: the end of this connection's."""
+    def put(self, now: float, lane: Lane, data: bytes, *, waited: bool = False) -> None:
+        """Bytes enter; whoever calls has asked `room`. No bytes: the end of this connection's.
+
+        waited: they were there before, and came in late because the caller did: the link goes on from when it ran
+        empty, not from now. So a process that does not get the processor for a while costs no capacity.
+        """
         self._advance(now)
         for packet in self._cut(now, lane, data):
             self._queue.append(packet)
@@ -172,7 +180,7 @@ class LinkModel:
         lane.held += len(data)
         self.queued_bytes += len(data)
         if math.isinf(self._since):
-            self._serve(now)
+            self._serve(max(self._idle_from, now - MOST_LATE_S) if waited else now)
         self._advance(now)
 
     def due(self) -> float:
@@ -203,6 +211,7 @@ class LinkModel:
         if not math.isinf(self._since) and not self._stalled:
             self._left = max(0.0, self._left - self._conditions.mbps.bytes_between(self._since, now))
         self._conditions, self._stalled = conditions, stalled
+        self._idle_from = now
         if self._queue:
             self._begin(now)
         self._advance(now)
@@ -225,6 +234,7 @@ class LinkModel:
     def _serve(self, now: float) -> None:
         """Begin with the first packet in the queue."""
         if not self._queue:
+            self._idle_from = now
             self._since = -math.inf
             self._departs = math.inf
             return
