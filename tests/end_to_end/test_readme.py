@@ -60,7 +60,7 @@ def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "frames captured" in done.stderr and "server away" not in done.stderr
-    for written in re.findall(r"--(?:jsonl|summary) (\S+)", line):
+    for written in re.findall(r"--(?:jsonl|summary|record-trace) (\S+)", line):
         assert (tmp_path / written).stat().st_size > 0
 
 
