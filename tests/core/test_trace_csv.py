@@ -44,6 +44,12 @@ def test_a_recorder_writes_row_by_row() -> None:
     assert trace == Trace([0, 0.1], 0.2, up_mbps=[1.25, 1.25], rtt_ms=[33, 33], measured=frozenset(fields))
 
 
+def test_a_column_without_any_value_is_not_recorded() -> None:
+    """A recorder writes its head before it knows what it will see."""
+    trace, _ = parse("# measured: up_mbps rtt_ms\ntime_s,up_mbps,rtt_ms\n0,,40\n1,,")
+    assert trace == Trace([0], 1.0, rtt_ms=[40], measured=frozenset({"rtt_ms"}))
+
+
 def test_a_plain_table_is_enough() -> None:
     trace, notes = parse('"time_s";"up_mbps"\r\n100;1\r\n101;2\r\n102;3')
     assert trace == Trace([0, 1, 2], 3.0, up_mbps=[1, 2, 3], measured={"up_mbps"})

@@ -60,7 +60,7 @@ def test_settings_change_while_it_runs_and_say_when(serving: ServerProcess, tmp_
         assert link.state({"reset": True})["changes"][-1]["reset"] is True
         out = client.finish(interrupt=True)
     assert out.summary["reasons"]["deadline"] + out.summary["reasons"].get("disconnected", 0) >= 30
-    assert f"at {state['at_s']:.6f} s: {{'rtt_ms': 400, 'up_mbps': 5}}" in errors.read_text()
+    assert f'at {state["at_s"]:.6f} s: {{"rtt_ms": 400, "up_mbps": 5}}' in errors.read_text()
 
 
 def test_what_a_session_saw_of_its_link_is_replayed(serving: ServerProcess, tmp_path: Path) -> None:

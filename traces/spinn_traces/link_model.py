@@ -156,7 +156,7 @@ class LinkModel:
         self.losses = 0
 
     def room(self, now: float) -> int:
-        """Bytes that the queue takes now."""
+        """Bytes that the queue takes now: a segment or more, or none."""
         self._advance(now)
         c, mbps = self._conditions, self._conditions.mbps.at(now)
         if c.queue_bytes is not None:
@@ -165,7 +165,8 @@ class LinkModel:
             limit = 4 * MAX_PACKET_BYTES
         else:
             limit = max(LEAST_QUEUE_BYTES, int(mbps * BYTES_PER_MBIT * c.queue_ms / 1000))
-        return max(0, limit - self.queued_bytes)
+        room = limit - self.queued_bytes
+        return room if room >= SEGMENT_BYTES else 0
 
     def put(self, now: float, lane: Lane, data: bytes, *, waited: bool = False) -> None:
         """Bytes enter; whoever calls has asked `room`. No bytes: the end of this connection's.

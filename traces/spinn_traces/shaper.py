@@ -7,6 +7,7 @@ client ─► socket ─► Flow ─► Direction (one link model for all connec
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import socket
 import time
@@ -73,6 +74,7 @@ class Shaper:
 
         Raises:
             ValueError: what is wrong, in one line; nothing was changed.
+            OSError: the port was lost to another process while connections were refused; it may be tried again.
         """
         changes = dict(changes)
         asked = dict(changes)
@@ -86,7 +88,7 @@ class Shaper:
             if isinstance(position, bool) or not isinstance(position, int | float) or not 0 <= position <= 1e8:
                 raise ValueError(f"position_s is {position!r:.40}, expected 0 to 1e8")
         settings = self.settings.changed(changes, has_trace=self._trace is not None)
-        if settings.refuse != self.settings.refuse and self._listener is not None:
+        if settings.refuse != self.settings.refuse and self._directions:
             self._listen(accept=not settings.refuse)
         now = time.monotonic()
         self.settings = settings
@@ -100,7 +102,7 @@ class Shaper:
             for connection in list(self._connections):
                 connection.fail()
         self.changes.append({"at_s": now, **asked})
-        log.info("at %.6f s: %s", now, asked)
+        log.info("at %.6f s: %s", now, json.dumps(asked))
         return now
 
     def stall(self, stalled: bool) -> None:
@@ -174,9 +176,7 @@ class Shaper:
     def _listen(self, *, accept: bool) -> None:
         """A socket at our address; one that only holds the port lets the kernel refuse whoever comes."""
         family, kind, proto, _, address = self._address
-        if self._listener is not None:
-            address = self._listener.getsockname()
-            self._close_listener()
+        self._close_listener()
         listener = socket.socket(family, kind, proto)
         try:
             listener.setblocking(False)
@@ -189,6 +189,7 @@ class Shaper:
         except OSError:
             listener.close()
             raise
+        self._address = (family, kind, proto, "", listener.getsockname())  # the port stays, where any was asked for
         self._listener = listener
 
     def _close_listener(self) -> None:
