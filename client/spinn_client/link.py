@@ -278,9 +278,9 @@ class Link:
     async def _serve(self) -> str:
         """Move messages until the connection ends; says why it did."""
         tasks = [
+            asyncio.create_task(self._ping(), name="link ping"),
             asyncio.create_task(self._read(), name="link read"),
             asyncio.create_task(self._write(), name="link write"),
-            asyncio.create_task(self._ping(), name="link ping"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -347,9 +347,9 @@ class Link:
     async def _ping(self) -> None:
         assert self._websocket is not None
         while self._config.ping_s is not None:
-            await asyncio.sleep(self._config.ping_s)
-            pong = await self._websocket.ping()
+            pong = await self._websocket.ping()  # the first one before anything is queued
             self.estimate.ponged(1000 * await pong, time.monotonic())
+            await asyncio.sleep(self._config.ping_s)
         await asyncio.Event().wait()  # nothing to do
 
     def _codec(self, plan: Plan) -> str:

@@ -64,15 +64,15 @@ def test_settings_change_while_it_runs_and_say_when(serving: ServerProcess, tmp_
 
 
 def test_what_a_session_saw_of_its_link_is_replayed(serving: ServerProcess, tmp_path: Path) -> None:
-    """A link of 1 Mb/s and 60 ms, filled: its trace says so, and played it is such a link again."""
+    """A link of 0.4 Mb/s and 60 ms, filled: its trace says so, and played it is such a link again."""
     recorded = tmp_path / "link.csv"
     run = ("--source", "demo", "--frames", "240", "--split", "9", "--threshold", "none", "--deadline-ms", "400")
-    with shaper(serving.port, "--up-mbps", "1", "--rtt-ms", "60") as link:
+    with shaper(serving.port, "--up-mbps", "0.4", "--rtt-ms", "60") as link:
         first = run_client(tmp_path / "first", *run, "--server", f"ws://127.0.0.1:{link.port}", "--record-trace",
                            str(recorded))  # fmt: skip
     said = json.loads(spinn("trace", "info", "--json", str(recorded)).stdout)
     assert said["format"] == "spinn-csv" and said["assumed"] == ["down_mbps", "loss"]
-    assert said["up_mbps"] == pytest.approx(1.0, rel=0.1)
+    assert said["up_mbps"] == pytest.approx(0.4, rel=0.1)
     assert 55 <= said["rtt_ms"] <= 90
     errors = tmp_path / "errors.txt"
     with shaper(serving.port, "--trace", str(recorded), "--down-mbps", "50", errors=errors) as link:
