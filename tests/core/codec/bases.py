@@ -51,12 +51,13 @@ def an_activation(basis: Basis, seed: int, scale: float = 1.0, kind: str = "norm
     return np.clip(values, -3e38, 3e38).astype(np.float32)
 
 
-def near(activation: Floats, seed: int, scale: float) -> Floats:
+def near(activation: Floats, seed: int, scale: float, anew: float = 0.1) -> Floats:
     """What a camera sees a moment later: most of it as before, a part of it anew."""
     rng = np.random.default_rng(seed)
     moved = activation + rng.normal(size=activation.shape) * 0.02 * scale
-    anew = rng.random(activation.shape) < 0.1
-    return np.where(anew, rng.normal(size=activation.shape) * scale, moved).astype(np.float32)
+    return np.where(rng.random(activation.shape) < anew, rng.normal(size=activation.shape) * scale, moved).astype(
+        np.float32
+    )
 
 
 @st.composite
