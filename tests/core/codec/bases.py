@@ -55,9 +55,8 @@ def near(activation: Floats, seed: int, scale: float, anew: float = 0.1) -> Floa
     """What a camera sees a moment later: most of it as before, a part of it anew."""
     rng = np.random.default_rng(seed)
     moved = activation + rng.normal(size=activation.shape) * 0.02 * scale
-    return np.where(rng.random(activation.shape) < anew, rng.normal(size=activation.shape) * scale, moved).astype(
-        np.float32
-    )
+    fresh = rng.normal(size=activation.shape) * scale
+    return np.where(rng.random(activation.shape) < anew, fresh, moved).astype(np.float32)
 
 
 @st.composite
