@@ -20,6 +20,7 @@ import resource
 import sys
 import time
 import tracemalloc
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,9 +126,21 @@ def damaged(rng: random.Random, target: Target) -> tuple[str, bytes]:
     data = WAYS[how](rng, good, target)
     if rng.random() < 0.1:  # a second time
         data = WAYS[rng.choices(range(len(WAYS)), WEIGHTS)[0]](rng, data or b"\0", target)
+    if codec == PNG and rng.random() < 0.7:
+        data = with_checksums(data)
     if rng.random() < 0.03:
         codec = rng.choice(target.payloads)[0]
     return codec, data
+
+
+def with_checksums(png: bytes) -> bytes:
+    """Right again, so that a decoder looks at what is damaged."""
+    data, at = bytearray(png), 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        data[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")
+        at = end + 4
+    return bytes(data)
 
 
 def _noise(rng: random.Random, good: bytes, target: Target) -> bytes:
