@@ -23,7 +23,7 @@ def a_basis(shape: tuple[int, int, int], seed: int = 0, scale: float = 1.0, unit
     """
     channels, height, width = shape
     rng = np.random.default_rng(seed)
-    energy = 0.9 ** np.arange(channels)
+    energy = np.maximum(0.9 ** np.arange(channels), 0.01)
     if channels > 64:
         forward = np.sqrt(energy) / (unit * scale)
         backward = 1 / forward

@@ -37,7 +37,7 @@ def test_to_the_grid_and_back_is_the_activation(
     back = basis.from_grid(grid)
     assert back.shape == shape and back.dtype == np.float32
     error = np.linalg.norm((back.astype(np.float64) - activation).reshape(shape[0], -1), axis=0)
-    half = 0.05 if shape[0] <= 64 else 0.05 / np.sqrt(0.9 ** (shape[0] - 1))
+    half = 0.05 if shape[0] <= 64 else 0.05 / np.sqrt(0.01)  # the weakest channel of those that are only scaled
     assert error.max() <= scale * (half * np.sqrt(shape[0]) * 1.001 + 1e-4 * np.sqrt(shape[0]))
 
 
