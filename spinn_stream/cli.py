@@ -78,8 +78,8 @@ def main() -> None:
         sys.exit(0)
     verb = arguments[0]
     debug = "--debug" in arguments
-    # Before numpy is imported. The codec's products are small, and threads that wait for each other on a busy
-    # processor made them 50 times as slow: a server beside a training answered 51 of 800 requests, with this 800.
+    # Before numpy is imported. The codec's products are small, and on a busy processor threads wait for each other:
+    # four clients and a server on two cores beside a training got most of their answers too late.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     function = _load(verb)
     if function is None:
