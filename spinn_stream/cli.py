@@ -7,6 +7,7 @@ with Typer's annotations, or an app of Typer's where it has verbs of its own, an
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,9 @@ def main() -> None:
         sys.exit(0)
     verb = arguments[0]
     debug = "--debug" in arguments
+    # Before numpy is imported. The codec's products are small, and on a busy processor threads wait for each other:
+    # four clients and a server on two cores beside a training got most of their answers too late.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     function = _load(verb)
     if function is None:
         sys.exit(1 if verb in VERBS else 2)

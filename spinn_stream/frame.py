@@ -125,12 +125,13 @@ def _jpeg_frame(payload: bytes) -> tuple[int, int, int, int] | None:
 
 _PNG_START = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _PNG_HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, colour type, compression, filter, interlace
+_PNG_CHUNKS = frozenset((b"IDAT", b"IEND", b"sRGB", b"gAMA", b"pHYs"))  # no text, no profiles, no animations
 
 
 def decode_png(payload: bytes, size: int) -> Pixels:
     """PNG bytes -> (size, size, 3) RGB.
 
-    What the header announces (W3C PNG, IHDR) is checked before OpenCV allocates the picture.
+    What the header (W3C PNG, IHDR) and each chunk announce is checked before OpenCV allocates memory for it.
 
     Raises:
         CodecError: not a PNG of 8-bit RGB in the size that was agreed, or a damaged one.
@@ -143,8 +144,19 @@ def decode_png(payload: bytes, size: int) -> Pixels:
             f"the PNG is {width}x{height} of depth {depth} and colour type {colour}, "
             f"expected {size}x{size}, depth 8, colour type 2"
         )
+    _check_png_chunks(payload)
     with contextlib.suppress(cv2.error):
         picture = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)
         if picture is not None and picture.shape == (size, size, 3):
             return np.asarray(picture, np.uint8)
     raise CodecError("the PNG does not decode")
+
+
+def _check_png_chunks(payload: bytes) -> None:
+    """Every chunk behind the header is of a kind that a picture needs and lies in the payload; the last one ends it."""
+    at, kind = len(_PNG_START) + _PNG_HEADER.size + 4, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(payload[at : at + 4], "big"), payload[at + 4 : at + 8]
+        at += 12 + length
+        if kind not in _PNG_CHUNKS or at > len(payload):
+            raise CodecError(f"the PNG has a chunk {kind!r} of {length} bytes that ends at {at} of {len(payload)}")

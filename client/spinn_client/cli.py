@@ -32,7 +32,7 @@ def run(
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
-    codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png ...", show_default="auto")] = None,
+    codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png", show_default="auto")] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,

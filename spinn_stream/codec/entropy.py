@@ -12,7 +12,7 @@ content without learning, and nothing is agreed beforehand. A group of zeros alo
 
 The coder is the ANS of `constriction` (Bamler 2022, arXiv 2201.01741; Duda 2013, arXiv 1311.2540). Where that has no
 wheel (Linux on arm64), a sender falls back to the range coder of LZMA, which is in Python's standard library and
-makes payloads a fifth to a half larger. docs/decisions/0011-transform-codec.md has the measurements.
+makes payloads a fifth to a half larger. docs/decisions/0013-transform-codec.md has the measurements.
 """
 
 from __future__ import annotations

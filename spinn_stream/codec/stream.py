@@ -70,7 +70,7 @@ class Sender:
             self._acknowledged = None
             return
         sent = self._sent.pop(request, None)
-        if sent is None or (self._acknowledged is not None and request < self._acknowledged[0]):
+        if sent is None:  # reset, forgotten, or older than another that was acknowledged
             return
         self._acknowledged = (request, *sent)
         for older in [r for r in self._sent if r < request]:

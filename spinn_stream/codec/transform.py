@@ -31,7 +31,7 @@ VERSION = 1
 BITS = range(2, 11)
 
 STAYS = 0.8
-"""Of a step: what a value moves at most without being coded anew. docs/decisions/0011-transform-codec.md"""
+"""Of a step: what a value moves at most without being coded anew. docs/decisions/0013-transform-codec.md"""
 
 KEY_STEPS = 2
 """A key frame's step, in steps of a change."""

@@ -24,7 +24,7 @@ from .from_bundle import BundleNetwork
 
 TARGET_BITS = 6
 TARGET_NATS = 0.04
-"""About 0.3 points of accuracy with the default bundle; docs/decisions/0011-transform-codec.md"""
+"""About 0.3 points of accuracy with the default bundle; docs/decisions/0013-transform-codec.md"""
 
 LEAST_WEIGHT = 0.03
 """Of the mean eigenvalue of W, added to each: directions that training images do not use may matter to a camera's."""

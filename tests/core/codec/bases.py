@@ -23,7 +23,7 @@ def a_basis(shape: tuple[int, int, int], seed: int = 0, scale: float = 1.0, unit
     """
     channels, height, width = shape
     rng = np.random.default_rng(seed)
-    energy = 0.9 ** np.arange(channels)
+    energy = np.maximum(0.9 ** np.arange(channels), 0.01)
     if channels > 64:
         forward = np.sqrt(energy) / (unit * scale)
         backward = 1 / forward
@@ -51,12 +51,12 @@ def an_activation(basis: Basis, seed: int, scale: float = 1.0, kind: str = "norm
     return np.clip(values, -3e38, 3e38).astype(np.float32)
 
 
-def near(activation: Floats, seed: int, scale: float) -> Floats:
+def near(activation: Floats, seed: int, scale: float, anew: float = 0.1) -> Floats:
     """What a camera sees a moment later: most of it as before, a part of it anew."""
     rng = np.random.default_rng(seed)
     moved = activation + rng.normal(size=activation.shape) * 0.02 * scale
-    anew = rng.random(activation.shape) < 0.1
-    return np.where(anew, rng.normal(size=activation.shape) * scale, moved).astype(np.float32)
+    fresh = rng.normal(size=activation.shape) * scale
+    return np.where(rng.random(activation.shape) < anew, fresh, moved).astype(np.float32)
 
 
 @st.composite

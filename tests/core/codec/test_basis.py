@@ -37,7 +37,7 @@ def test_to_the_grid_and_back_is_the_activation(
     back = basis.from_grid(grid)
     assert back.shape == shape and back.dtype == np.float32
     error = np.linalg.norm((back.astype(np.float64) - activation).reshape(shape[0], -1), axis=0)
-    half = 0.05 if shape[0] <= 64 else 0.05 / np.sqrt(0.9 ** (shape[0] - 1))
+    half = 0.05 if shape[0] <= 64 else 0.05 / np.sqrt(0.01)  # the weakest channel of those that are only scaled
     assert error.max() <= scale * (half * np.sqrt(shape[0]) * 1.001 + 1e-4 * np.sqrt(shape[0]))
 
 
@@ -107,7 +107,7 @@ def test_blocks_are_as_large_as_both_sides_allow(height: int, width: int, side: 
 def test_frequencies_come_back_within_half_a_step_and_the_rounding_of_the_cosines(shape: tuple[int, int, int]) -> None:
     basis = a_basis(shape)
     z = basis.to_grid(an_activation(basis, 1))
-    for step in (2, 16, 128):
+    for step in (2, 16, 512):
         codes = np.rint(basis.to_frequencies(z) / step).astype(np.int32)
         grid = basis.from_frequencies(codes, step)
         assert grid.shape == z.shape and grid.dtype == np.int16
@@ -131,14 +131,12 @@ def test_strong_coefficients_come_first(shape: tuple[int, int, int]) -> None:
 
 @EACH_SHAPE
 def test_the_inverse_transform_is_whole_number_arithmetic(shape: tuple[int, int, int]) -> None:
-    """The same as with Python's integers, for the largest codes too: no sum is rounded, in whatever order it is made."""
+    """As Python's integers have it, for the largest codes too: no sum is rounded, in whatever order it is made."""
     basis = a_basis(shape)
     side = block_side(*shape[1:])
     rng = np.random.default_rng(2)
-    for codes, step in (
-        (rng.integers(-32_894, 32_895, basis.elements), 128),
-        (rng.integers(-9, 10, basis.elements), 2),
-    ):
+    for most, step in ((32_894, 512), (9, 2)):
+        codes = rng.integers(-most, most + 1, basis.elements)
         found = basis._blocks(basis.from_frequencies(codes.astype(np.int32), step).astype(np.float32))
         cosines = [[int(c) for c in row] for row in np.rint(cosine_matrix(side) * 4096)]
         ordered = np.empty(basis.elements, np.int64)
@@ -188,7 +186,7 @@ def test_a_cut_point_without_arrays_is_a_key_error() -> None:
         from_arrays(as_arrays({0: a_basis((5, 7, 7))}), 1, (5, 7, 7))
 
 
-@given(shape=shapes(), seed=SEEDS, step=st.sampled_from([2, 4, 8, 16, 32, 64, 128]))
+@given(shape=shapes(), seed=SEEDS, step=st.sampled_from([2, 4, 8, 16, 32, 64, 128, 256, 512]))
 @settings(max_examples=100, deadline=None)
 def test_blocks_are_put_back_where_they_were(shape: tuple[int, int, int], seed: int, step: int) -> None:
     """A picture of whole steps times a constant block comes back as it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import numpy as np
@@ -136,10 +137,8 @@ def test_damage_gives_as_many_codes_as_agreed_or_is_refused(
         del packed[at % len(packed) :]
     else:
         packed[at % len(packed)] ^= flip
-    try:
+    with contextlib.suppress(CodecError):
         assert entropy.unpack(bytes(packed), ends_of(codes), coder).shape == codes.shape
-    except CodecError:
-        pass
 
 
 @pytest.mark.parametrize(
