@@ -32,6 +32,9 @@ class EarlyExitNetwork(nn.Module):
     origin = ""
     """Hash of the bundle that its weights come from, all of them trained; see `from_bundle.BundleNetwork`."""
 
+    is_classifier_new = True
+    """Whether the final exit was never trained to these classes."""
+
     def __init__(self, cuts: Sequence[FoundCut], stages: Sequence[nn.Module], heads: dict[int, nn.Module]) -> None:
         super().__init__()
         if len(stages) != len(cuts) - 1 or any(not 0 < cut < len(cuts) - 1 for cut in heads):
@@ -56,6 +59,11 @@ class EarlyExitNetwork(nn.Module):
             if cut in self.exit_cuts:
                 logits.append(self.heads[len(logits)](x))
         return logits, x
+
+    @property
+    def exit_names(self) -> list[str]:
+        """Cut points of the early exits, shallow to deep."""
+        return [self.cuts[cut].name for cut in self.exit_cuts]
 
     def freeze(self, through: int) -> None:
         """Train nothing up to this cut point any more: no gradients there, batch norm as it is."""
