@@ -15,7 +15,7 @@ from .calibration import Pixels, batches
 
 PART = 50  # images run at once
 
-JPEG_QUALITIES = (30, 50, 70, 85, 95)
+JPEG_QUALITIES = (30, 50, 70, 85, 95, 100)
 
 
 def settings_of(bundle: Bundle, cut: int) -> list[CodecSetting]:
