@@ -34,7 +34,7 @@ STAYS = 0.8
 """Of a step: what a value moves at most without being coded anew. docs/decisions/0013-transform-codec.md"""
 
 KEY_STEPS = 2
-"""A key frame's step, in steps of a change."""
+"""A key frame's step, in steps of a change; at the finest setting it is the grid's own."""
 
 KEY_IS_NEAR = 0.9
 """A change of this share of a key frame's bytes has a key frame tried beside it."""
@@ -129,7 +129,7 @@ def decode(basis: Basis, payload: bytes, find: Callable[[int], Grid | None]) -> 
         raise CodecError(f"kind {kind} with {bits} bits, expected 0 or 1 and {BITS[0]} to {BITS[-1]}")
     if kind == _KEY:
         codes = entropy.unpack(memoryview(payload)[2:], _ends(basis, FIRST_OF_KEY), coder)
-        return basis.from_frequencies(codes, KEY_STEPS * _step(bits))
+        return basis.from_frequencies(codes, key_step(bits))
     if len(payload) < 2 + _REFERENCE.size:
         raise CodecError(f"got {len(payload)} bytes, expected {2 + _REFERENCE.size} or more")
     request, expected = _REFERENCE.unpack_from(payload, 2)
@@ -149,7 +149,7 @@ def _on_grid(basis: Basis, activation: Floats) -> Floats:
 
 
 def _key(basis: Basis, bits: int, z: Floats, coder: int) -> tuple[bytes, Grid]:
-    step = KEY_STEPS * _step(bits)
+    step = key_step(bits)
     codes = np.rint(basis.to_frequencies(z) * np.float32(1 / step))
     whole = np.clip(codes, -entropy.MAX_CODE, entropy.MAX_CODE, out=codes).astype(np.int32)
     body = entropy.pack(whole, _ends(basis, FIRST_OF_KEY), coder)
@@ -165,6 +165,12 @@ def _step(bits: int) -> int:
     if bits not in BITS:
         raise CodecError(f"{bits} bits, expected {BITS[0]} to {BITS[-1]}")
     return 1 << (BITS[-1] - bits)
+
+
+def key_step(bits: int) -> int:
+    """Of a key frame, in units of the grid."""
+    step = _step(bits)
+    return KEY_STEPS * step if step > 1 else step
 
 
 def _coder(asked: int | None) -> int:
