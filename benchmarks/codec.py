@@ -46,10 +46,10 @@ from spinn_stream.codec import (
     transform,
 )
 from spinn_stream.codec.basis import Basis, block_side
+from spinn_stream.codec.payload_tables import POINTS_LOST, frame_is_smaller, smallest_row
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.model.datasets import load_dataset
-from spinn_stream.plan.payloads import POINTS_LOST, frame_is_smaller, smallest_row
 from spinn_stream.runtime import Engine, open_engine
 from spinn_stream.runtime.exits import probabilities
 from spinn_stream.wire import Infer, encode

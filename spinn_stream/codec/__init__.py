@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..frame import MAX_PICTURE_OVERHEAD_BYTES, decode_jpeg, decode_png, encode_jpeg, encode_png, normalise
 from ..model.bundle import Bundle
 from . import cnn_co, transform
+from .payload_tables import setting_of, smallest_row
 from .settings import JPEG, PNG, SUPPORTED, CodecSetting
 from .stream import Receiver, Sender
 
@@ -34,7 +35,7 @@ __all__ = [
 Floats = npt.NDArray[np.float32]
 
 DEFAULT_BITS = 10  # keeps the label on 99 % of pictures at every cut point; 6 keeps the accuracy (docs/codec.md)
-DEFAULT_JPEG_QUALITY = 85
+DEFAULT_JPEG_QUALITY = 95  # of a bundle without tables
 
 
 def default_setting(bundle: Bundle, split: int, asked: CodecSetting | None = None) -> CodecSetting:
@@ -42,7 +43,8 @@ def default_setting(bundle: Bundle, split: int, asked: CodecSetting | None = Non
     if asked is not None:
         return asked
     if split == 0:
-        return CodecSetting(JPEG, DEFAULT_JPEG_QUALITY)
+        row = smallest_row(bundle, 0)
+        return CodecSetting(JPEG, DEFAULT_JPEG_QUALITY) if row is None else setting_of(row)
     if bundle.has_basis(split):
         return CodecSetting(transform.NAME, DEFAULT_BITS)
     return CodecSetting(cnn_co.NAME, 8)

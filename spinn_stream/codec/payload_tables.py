@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..codec.settings import CodecSetting
 from ..model.bundle import Bundle, PayloadRow
+from .settings import CodecSetting
 
 POINTS_LOST = 0.005
 """Accuracy of the final exit that counts as equal: half a point."""

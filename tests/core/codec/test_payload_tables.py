@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from spinn_stream.codec import CodecSetting
+from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.codec.payload_tables import frame_is_smaller, setting_of, smallest_row, uncoded_accuracy
 from spinn_stream.model.bundle import Bundle, PayloadRow
-from spinn_stream.plan.payloads import frame_is_smaller, setting_of, smallest_row, uncoded_accuracy
 
 
 def row(cut: int, codec: str, size: float, final: float) -> PayloadRow:
@@ -19,7 +19,7 @@ def row(cut: int, codec: str, size: float, final: float) -> PayloadRow:
 def tabled(bundle: Bundle) -> Bundle:
     """The default bundle with tables of our own: 80 % without coding."""
     rows = (
-        row(0, "jpeg:50", 900, 0.78), row(0, "jpeg:90", 3000, 0.796), row(0, "png", 30000, 0.80),
+        row(0, "jpeg:50", 900, 0.78), row(0, "jpeg:90", 3000, 0.797), row(0, "png", 30000, 0.80),
         row(1, "transform:4", 2000, 0.70), row(1, "transform:6", 4000, 0.80), row(1, "cnn-co:8", 9000, 0.80),
         row(9, "transform:5", 700, 0.795), row(9, "transform:6", 1000, 0.80), row(9, "cnn-co:8", 5000, 0.80),
         row(13, "transform:2", 20, 0.10),
@@ -43,6 +43,13 @@ def test_the_smallest_row_loses_no_more_than_asked(tabled: Bundle) -> None:
 def test_a_cut_point_whose_activation_takes_more_than_the_frame_is_marked(tabled: Bundle) -> None:
     assert [frame_is_smaller(tabled, cut, points_lost=0.0051) for cut in (1, 9)] == [True, False]
     assert frame_is_smaller(tabled, 13), "nothing there keeps the accuracy"
+
+
+def test_the_frame_is_sent_in_the_coarsest_setting_that_keeps_the_accuracy(tabled: Bundle) -> None:
+    assert str(default_setting(tabled, 0)) == "jpeg:90"
+    coarse = replace(tabled, payloads=tuple(r for r in tabled.payloads if r.codec != "jpeg:90"))
+    assert str(default_setting(coarse, 0)) == "png"
+    assert str(default_setting(replace(tabled, payloads=()), 0)) == "jpeg:95"
 
 
 def test_the_default_bundle_has_a_row_for_every_cut_point_and_setting(bundle: Bundle) -> None:
