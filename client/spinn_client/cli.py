@@ -13,7 +13,7 @@ import uvloop
 from rich.console import Console
 
 from spinn_stream.cli_options import read_token
-from spinn_stream.codec import CodecSetting
+from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.plan import Plan
@@ -121,7 +121,7 @@ def _plan(bundle: Bundle, split: str | None, threshold: str | None, codec: str |
         raise ConfigError(
             f"--split {split} leaves work for a server: add --server ws://HOST:PORT, or leave out --split"
         )
-    setting = None
+    setting = default_setting(bundle, index) if index < bundle.last else None  # None: nothing is sent
     if codec is not None:
         try:
             setting = CodecSetting.parse(codec)

@@ -91,7 +91,7 @@ class Basis:
 
     def to_frequencies(self, z: Floats) -> Floats:
         """(K, P) -> the cosine transform of each block of each component, strongest coefficients first, (N,)."""
-        blocks = self._blocks(z)
+        blocks = self.blocks(z)
         return (blocks @ self._cosines[0]).reshape(-1)[self._order]
 
     def from_frequencies(self, codes: npt.NDArray[np.int32], step: int) -> Grid:
@@ -122,7 +122,7 @@ class Basis:
         energy = self.component[:, None, None] * self.frequency.reshape(1, 1, -1)
         return np.argsort(-np.broadcast_to(energy, (len(self.component), blocks, self._side**2)).ravel(), kind="stable")
 
-    def _blocks(self, z: Floats) -> Floats:
+    def blocks(self, z: Floats) -> Floats:
         """(K, P) -> (K x blocks, S x S)."""
         s, (_, height, width) = self._side, self.shape
         if (s, s) == (height, width):

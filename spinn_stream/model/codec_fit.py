@@ -131,7 +131,7 @@ def _shape_of(
     cosines = cosine_matrix(side)
     total = np.zeros(side * side)
     for one in x[:50]:
-        total += ((basis._blocks(basis.to_grid(one)) @ cosines.T) ** 2).sum(axis=0)
+        total += ((basis.blocks(basis.to_grid(one)) @ cosines.T) ** 2).sum(axis=0)
     return _basis(basis.shape, mean, forward, energy, (total / total.mean()).reshape(side, side))
 
 

@@ -113,7 +113,7 @@ def test_frequencies_come_back_within_half_a_step_and_the_rounding_of_the_cosine
         assert grid.shape == z.shape and grid.dtype == np.int16
         side = block_side(*shape[1:])
         # the transform keeps lengths: a block's error is at most half a step in each coefficient, then half a unit
-        errors = basis._blocks((grid - z).astype(np.float32))
+        errors = basis.blocks((grid - z).astype(np.float32))
         assert np.linalg.norm(errors, axis=1).max() <= side * (step / 2 + 0.5) * 1.02 + 0.5
 
 
@@ -137,7 +137,7 @@ def test_the_inverse_transform_is_whole_number_arithmetic(shape: tuple[int, int,
     rng = np.random.default_rng(2)
     for most, step in ((32_894, 512), (9, 2)):
         codes = rng.integers(-most, most + 1, basis.elements)
-        found = basis._blocks(basis.from_frequencies(codes.astype(np.int32), step).astype(np.float32))
+        found = basis.blocks(basis.from_frequencies(codes.astype(np.int32), step).astype(np.float32))
         cosines = [[int(c) for c in row] for row in np.rint(cosine_matrix(side) * 4096)]
         ordered = np.empty(basis.elements, np.int64)
         ordered[basis._order] = codes
