@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -19,7 +17,7 @@ from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine, answers
-from spinn_stream.runtime.background import builder
+from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 
 from .stage_clock import Graph, StageClock
 
@@ -56,16 +54,27 @@ class Device:
     itself stops at every exit, as any may be the best answer there is when time runs out.
 
     Args:
+        profile: of the engine on this host.
         every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, profile: Profile, *, every_exit: bool = False) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        profile: Profile,
+        *,
+        every_exit: bool = False,
+        host: Host = THIS_MACHINE,
+    ) -> None:
         self._bundle = bundle
         self._engine = engine
         self._profile = profile
         self._every_exit = every_exit
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
-        self._builder = builder("build")
+        self._host = host
+        self._now = host.clock
+        self._thread = host.worker("head")
+        self._builder = host.builder("build")
         self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
@@ -99,12 +108,12 @@ class Device:
 
     def first_exit_ms(self, start: int) -> float:
         """How long the way from a cut point to the first exit behind it takes, by what was seen."""
-        return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1], time.monotonic())
+        return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1], self._now())
 
     def head_ms(self, plan: Plan) -> float:
         """How long the plan's head takes without what comes before and after the network, by what was seen."""
         pieces = self._bundle.pieces(0, plan.split, self._evaluated(plan))
-        return self.clock.expected_ms(pieces, time.monotonic())
+        return self.clock.expected_ms(pieces, self._now())
 
     async def head(
         self, request: int, frame: Pixels, plan: Plan, on_exit: OnExit, *, answer_by: float | None = None
@@ -113,18 +122,20 @@ class Device:
 
         Args:
             request: what the payload is sent as; ids rise.
-            answer_by: time.monotonic() by which some exit should have answered: where the first of the plan would
+            answer_by: the host's time by which some exit should have answered: where the first of the plan would
                 be later, every exit is evaluated.
         """
         loop = asyncio.get_running_loop()
         setting = default_setting(self._bundle, plan.split, plan.codec)
 
         def work(ran: list[Graph]) -> HeadOutcome:
+            began = self._now()
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
+            self._host.pace(Step("preprocess", 0), began)
             evaluated = self._evaluated(plan)
             first = self._bundle.pieces(0, plan.split, evaluated)[:1]
-            now = time.monotonic()
+            now = self._now()
             if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
                 evaluated = self._bundle.exit_at.keys()
             x, answer = self._stages(
@@ -132,11 +143,14 @@ class Device:
             )
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None)
+            began = self._now()
             x = x.copy()  # it may be the engine's memory, which the next frame overwrites
             try:
-                return HeadOutcome(None, x, self.sender.encode(request, plan.split, setting, x, picture))
+                payload = self.sender.encode(request, plan.split, setting, x, picture)
             except CodecError:  # values that cannot be sent: the device finishes alone
-                return HeadOutcome(None, x, None)
+                payload = None
+            self._host.pace(Step("encode", plan.split), began)
+            return HeadOutcome(None, x, payload)
 
         return await self._job("head", work)
 
@@ -154,7 +168,7 @@ class Device:
         """Go on from a cut point without the server.
 
         Args:
-            stop_at: time.monotonic() by which to be done; a stage that would end later is not begun.
+            stop_at: the host's time by which to be done; a stage that would end later is not begun.
             first_by: the same for the first stage, where any answer is better than none; None: `stop_at`.
             only_first_exit: go no further than the next exit, confident or not.
 
@@ -183,19 +197,19 @@ class Device:
     async def _job(self, kind: str, work: Callable[[list[Graph]], T]) -> T:
         """Run it in the thread, and tell the clock how long that took; not the wait for another job there."""
         ran: list[Graph] = []
-        began = [time.monotonic()]
+        began = [self._now()]
         alone, self._jobs = self._jobs == 0, self._jobs + 1
 
         def timed() -> T:
             if not alone:
-                began[0] = time.monotonic()
+                began[0] = self._now()
             return work(ran)
 
         try:
             result = await asyncio.get_running_loop().run_in_executor(self._thread, timed)
         finally:
             self._jobs -= 1
-        now = time.monotonic()
+        now = self._now()
         if ran:
             self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now)
         return result
@@ -248,7 +262,7 @@ class Device:
         needed = self._bundle.needed(plan.confidence_threshold)
         for begin, end in self._bundle.pieces(start, stop, evaluated):
             limit = first_by if begin == start and first_by is not None else stop_at
-            now = time.monotonic()
+            now = self._now()
             if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
                 return x, None
             with_exit = end in evaluated or end == self._bundle.last
@@ -266,7 +280,8 @@ class Device:
     def _timed(
         self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        began = time.monotonic()
+        began = self._now()
         result = self._engine.run(start, stop, x, exit=exit)
-        self.clock.observe(start, stop, (time.monotonic() - began) * 1000)
+        self._host.pace(Step("graph", start, stop, exit), began)
+        self.clock.observe(start, stop, (self._now() - began) * 1000)
         return result

@@ -6,28 +6,20 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
-import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
-from websockets.typing import Subprotocol
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from spinn_stream.codec import SUPPORTED, default_setting
-from spinn_stream.errors import (
-    ConfigError,
-    ProtocolError,
-    ServerRefused,
-    ServerUnreachable,
-    SpinnError,
-)
+from spinn_stream.errors import ProtocolError, ServerRefused, ServerUnreachable, SpinnError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import LinkEstimate, Plan, Profile
+from spinn_stream.runtime.host import THIS_MACHINE, Host
 from spinn_stream.wire import (
     SUBPROTOCOL,
     ClientSession,
@@ -40,10 +32,12 @@ from spinn_stream.wire import (
 )
 
 from .backoff import Backoff
+from .dial import CONNECT_TIMEOUT_S, dial
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
+Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
+"""As `dial`."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +88,21 @@ class Link:
     outgoing queue is bounded by that; a request whose deadline passes in the queue is not sent.
     """
 
-    def __init__(self, config: LinkConfig, bundle: Bundle, events: LinkEvents, rng: random.Random) -> None:
+    def __init__(
+        self,
+        config: LinkConfig,
+        bundle: Bundle,
+        events: LinkEvents,
+        rng: random.Random,
+        *,
+        host: Host = THIS_MACHINE,
+        dial: Dial = dial,
+    ) -> None:
         self._config = config
         self._bundle = bundle
         self._events = events
+        self._now = host.clock
+        self._dial = dial
         self._backoff = Backoff(rng)
         self._session: ClientSession | None = None
         self._websocket: ClientConnection | None = None
@@ -105,7 +110,7 @@ class Link:
         self._queued = 0  # requests among them
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
-        self.estimate = LinkEstimate(time.monotonic())
+        self.estimate = LinkEstimate(self._now())
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
@@ -124,7 +129,7 @@ class Link:
         if session is None or not session.ready or session.in_flight + self._queued >= self._config.max_in_flight:
             return False
         oldest = next(iter(self._sent.values()), None)
-        return oldest is None or oldest.deadline > time.monotonic()  # else the link is behind: let it catch up
+        return oldest is None or oldest.deadline > self._now()  # else the link is behind: let it catch up
 
     def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
         """Queue a request; False where the link is not `ready` or the server agreed to no such payload."""
@@ -217,34 +222,8 @@ class Link:
         self._events.on_down(lost, why)
 
     async def _connect(self) -> tuple[ClientConnection, ClientSession]:
-        url, host = self._config.url, self._config.url
-        try:
-            websocket = await connect(
-                url,
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
-                compression=None,
-                max_size=max_server_message_bytes(self._bundle),
-                ssl=self._tls(),
-                proxy=None,
-                open_timeout=CONNECT_TIMEOUT_S,
-                close_timeout=1,
-                ping_interval=2,
-                ping_timeout=6,
-            )
-        except InvalidURI as error:
-            raise ConfigError(
-                f"{url!r} is not a server's address, expected ws://HOST:PORT or wss://HOST:PORT"
-            ) from error
-        except TimeoutError as error:
-            raise ServerUnreachable(f"{host} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
-        except NegotiationError as error:
-            raise ServerUnreachable(
-                f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?"
-            ) from error
-        except (InvalidHandshake, ProxyError, EOFError) as error:
-            raise ServerUnreachable(f"{host} answers but is not a spinn server: {error}") from error
-        except (OSError, ConnectionClosed, UnicodeError) as error:
-            raise ServerUnreachable(f"cannot reach {host}: {error}; is `spinn serve` running there?") from error
+        host = self._config.url
+        websocket = await self._dial(host, self._config.tls_ca, max_server_message_bytes(self._bundle))
         session = ClientSession(self._bundle, SUPPORTED, max_in_flight=self._config.max_in_flight)
         try:
             if websocket.subprotocol != SUBPROTOCOL:
@@ -263,17 +242,6 @@ class Link:
                 raise ServerUnreachable(f"{host} ended the session at once: {error}") from error
             raise
         return websocket, session
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if not self._config.url.lower().startswith("wss:"):
-            return None
-        context = ssl.create_default_context()
-        if self._config.tls_ca is not None:
-            try:
-                context.load_verify_locations(self._config.tls_ca)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"cannot use {self._config.tls_ca} as certificate authority: {error}") from error
-        return context
 
     async def _serve(self) -> str:
         """Move messages until the connection ends; says why it did."""
@@ -302,7 +270,7 @@ class Link:
             event = self._session.receive(data)
             self._room.set()
             if isinstance(event, Result):
-                now = time.monotonic()
+                now = self._now()
                 self.estimate.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 sent = self._sent.pop(event.id, None)
                 if sent is not None:
@@ -321,7 +289,7 @@ class Link:
         assert self._websocket is not None and self._session is not None
         while True:
             item = await self._outgoing.get()
-            now = time.monotonic()
+            now = self._now()
             data: bytes | None
             if item.deadline is None or item.plan is None:
                 data = self._session.cancel(item.request)
@@ -348,7 +316,7 @@ class Link:
         assert self._websocket is not None
         while self._config.ping_s is not None:
             pong = await self._websocket.ping()  # the first one before anything is queued
-            self.estimate.ponged(1000 * await pong, time.monotonic())
+            self.estimate.ponged(1000 * await pong, self._now())
             await asyncio.sleep(self._config.ping_s)
         await asyncio.Event().wait()  # nothing to do
 

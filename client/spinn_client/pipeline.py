@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
+from spinn_stream.runtime.host import THIS_MACHINE, Host
 from spinn_stream.wire import Reject, Result
 
 from .device import Device
@@ -67,6 +67,7 @@ class Pipeline:
         unpaced: bool,
         keep_late: bool,
         emit: Callable[[FrameResult], None],
+        host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
         self._device: Device  # from `run` on
@@ -77,6 +78,7 @@ class Pipeline:
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to = emit
+        self._now = host.clock
         self._link: Link | None = None
         self._pending: dict[int, _Pending] = {}
         self._completions: set[asyncio.Task[None]] = set()
@@ -137,12 +139,12 @@ class Pipeline:
             if frame is None:
                 return
             deadline = frame.captured + self._deadline_s
-            if deadline <= time.monotonic():
+            if deadline <= self._now():
                 self._feed.dropped["expired"] += 1
                 continue
             self.taken += 1
             self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
-            asyncio.get_running_loop().call_later(deadline - time.monotonic(), self._time_out, frame.index)
+            asyncio.get_running_loop().call_later(deadline - self._now(), self._time_out, frame.index)
             await self._treat(frame, deadline)
 
     async def _treat(self, frame: Frame, deadline: float) -> None:
@@ -175,7 +177,7 @@ class Pipeline:
         The thread may be busy with another frame's head just then, or with another rescue.
         """
         needed_ms = 2 * self._device.first_exit_ms(plan.split) + self._device.head_ms(plan) + 3 * SPARE_MS
-        return max(0.0, deadline - time.monotonic() - needed_ms / 1000)
+        return max(0.0, deadline - self._now() - needed_ms / 1000)
 
     def _rescue(self, frame: int) -> None:
         if frame in self._ledger and not self._ledger.has_local_answer(frame):
@@ -209,18 +211,18 @@ class Pipeline:
         if answer is not None:
             self._answer_locally(frame, answer)
         elif not only_first_exit:
-            self._emit(self._ledger.settle_locally(frame, None, "deadline", time.monotonic()))
+            self._emit(self._ledger.settle_locally(frame, None, "deadline", self._now()))
 
     # What the device and the clock tell
 
     def _local_exit(self, frame: int, answer: Answer) -> None:
-        self._emit(self._ledger.local_exit(frame, answer, time.monotonic()))
+        self._emit(self._ledger.local_exit(frame, answer, self._now()))
         if frame in self._overdue:
             self._give_up(frame)
 
     def _answer_locally(self, frame: int, answer: Answer) -> None:
         final = answer.exit == self._bundle.exits[-1].name
-        self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", time.monotonic()))
+        self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", self._now()))
 
     def _time_out(self, frame: int) -> None:
         if frame in self._ledger and not self._ledger.has_local_answer(frame):
@@ -232,7 +234,7 @@ class Pipeline:
     def _give_up(self, frame: int) -> None:
         """Time is over: the best local answer there is, or none."""
         self._overdue.discard(frame)
-        result = self._ledger.time_out(frame, time.monotonic())
+        result = self._ledger.time_out(frame, self._now())
         if result is None:
             return
         if self._link is not None and not self._keep_late and frame in self._pending:
@@ -247,7 +249,7 @@ class Pipeline:
         exit_ = self._bundle.exits[message.exit]
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
-        self._emit(self._ledger.server_answer(message.id, answer, reason, time.monotonic()))
+        self._emit(self._ledger.server_answer(message.id, answer, reason, self._now()))
 
     def on_reject(self, message: Reject) -> None:
         """See `LinkEvents`."""

@@ -17,6 +17,7 @@ from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import open_engine, stored_profile
+from spinn_stream.runtime.host import THIS_MACHINE, Host, Slowed
 
 from .device import Device
 from .feed import Feed, FeedConfig
@@ -41,6 +42,7 @@ class RunConfig:
     deadline_ms: float = 150.0  # age by which every frame has its final result
     runtime: str = "auto"
     threads: int = 1  # of the engine
+    slowdown: float = 1.0  # everything on the device takes so many times as long: to stand for a smaller one
     provisional: bool = False  # report unsure local exits, too
     late: bool = False  # report server answers that came after the final result, too
     allow_offline: bool = False  # begin alone where the server cannot be reached
@@ -51,6 +53,8 @@ class RunConfig:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, expected 1 to 600000")
         if self.threads < 1:
             raise ValueError(f"threads is {self.threads}, expected at least 1")
+        if not 1 <= self.slowdown <= 1000:
+            raise ValueError(f"the device's slowdown is {self.slowdown}, expected 1 to 1000")
 
 
 class Run:
@@ -174,8 +178,11 @@ class Run:
         config = self._config
         engine = open_engine(self._bundle, config.runtime, threads=config.threads, say=self._say, warn=self._warn)
         profile = stored_profile(self._bundle, engine, threads=config.threads, say=self._say)
-        self._device = Device(self._bundle, engine, profile, every_exit=config.provisional)
-        return engine.name
+        host = THIS_MACHINE
+        if config.slowdown != 1:
+            profile, host = profile.slowed(config.slowdown), Host(pace=Slowed(config.slowdown))
+        self._device = Device(self._bundle, engine, profile, every_exit=config.provisional, host=host)
+        return engine.name if config.slowdown == 1 else f"{engine.name} slowed down {config.slowdown:g} times"
 
     async def _open(self, link: Link) -> None:
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from spinn_stream.errors import RemoteProtocolError
 from spinn_stream.runtime import Answer
+from spinn_stream.runtime.host import THIS_MACHINE, Host
 from spinn_stream.wire import Cancel, Infer, RejectReason, Reply, ServerSession
 
 from .metrics import Metrics
@@ -39,12 +39,14 @@ class Connection:
         metrics: Metrics,
         *,
         max_outgoing: int,
+        host: Host = THIS_MACHINE,
     ) -> None:
         self._number = number
         self._websocket = websocket
         self._session = session
         self._engine = engine
         self._metrics = metrics
+        self._now = host.clock
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(max_outgoing)
         self._too_slow = asyncio.Event()
 
@@ -78,7 +80,7 @@ class Connection:
             self._metrics.sessions.dec()
 
     def _receive(self, data: str | bytes) -> None:
-        now = time.monotonic()
+        now = self._now()
         if isinstance(data, str):
             raise RemoteProtocolError("bad_message", "got a text message, expected binary ones only")
         self._metrics.bytes_in.inc(len(data))
@@ -93,7 +95,7 @@ class Connection:
 
     def _submit(self, infer: Infer, now: float) -> None:
         def answer(exit_index: int, found: Answer) -> None:
-            self._answer(self._session.result(infer.id, exit_index, found.top, time.monotonic()))
+            self._answer(self._session.result(infer.id, exit_index, found.top, self._now()))
 
         def refuse(reason: RejectReason, detail: str) -> None:
             self._answer(self._session.reject(infer.id, reason, detail))
@@ -103,7 +105,7 @@ class Connection:
     def _answer(self, data: bytes | None) -> None:
         """An answer, behind word of the load where that is due."""
         if data is not None:
-            now = time.monotonic()
+            now = self._now()
             self._send(self._session.load(*self._engine.load(now), now))
             self._send(data)
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +17,7 @@ from spinn_stream.errors import CodecError, EngineError, ReferenceMissing
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Profile
 from spinn_stream.runtime import Answer, Engine, answers
-from spinn_stream.runtime.background import builder
+from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 from spinn_stream.wire import Infer, RejectReason
 
 from .batcher import Batcher, BatchLimits, Waiting
@@ -52,19 +50,28 @@ class TailEngine:
     """
 
     def __init__(
-        self, bundle: Bundle, engine: Engine, limits: BatchLimits, metrics: Metrics, profile: Profile | None = None
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        limits: BatchLimits,
+        metrics: Metrics,
+        profile: Profile | None = None,
+        *,
+        host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
         self._engine = engine
         self.profile = profile
         self._load = ServerLoad(profile)
         self._paths = TailPaths(bundle, engine, batches=limits.max_batch_size > 1)
-        self._builder = builder("build")
+        self._host = host
+        self._now = host.clock
+        self._builder = host.builder("build")
         self._building: asyncio.Task[None] | None = None
         self._batcher: Batcher[RequestKey] = Batcher(limits)
         self._metrics = metrics
         self._requests: dict[RequestKey, _Request] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
+        self._thread = host.worker("tail")
         self._changed = asyncio.Event()
         self._sessions: dict[int, PayloadReceiver] = {}  # who is there, and what is held of whom
 
@@ -123,7 +130,7 @@ class TailEngine:
         try:
             while True:
                 self._changed.clear()
-                now = time.monotonic()
+                now = self._now()
                 decision = self._batcher.take(now, sources=len(self._sessions) or None)
                 for late in decision.expired:
                     self._refuse(late.key, "expired", "its budget ran out in the queue")
@@ -135,7 +142,7 @@ class TailEngine:
                     await self._run_batch([r.key for r in decision.batch], decision.batch[0].split)
                     self._build_what_is_wanted()
                     continue
-                timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - time.monotonic())
+                timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - self._now())
                 try:
                     async with asyncio.timeout(timeout):
                         await self._changed.wait()
@@ -166,14 +173,14 @@ class TailEngine:
             self._metrics.fused.set(self._paths.built((start, stop)))
 
     async def _run_batch(self, keys: list[RequestKey], split: int) -> None:
-        began = time.monotonic()
+        began = self._now()
         try:
             await self._run_stages(keys, split)
         except Exception:  # an engine's fault: these requests are refused, the server goes on
             log.exception("a batch of %d at split %d failed", len(keys), split)
             for key in keys:
                 self._refuse(key, "internal", "the server could not run this request")
-        self._metrics.compute.observe(time.monotonic() - began)
+        self._metrics.compute.observe(self._now() - began)
 
     async def _run_stages(self, keys: list[RequestKey], split: int) -> None:
         keys, x = await self._decode(keys, split)
@@ -186,9 +193,9 @@ class TailEngine:
                 return
             keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
             needed = [self._requests[key].needed.get(stop) for key in keys]
-            began = time.monotonic()
+            began = self._now()
             x, found = await self._in_thread(partial(self._run_piece, start, stop, x))
-            now = time.monotonic()
+            now = self._now()
             self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
             if stop != self._bundle.last and all(n is None for n in needed):
                 continue
@@ -206,7 +213,9 @@ class TailEngine:
         self, start: int, stop: int, x: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], list[Answer]]:
         """In the engine's thread; every piece ends at an exit."""
+        began = self._now()
         x, logits = self._engine.run(start, stop, x)
+        self._host.pace(Step("graph", start, stop, exit=True, batch=len(x)), began)
         assert logits is not None
         reached = self._bundle.exit_at[stop]
         return x, answers(reached.name, logits, reached.temperature)
@@ -218,11 +227,13 @@ class TailEngine:
 
         def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]]:
             decoded: list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]] = []
+            began = self._now()
             for key, infer in infers.items():
                 try:
                     decoded.append((key, receivers[key].decode(infer.id, split, infer.codec, infer.payload)))
                 except CodecError as error:
                     decoded.append((key, error))
+            self._host.pace(Step("decode", split, batch=len(infers)), began)
             return decoded
 
         good: list[tuple[RequestKey, npt.NDArray[np.float32]]] = []

@@ -1,0 +1,77 @@
+"""What a process runs on: its clock, its threads and how fast its work goes. Another one stands for a simulation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from .background import builder
+
+
+@dataclass(frozen=True)
+class Step:
+    """One piece of work that a thread has done.
+
+    start, stop, exit: of a graph, and whether it computed the exit at its end; the other kinds have a cut point as
+    `start`. batch: how many it was done for together.
+    """
+
+    kind: Literal["preprocess", "graph", "encode", "decode"]
+    start: int
+    stop: int = 0
+    exit: bool = False
+    batch: int = 1
+
+
+class Pace(Protocol):
+    """Called in the thread after each piece of its work, with the time at which that began; may take time itself."""
+
+    def __call__(self, step: Step, began: float) -> None: ...
+
+
+def full_speed(step: Step, began: float) -> None:
+    """Takes no time."""
+
+
+class Slowed:
+    """As long again as a slower processor would take: it sleeps (factor - 1) times what the work took.
+
+    It stands for a small board; caches, memory and the other core stay those of this machine.
+
+    Args:
+        factor: 1 or more; may be changed while it runs.
+    """
+
+    def __init__(self, factor: float) -> None:
+        if not 1 <= factor <= 1000:
+            raise ValueError(f"the slowdown is {factor}, expected 1 to 1000")
+        self.factor = factor
+
+    def __call__(self, step: Step, began: float) -> None:
+        taken = time.monotonic() - began
+        time.sleep((self.factor - 1) * taken)
+
+
+def worker(name: str) -> Executor:
+    """One thread that does one thing after the other."""
+    return ThreadPoolExecutor(1, thread_name_prefix=name)
+
+
+@dataclass(frozen=True)
+class Host:
+    """This machine, unless told otherwise.
+
+    clock: seconds, never falling; asked on the event loop and in the threads. worker: makes the thread that runs the
+    network, by its name. builder: makes the one that builds graphs meanwhile. pace: see `Pace`.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    worker: Callable[[str], Executor] = worker
+    builder: Callable[[str], Executor] = builder
+    pace: Pace = full_speed
+
+
+THIS_MACHINE = Host()
