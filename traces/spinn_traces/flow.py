@@ -6,6 +6,7 @@ import asyncio
 import math
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
@@ -31,8 +32,24 @@ MAX_SEGMENT_BYTES = 1460
 that the link has not taken look as if they were sent; with these and our small buffer it has some 80 kB."""
 
 
-class Flow(Lane):
-    """One direction of one connection.
+class Stream(Lane, ABC):
+    """One direction of one connection, as `Direction` carries it."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """The queue has no room: the direction calls `pull` when it has."""
+
+    @abstractmethod
+    def pull(self, most: int) -> bytes | None:
+        """What the source has, at most so much; no bytes: its end. None: nothing now, it waits for more by itself."""
+
+    @abstractmethod
+    def deliver(self, data: bytes | memoryview) -> None:
+        """Bytes have arrived; no bytes: the end of them."""
+
+
+class Flow(Stream):
+    """A stream between two sockets.
 
     ended: called once, when the last byte and the end after it have been passed on.
     failed: called when either socket fails; the owner closes.
@@ -93,12 +110,12 @@ class Flow(Lane):
             self._loop.remove_reader(self._source)
 
     def wait(self) -> None:
-        """The queue has no room: the direction calls `pull` when it has."""
+        """See `Stream`."""
         self._in_line = True
         self._rest()
 
     def pull(self, most: int) -> bytes | None:
-        """What the source has, at most so much; no bytes: its end. None: nothing now, it waits for more by itself."""
+        """See `Stream`."""
         self._in_line = False
         if not self._may_read:
             self._rest()  # until `deliver` makes room
@@ -119,7 +136,7 @@ class Flow(Lane):
     # to the sink
 
     def deliver(self, data: bytes | memoryview) -> None:
-        """Bytes have arrived; no bytes: the end of them."""
+        """See `Stream`."""
         if self._closed:
             return
         if not data:
@@ -185,10 +202,11 @@ class Flow(Lane):
 class Direction:
     """Carries one direction of all connections: moves what the model says has arrived, and wakes when it says so."""
 
-    def __init__(self, model: LinkModel) -> None:
+    def __init__(self, model: LinkModel, clock: Callable[[], float] = time.monotonic) -> None:
         self.model = model
+        self._now = clock
         self.delivered_bytes = 0
-        self._waiting: deque[Flow] = deque()  # readable, or nearly so, and the queue had no room
+        self._waiting: deque[Stream] = deque()  # readable, or nearly so, and the queue had no room
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = math.inf
@@ -198,9 +216,9 @@ class Direction:
             self._timer.cancel()
         self._waiting.clear()
 
-    def readable(self, flow: Flow) -> None:
+    def readable(self, flow: Stream) -> None:
         """The flow's source has bytes."""
-        now = time.monotonic()
+        now = self._now()
         room = self.model.room(now)
         if not room or self._waiting:
             self._line_up(flow)
@@ -220,7 +238,7 @@ class Direction:
 
     def _deliver(self, now: float) -> None:
         for lane, data in self.model.take(now):
-            assert isinstance(lane, Flow)
+            assert isinstance(lane, Stream)
             self.delivered_bytes += len(data)
             lane.deliver(data)
 
@@ -234,7 +252,7 @@ class Direction:
             if data:
                 self._line_up(flow)
 
-    def _line_up(self, flow: Flow) -> None:
+    def _line_up(self, flow: Stream) -> None:
         flow.wait()
         self._waiting.append(flow)
 
@@ -253,4 +271,4 @@ class Direction:
     def _wake(self) -> None:
         self._timer = None
         self._timer_due = math.inf
-        self.run(time.monotonic())
+        self.run(self._now())

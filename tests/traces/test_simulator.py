@@ -1,0 +1,216 @@
+"""The simulator: time is a number, and the system in it is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from spinn_stream.codec import CodecSetting
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import BatchProfile, Plan, Profile, Timing
+from spinn_stream.runtime import Engine
+from spinn_stream.trace import Trace
+from spinn_traces.flow import Direction
+from spinn_traces.link_model import Conditions, LinkModel, Steady
+from spinn_traces.simulator import Costs, MemoEngine, Outcome, Side, System, measure_costs, play
+from spinn_traces.simulator.virtual_loop import Stuck, VirtualLoop, VirtualThread, run_virtually
+from spinn_traces.simulator.virtual_socket import VirtualNetwork, frame_bytes
+
+SEGMENT_MS, EXIT_MS, CALL_MS = 1.0, 0.5, 0.25
+COSTS = Costs(preprocess_ms=2.0, hand_over_ms=0.0, hop_ms=0.0)
+
+
+def flat_profile(bundle: Bundle) -> Profile:
+    """Every segment takes the same, whatever the batch."""
+    cuts = tuple(e.cut for e in bundle.exits[:-1])
+    rows = tuple(
+        BatchProfile(
+            batch, (Timing(SEGMENT_MS, SEGMENT_MS),) * bundle.last, (Timing(EXIT_MS, EXIT_MS),) * len(cuts), CALL_MS
+        )
+        for batch in (1, 16)
+    )
+    return Profile("numbers", cuts, rows, Timing(0, 0))
+
+
+@pytest.fixture(scope="module")
+def memo(engine: Engine) -> MemoEngine:
+    return MemoEngine(engine)
+
+
+@pytest.fixture(scope="module")
+def system(bundle: Bundle, memo: MemoEngine) -> System:
+    side = Side(flat_profile(bundle), COSTS)
+    return System(bundle, memo, side, side, Plan(1, bundle.split_index("block7"), None), frames=40)
+
+
+def link(up_mbps: float, rtt_ms: float) -> Trace:
+    return Trace(
+        np.zeros(1), 1000.0, *(np.array([v]) for v in (up_mbps, 100.0, rtt_ms)), measured=frozenset(["up_mbps"])
+    ).filled()
+
+
+def ages(outcome: Outcome) -> list[float]:
+    return [result.age_ms for _, result in outcome.results]
+
+
+def where(outcome: Outcome) -> Counter[Any]:
+    return Counter(result.where for _, result in outcome.results)
+
+
+# the loop
+
+
+def test_sleeping_takes_no_time_and_keeps_the_order() -> None:
+    loop = VirtualLoop()
+    seen: list[tuple[str, float]] = []
+
+    async def sleeper(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        seen.append((name, loop.time()))
+
+    async def main() -> None:
+        await asyncio.gather(sleeper("long", 3600.0), sleeper("short", 0.001), sleeper("day", 86400.0))
+
+    run_virtually(loop, main())
+    assert [name for name, _ in seen] == ["short", "long", "day"]
+    assert [at for _, at in seen] == pytest.approx([0.001, 3600, 86400])
+
+
+def test_who_waits_for_nobody_is_told() -> None:
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Stuck):
+        run_virtually(VirtualLoop(), main())
+
+
+def test_a_thread_does_one_job_after_the_other_in_the_time_they_spend() -> None:
+    loop = VirtualLoop()
+    told: list[tuple[float, float]] = []
+
+    def work(seconds: float) -> float:
+        loop.spend(seconds / 2)
+        loop.call_soon_threadsafe(lambda: told.append((seconds, loop.time())))
+        loop.spend(seconds / 2)
+        return loop.clock()
+
+    async def main() -> list[float]:
+        thread = VirtualThread(loop, hand_over_s=1.0)
+        jobs = [loop.run_in_executor(thread, partial(work, s)) for s in (10.0, 20.0)]
+        await asyncio.sleep(3)
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(thread, lambda: 1 / 0)
+        return [*await asyncio.gather(*jobs), loop.time()]
+
+    assert run_virtually(loop, main()) == [11.0, 33.0, 36.0]
+    assert told == [(10.0, 6.0), (20.0, 23.0)]
+
+
+# the link
+
+
+@pytest.mark.parametrize(("size", "mbps"), [(1000, 1.0), (70_000, 8.0), (100, 0.1)])
+def test_a_message_takes_what_its_bytes_and_the_way_take(size: int, mbps: float) -> None:
+    loop = VirtualLoop()
+
+    async def main() -> float:
+        up, down = (
+            Direction(LinkModel(Conditions(mbps=Steady(limit), rtt_ms=Steady(40.0))), loop.clock)
+            for limit in (mbps, None)
+        )
+        arrived: asyncio.Future[float] = loop.create_future()
+
+        async def serve(websocket: Any) -> None:
+            assert await websocket.recv() == b"x" * size
+            arrived.set_result(loop.time())
+
+        network = VirtualNetwork(up, down, serve, hop_s=0.0)
+        websocket = await network.dial("ws://x", None, 0)
+        began = loop.time()
+        await websocket.send(b"x" * size)
+        took = await arrived - began
+        assert await (await websocket.ping()) == pytest.approx(0.04, abs=0.003)
+        await network.close()
+        return took
+
+    expected = 0.020 + frame_bytes(size, masked=True) * 8e-6 / mbps
+    assert run_virtually(loop, main()) == pytest.approx(expected, abs=0.002), "timers count in whole ms"
+
+
+# the system
+
+
+def test_the_same_twice(system: System, photographs: list[npt.NDArray[np.uint8]]) -> None:
+    noisy = replace(
+        system, trace=link(2.0, 30.0), device=replace(system.device, costs=replace(COSTS, spread=0.2)), seed=3
+    )
+    first, second, other = (play(s, photographs) for s in (noisy, noisy, replace(noisy, seed=4)))
+    assert first == second and ages(first) != ages(other)
+
+
+def test_the_device_alone_takes_what_its_profile_says(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    alone = replace(system, server=None, plan=Plan(1, bundle.last, None))
+    outcome = play(alone, photographs)
+    graphs = len(bundle.exits)
+    expected = 2.0 + bundle.last * SEGMENT_MS + (graphs - 1) * EXIT_MS + graphs * CALL_MS
+    assert ages(outcome) == pytest.approx([expected] * 40, abs=1e-6)
+    slowed = play(replace(alone, device=replace(alone.device, slowdown=3.0), fps=5.0), photographs)
+    assert ages(slowed) == pytest.approx([3 * expected] * 40, abs=1e-6)
+
+
+def test_an_overloaded_device_drops_the_older_frame(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    alone = replace(system, server=None, plan=Plan(1, bundle.last, None), fps=60.0, frames=240)
+    outcome = play(alone, photographs)
+    assert outcome.captured == 240 == outcome.taken + sum(outcome.dropped.values())
+    assert outcome.dropped["superseded"] > 60
+    assert max(ages(outcome)) < 2 * 33 + 17, "one is worked on and one waits"
+
+
+def test_the_server_finishes_what_was_sent(
+    system: System, bundle: Bundle, engine: Engine, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    outcome = play(replace(system, trace=link(5.0, 50.0)), photographs)
+    assert where(outcome) == {"server": 40}
+    whole = play(replace(system, server=None, plan=Plan(1, bundle.last, None)), photographs)
+    labels = [[result.label for _, result in o.results] for o in (outcome, whole)]
+    assert labels[0] == labels[1]
+    first = ages(outcome)[0]
+    served = 2 * (bundle.last * SEGMENT_MS + len(bundle.exits) * (EXIT_MS + CALL_MS))
+    assert 50 + 2 + bundle.last * SEGMENT_MS <= first <= 50 + 2 + served + 20
+
+
+def test_a_dead_link_is_left_and_found_again(system: System, photographs: list[npt.NDArray[np.uint8]]) -> None:
+    """Twelve seconds without a bit: the connection is given up, frames are answered alone, and a new one is made."""
+    times = np.array([0.0, 3.0, 15.0])
+    trace = Trace(times, 40.0, np.array([5.0, 0.0, 5.0]), np.array([5.0, 0.0, 5.0])).filled()
+    outcome = play(replace(system, trace=trace, frames=900), photographs)
+    assert outcome.captured == outcome.taken == len(outcome.results) == 900
+    assert {result.frame for _, result in outcome.results} == set(range(900))
+    assert max(ages(outcome)) <= 150 + 20
+    by_second = [Counter(r.where for at, r in outcome.results if second <= at < second + 1) for second in range(30)]
+    assert by_second[1] == {"server": 30} and by_second[8] == by_second[12] == {"device": 30}
+    assert by_second[28] == {"server": 30}
+    reasons = Counter(r.reason for _, r in outcome.results)
+    assert reasons["disconnected"] > 100
+
+
+def test_costs_are_measured(
+    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    cut = bundle.split_index("block7")
+    settings = {cut: CodecSetting.parse("transform:6"), 0: CodecSetting.parse("jpeg:90")}
+    costs = measure_costs(bundle, engine, profile, photographs, settings)
+    for values in (costs.encode_ms, costs.decode_ms):
+        assert set(values) == {0, cut} and all(0.01 < ms < 100 for ms in values.values())
+    assert 0.01 < costs.preprocess_ms < 100 and 0 <= costs.spread <= 0.2

@@ -1,0 +1,31 @@
+"""One of the two machines of a simulated system."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from spinn_stream.plan import Profile
+from spinn_stream.runtime.host import Host
+
+from .costs import CostedPace, Costs
+from .virtual_loop import VirtualLoop, VirtualThread
+
+
+@dataclass(frozen=True)
+class Side:
+    """profile: of the engine at full speed. slowdown: everything takes so many times as long, and is known to."""
+
+    profile: Profile
+    costs: Costs
+    slowdown: float = 1.0
+
+
+def host_of(loop: VirtualLoop, side: Side, rng: random.Random) -> Host:
+    """Its clock, threads and pace. rng: what varies is drawn from it."""
+
+    def thread(name: str) -> VirtualThread:
+        return VirtualThread(loop, side.costs.hand_over_ms / 1000)
+
+    pace = CostedPace(side.profile, side.costs, loop.spend, slowdown=side.slowdown, rng=rng)
+    return Host(clock=loop.clock, worker=thread, builder=thread, pace=pace)

@@ -1,0 +1,149 @@
+"""One client, one link and one server in virtual time: their own code, on another clock.
+
+Networks, exits, codec, session, batcher, ledger, time-outs and reconnection are those of the real processes, and do
+their real work; what a step takes is a number (`costs`), and so is what the link does (`link_model`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from spinn_client.device import Device
+from spinn_client.ledger import Ledger
+from spinn_client.link import Link, LinkConfig
+from spinn_client.pipeline import Pipeline
+from spinn_client.results import FrameResult
+from spinn_server.batcher import BatchLimits
+from spinn_stream.errors import ServerUnreachable
+from spinn_stream.frame import Pixels
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import Engine
+from spinn_stream.trace import Trace
+
+from .feed import VirtualFeed
+from .side import Side, host_of
+from .virtual_loop import VirtualLoop, run_virtually
+from .virtual_server import VirtualServer
+
+
+@dataclass(frozen=True)
+class System:
+    """What is simulated.
+
+    server: None: the device is alone. deadline_ms, batch: as `spinn run` and `spinn serve` have them.
+    trace: with every field (`Trace.filled`); None: a link without limits. It begins with the first frame.
+    frames: how many pictures to play. fps: None: each as soon as the one before was taken.
+    """
+
+    bundle: Bundle
+    engine: Engine
+    device: Side
+    server: Side | None
+    plan: Plan
+    trace: Trace | None = None
+    trace_offset_s: float = 0.0
+    frames: int = 300
+    fps: float | None = 30.0
+    deadline_ms: float = 150.0
+    batch: BatchLimits = field(default_factory=BatchLimits)
+    seed: int = 0
+
+
+@dataclass
+class Outcome:
+    """What came of it. results: final ones, with the time of each in seconds since the first frame."""
+
+    results: list[tuple[float, FrameResult]] = field(default_factory=list)
+    captured: int = 0
+    taken: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    server_ms: float = 0.0
+    late: int = 0
+
+
+def play(
+    system: System, pictures: Sequence[Pixels], progress: Callable[[int], object] = lambda frames: None
+) -> Outcome:
+    """Simulate it to the end. The same system and pictures give the same outcome.
+
+    Args:
+        pictures: (H, W, 3) uint8 BGR each. progress: called with the final results so far.
+
+    Raises:
+        Stuck: a fault of the simulator.
+    """
+    loop = VirtualLoop()
+    return run_virtually(loop, _main(loop, system, pictures, progress))
+
+
+async def _main(
+    loop: VirtualLoop, system: System, pictures: Sequence[Pixels], progress: Callable[[int], object]
+) -> Outcome:
+    outcome = Outcome()
+    bundle = system.bundle
+    host = host_of(loop, system.device, random.Random(f"{system.seed}/device"))
+    device = Device(bundle, system.engine, system.device.profile.slowed(system.device.slowdown), host=host)
+    feed = VirtualFeed(pictures, system.frames, system.fps, loop.clock)
+    ledger = Ledger(bundle.labels)
+
+    def emit(result: FrameResult) -> None:
+        if result.kind == "final":
+            outcome.results.append((loop.time() - began, result))
+            progress(len(outcome.results))
+
+    pipeline = Pipeline(
+        bundle,
+        feed,  # type: ignore[arg-type]  # it does what Feed does
+        ledger,
+        system.plan,
+        deadline_ms=system.deadline_ms,
+        unpaced=system.fps is None,
+        keep_late=False,
+        emit=emit,
+        host=host,
+    )
+    server = None
+    if system.server is not None:
+        server = VirtualServer(
+            loop,
+            bundle,
+            system.engine,
+            system.server,
+            batch=system.batch,
+            trace=system.trace,
+            offset_s=system.trace_offset_s,
+            seed=system.seed,
+        )
+        link = Link(
+            LinkConfig("ws://virtual"),
+            bundle,
+            pipeline,
+            random.Random(f"{system.seed}/backoff"),
+            host=host,
+            dial=server.network.dial,
+        )
+        server.start()
+        with contextlib.suppress(ServerUnreachable):  # it tries again for ever
+            await link.open()
+        pipeline.use_link(link)
+    began = loop.time()
+    if server is not None:
+        server.begin(began)
+    try:
+        await pipeline.run(device)
+    finally:
+        device.close()
+        if server is not None:
+            outcome.bytes_up, outcome.bytes_down = link.bytes_up, link.bytes_down
+            outcome.server_ms = server.compute_ms()
+            await server.stop()
+    outcome.captured, outcome.taken, outcome.dropped = feed.captured, pipeline.taken, feed.dropped
+    outcome.late = ledger.late_answers
+    return outcome

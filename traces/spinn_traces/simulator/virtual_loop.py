@@ -1,0 +1,147 @@
+"""An event loop whose time is a number: it jumps to the next timer instead of waiting for it.
+
+Coroutines, timers and time-outs run as they do elsewhere, in the order of their virtual times. Threads are jobs that
+run at once when their turn comes, and take the virtual time that they say they spend.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections import deque
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future
+from contextvars import Context
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
+class Stuck(RuntimeError):
+    """Every task waits for something that nobody will do."""
+
+
+class _NoWaiting(selectors.SelectSelector):
+    """Tells how long the loop would have waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_s = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None:
+            raise Stuck("every task waits, and no timer is set")
+        self.waited_s += max(0.0, timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time begins at 0 and is in seconds. Nothing outside can wake this loop: no sockets, no real threads."""
+
+    def __init__(self) -> None:
+        self._waiting = _NoWaiting()
+        self._in_job: float | None = None  # the time that the job under way has come to
+        super().__init__(self._waiting)
+
+    def time(self) -> float:
+        return self._waiting.waited_s
+
+    def clock(self) -> float:
+        """The time; inside a job, what that has come to."""
+        return self.time() if self._in_job is None else self._in_job
+
+    def spend(self, seconds: float) -> None:
+        """The job under way takes so much longer. Raises RuntimeError outside of one."""
+        if self._in_job is None:
+            raise RuntimeError("time is spent in jobs alone")
+        self._in_job += seconds
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        """From a job: at the time that it has come to."""
+        if self._in_job is None:
+            return self.call_soon(callback, *args, context=context)
+        return self.call_at(self._in_job, callback, *args, context=context)
+
+    def job(self, work: Callable[[], object], delay_s: float) -> float:
+        """Do it now, as of `delay_s` later; gives when it ends. `work` does not raise."""
+        self._in_job = self.time() + delay_s
+        try:
+            work()
+            return self._in_job
+        finally:
+            self._in_job = None
+
+
+class VirtualThread(Executor):
+    """One thing after the other, in the order asked. What a job reads is as it was when the job began.
+
+    Args:
+        hand_over_s: from asking until a job begins, and again until its result is there.
+    """
+
+    def __init__(self, loop: VirtualLoop, hand_over_s: float = 0.0) -> None:
+        self._loop = loop
+        self._hand_over_s = hand_over_s
+        self._queue: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._busy = False
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        self._queue.append((future, partial(fn, *args, **kwargs)))
+        if not self._busy:
+            self._next()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        if cancel_futures:
+            for future, _ in self._queue:
+                future.cancel()
+            self._queue.clear()
+
+    def _next(self) -> None:
+        while self._queue:
+            future, fn = self._queue.popleft()
+            if future.set_running_or_notify_cancel():
+                self._busy = True
+                outcome: list[Any] = []
+
+                def work(fn: Callable[[], Any] = fn, outcome: list[Any] = outcome) -> None:
+                    try:
+                        outcome.extend((True, fn()))
+                    except BaseException as error:  # handed to whoever waits
+                        outcome.extend((False, error))
+
+                end = self._loop.job(work, self._hand_over_s)
+                self._loop.call_at(end + self._hand_over_s, self._done, future, *outcome)
+                return
+        self._busy = False
+
+    def _done(self, future: Future[Any], good: bool, value: Any) -> None:
+        if good:
+            future.set_result(value)
+        else:
+            future.set_exception(value)
+        self._next()
+
+
+def run_virtually(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end in virtual time.
+
+    Raises:
+        Stuck: it waits for what never happens.
+    """
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        asyncio.set_event_loop(None)
+        loop.close()

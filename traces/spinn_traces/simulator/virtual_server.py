@@ -1,0 +1,113 @@
+"""The server of a simulated system: its end of the link, its engine and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from spinn_server.batcher import BatchLimits
+from spinn_server.connection import Connection
+from spinn_server.metrics import Metrics
+from spinn_server.tail_engine import TailEngine
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.runtime import Engine
+from spinn_stream.trace import DIRECTIONS, FIELDS, Trace
+from spinn_stream.wire import ServerSession, SessionLimits, encode, profile_message
+from spinn_traces.flow import Direction
+from spinn_traces.link_model import LinkModel
+from spinn_traces.settings import TRACE, Settings
+
+from .side import Side, host_of
+from .virtual_loop import VirtualLoop
+from .virtual_socket import VirtualNetwork
+
+KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 5.0, 10.0
+"""As `spinn_server.app` asks of its WebSockets."""
+
+
+class VirtualServer:
+    """Serves whoever dials `network`. Owns its tasks from `start` to `stop`.
+
+    Args:
+        trace: with every field (`Trace.filled`); it begins with `begin`, at `offset_s`. None: a link without limits.
+    """
+
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        bundle: Bundle,
+        engine: Engine,
+        side: Side,
+        *,
+        batch: BatchLimits,
+        trace: Trace | None,
+        offset_s: float,
+        seed: int,
+    ) -> None:
+        self._loop = loop
+        self._bundle = bundle
+        self._trace = trace
+        self._offset_s = offset_s
+        self._settings = Settings().changed(
+            {} if trace is None else dict.fromkeys(FIELDS, TRACE), has_trace=trace is not None
+        )
+        self._host = host_of(loop, side, random.Random(f"{seed}/server"))
+        profile = side.profile.slowed(side.slowdown)
+        self._metrics = Metrics()
+        self._engine = TailEngine(bundle, engine, batch, self._metrics, profile, host=self._host)
+        self._engine.prepare(lambda done, total: None)
+        self._profile = encode(profile_message(profile, bundle))
+        zero = loop.time() - offset_s
+        self._directions = {
+            name: Direction(LinkModel(self._settings.conditions(name, trace, zero), seed=seed, name=name), loop.clock)
+            for name in DIRECTIONS
+        }
+        up, down = (self._directions[name] for name in DIRECTIONS)
+        self.network = VirtualNetwork(up, down, self._serve, hop_s=side.costs.hop_ms / 1000)
+        self._connections = 0
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._engine.run(), name="tail engine")
+
+    def begin(self, now: float) -> None:
+        """The first frame: here the trace begins."""
+        for name, direction in self._directions.items():
+            direction.model.begin(now, self._settings.conditions(name, self._trace, now - self._offset_s))
+            direction.run(now)
+
+    def compute_ms(self) -> float:
+        """Time that the engine spent on batches."""
+        samples = next(iter(self._metrics.compute.collect())).samples
+        return 1000 * next(s.value for s in samples if s.name.endswith("_sum"))
+
+    async def stop(self) -> None:
+        await self.network.close()
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+        for direction in self._directions.values():
+            direction.close()
+
+    async def _serve(self, websocket: Any) -> None:
+        limits = SessionLimits()
+        session = ServerSession(
+            self._bundle, limits, token=None, server="simulated", now=self._loop.time(), profile=self._profile
+        )
+        self._connections += 1
+        connection = Connection(
+            self._connections,
+            websocket,
+            session,
+            self._engine,
+            self._metrics,
+            max_outgoing=3 * limits.max_in_flight + 8,
+            host=self._host,
+        )
+        watch = asyncio.create_task(websocket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
+        try:
+            await connection.serve()
+        finally:
+            watch.cancel()
+            websocket.abort()
