@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
     "trace": ("spinn-traces", "recordings of networks: what is in them, a plot, others like them"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),
+    "replay": ("spinn-traces", "play recorded networks through a real client and server, and report on policies"),
 }
 """Verb -> the package that has it, and what it does. Here, so that a missing package can be named."""
 
@@ -99,3 +100,7 @@ def main() -> None:
             raise
         print(f"spinn {verb}: unexpected {type(error).__name__}: {error}; --debug shows where", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

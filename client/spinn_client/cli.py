@@ -27,7 +27,7 @@ from .trace_recorder import PING_S, TraceRecorder
 
 
 def run(
-    source: Annotated[str, typer.Option(help="video FILE, a camera's number, rtsp://... or demo")],
+    source: Annotated[str, typer.Option(help="video FILE, FOLDER of images, a camera's number, rtsp://... or demo")],
     server: Annotated[str | None, typer.Option(help="ws://HOST:PORT; without: the device alone")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,

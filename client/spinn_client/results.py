@@ -39,7 +39,7 @@ class FrameResult:
     top: tuple[tuple[str, float], ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """The line of `--jsonl`."""
+        """What a line of `--jsonl` says of the frame; `ResultLog` adds when."""
         return {
             "frame": self.frame, "kind": self.kind, "label": self.label,
             "confidence": None if self.confidence is None else round(self.confidence, 4),

@@ -1,4 +1,4 @@
-"""Where frames come from: a file, a camera, a stream, or the demo's photographs. All of it blocks; runs in a thread."""
+"""Where frames come from: a file, a folder, a camera, a stream, or the demo. All of it blocks; runs in a thread."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import numpy as np
 
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
+
+from .image_folder import ImageFolder
 
 STREAM_TIMEOUT_MS = 5000
 STREAM_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
@@ -80,7 +82,7 @@ class VideoSource:
 
 
 def open_source(text: str) -> Source:
-    """The source that `--source` names: FILE, a camera's number, a stream's URL, or `demo`.
+    """The source that `--source` names: FILE, FOLDER, a camera's number, a stream's URL, or `demo`.
 
     Raises:
         SourceError: it is not there or cannot be opened.
@@ -94,10 +96,13 @@ def open_source(text: str) -> Source:
     if text.lower().startswith(STREAM_SCHEMES):
         return VideoSource(text, live=True)
     path = Path(text)
+    if text and path.is_dir():
+        return ImageFolder(path)
+    expected = "expected a video file, a folder of images, a camera's number, rtsp://... or demo"
     if not path.exists():
-        raise SourceError(f"no file {text!r}; expected a video file, a camera's number, rtsp://... or demo")
+        raise SourceError(f"no file {text!r}; {expected}")
     if not path.is_file():
-        raise SourceError(f"{text!r} is not a file; expected a video file, a camera's number, rtsp://... or demo")
+        raise SourceError(f"{text!r} is not a file; {expected}")
     return VideoSource(text, live=False)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.codec import default_setting
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 
@@ -59,7 +60,10 @@ def summarise(
     bytes_up: int,
     bytes_down: int,
 ) -> dict[str, Any]:
-    """The object of `--summary`. device + server + fallback = final; captured = taken + dropped."""
+    """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
+
+    The codec of a plan is the one that was used, where the plan left it open, too; None: nothing is sent.
+    """
     ages = np.array(tally.ages_ms) if tally.ages_ms else np.array([np.nan])
     percentile = {f"p{q}": None if np.isnan(ages).all() else round(float(np.percentile(ages, q)), 2) for q in (50, 99)}
     return {
@@ -69,6 +73,7 @@ def summarise(
         "age_ms": percentile, "bytes_up": bytes_up, "bytes_down": bytes_down,
         "plans": [
             {"id": p.id, "split": bundle.cut_points[p.split].name, "threshold": p.confidence_threshold,
+             "codec": None if p.split == bundle.last else str(default_setting(bundle, p.split, p.codec)),
              "frames": tally.per_plan[p.id]}
             for p in plans
         ],

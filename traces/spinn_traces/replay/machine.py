@@ -1,0 +1,41 @@
+"""The machine that runs are made on, and which of its cores each end gets."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from .record import Machine
+
+
+def cores_for_pinning() -> tuple[int, int] | None:
+    """The client's core, and that of server and shaper; None where there are no two, or the system cannot pin."""
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    free = sorted(os.sched_getaffinity(0))
+    return (free[0], free[1]) if len(free) >= 2 else None
+
+
+def this_machine(engine: str, cores: tuple[int, int] | None) -> Machine:
+    return Machine(
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        system=platform.system(),
+        python=platform.python_version(),
+        version=importlib.metadata.version("spinn-stream"),
+        engine=engine,
+        client_core=None if cores is None else cores[0],
+        server_core=None if cores is None else cores[1],
+    )
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,106 @@
+"""Policies: how frames are treated in a run, as text and as arguments of `spinn run`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spinn_client.cli import default_split
+from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.errors import CodecError, ConfigError
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import Plan
+
+KNOWN = {
+    "device-only": "the whole network on the device, early exits as the bundle has them",
+    "server-only": "the frame is sent, no exit fires",
+    "fixed": "fixed:split=NAME|N,threshold=T|none,codec=C: one plan; what is left out is as in `spinn run`",
+}
+_PARTS = ("split", "threshold", "codec")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """text: as it was given. name: for people. plan: the one that it stays with."""
+
+    text: str
+    name: str
+    plan: Plan
+
+
+def parse_policy(text: str, bundle: Bundle) -> Policy:
+    """A policy from its text form: `POLICY` or `NAME=POLICY`, which gives it a name of its own.
+
+    >>> parse_policy("early=fixed:split=block7,threshold=0.9", bundle).name
+    'early'
+
+    Raises:
+        ConfigError: no such policy, or a plan that the bundle does not have.
+    """
+    name, equals, rest = text.partition("=")
+    if not equals or ":" in name:
+        name, rest = text, text
+    name = name.strip()
+    if not name or len(name) > 80:
+        raise ConfigError(f"--policy {text!r:.100}: the name has {len(name)} characters, expected 1 to 80")
+    kind, colon, parts = rest.partition(":")
+    if kind not in KNOWN:
+        known = "; ".join(f"{known}: {what}" for known, what in KNOWN.items())
+        raise ConfigError(f"--policy {text!r:.100}: no policy {kind!r:.40}, expected one of {known}")
+    if kind == "device-only":
+        plan = Plan(1, bundle.last, bundle.default_threshold)
+    elif kind == "server-only":
+        plan = Plan(1, 0, None, default_setting(bundle, 0))
+    else:
+        return Policy(text, name, _fixed(text, parts, bundle))
+    if colon:
+        raise ConfigError(f"--policy {text!r:.100}: {kind} takes nothing behind a colon")
+    return Policy(text, name, plan)
+
+
+def parse_policies(texts: Sequence[str], bundle: Bundle) -> list[Policy]:
+    """Raises ConfigError: none, or two of one name; and see `parse_policy`."""
+    if not texts:
+        raise ConfigError(f"no policy is given: add --policy NAME, one of {', '.join(KNOWN)}")
+    policies = [parse_policy(text, bundle) for text in texts]
+    for at, policy in enumerate(policies):
+        if policy.name in [p.name for p in policies[:at]]:
+            raise ConfigError(f"policy {policy.name!r:.100} is given twice; expected each once, or NAME=POLICY")
+    return policies
+
+
+def client_arguments(policy: Policy, bundle: Bundle) -> list[str]:
+    """The options of `spinn run` that make it treat frames by this policy."""
+    plan = policy.plan
+    threshold = "none" if plan.confidence_threshold is None else repr(plan.confidence_threshold)
+    arguments = ["--split", bundle.cut_points[plan.split].name, "--threshold", threshold]
+    return arguments if plan.codec is None else [*arguments, "--codec", str(plan.codec)]
+
+
+def _fixed(text: str, parts: str, bundle: Bundle) -> Plan:
+    given: dict[str, str] = {}
+    for part in filter(None, re.split(r"\s*,\s*", parts.strip())):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in _PARTS or key in given:
+            raise ConfigError(f"--policy {text!r:.100}: got {part!r:.60}, expected each once of {', '.join(_PARTS)}")
+        given[key] = value
+    try:
+        threshold: float | None = bundle.default_threshold
+        if "threshold" in given:
+            threshold = None if given["threshold"] == "none" else float(given["threshold"])
+        split = bundle.split_index(given["split"]) if "split" in given else default_split(bundle, threshold)
+        setting = default_setting(bundle, split) if split < bundle.last else None
+        if "codec" in given:
+            setting = CodecSetting.parse(given["codec"])
+            if split == bundle.last:
+                raise ConfigError(f"a codec, but split {given['split']} sends nothing")
+            if setting.codec == "transform" and split:
+                bundle.basis(split)
+        return Plan(1, split, threshold, setting)
+    except (ConfigError, CodecError) as error:
+        raise ConfigError(f"--policy {text!r:.100}: {error}") from error
+    except ValueError:
+        raise ConfigError(
+            f"--policy {text!r:.100}: the threshold is {given['threshold']!r:.40}, expected 0 to 1, or none"
+        ) from None
