@@ -74,7 +74,7 @@ def choose(prediction: Prediction, sla: Sla) -> tuple[int, float]:
 
 
 def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> int:
-    """By the targets alone: within each one's tolerance of its best; at the end the best in the last, the first of those."""
+    """By the targets alone: what is within each one's tolerance of its best goes on; the last one's best is it."""
     for target in targets[:-1]:
         values = prediction.of(target.metric.name)[among]
         if target.metric.rises:
@@ -86,7 +86,7 @@ def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> in
 
 
 def binding(prediction: Prediction, sla: Sla, index: int, violation: float) -> Binding | None:
-    """Which constraint decided: the one most violated; or, where all are kept, the one that costs the first target most.
+    """The constraint that decided: the one most violated; where all are kept, the one that costs the first target most.
 
     None where the plan would be as good without any of them.
     """

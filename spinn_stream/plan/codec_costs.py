@@ -65,9 +65,9 @@ def losses(bundle: Bundle, row: PayloadRow) -> dict[str, float]:
 def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     """The rows of a cut point that the scheduler chooses among, fewest bytes first.
 
-    Those that no other one beats in bytes and, chance apart, in every exit's loss. Of more than `MOST_SETTINGS`, the one goes
-    whose neighbours' bytes are closest to each other; the smallest that keeps the accuracy always stays. Of fewer
-    than `LEAST_SETTINGS`, the next ones by bytes join.
+    Those that no other one beats in bytes and, chance apart, in every exit's loss. Of more than `MOST_SETTINGS`, the
+    one goes whose neighbours' bytes are closest to each other; the smallest that keeps the accuracy always stays. Of
+    fewer than `LEAST_SETTINGS`, the next ones by bytes join.
     """
     final = bundle.exits[-1].name
     rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]

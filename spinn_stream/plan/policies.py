@@ -29,7 +29,7 @@ EDGENT_LATENCY_MS = 100.0
 
 @dataclass(frozen=True)
 class Policy:
-    """plans: (P,) which of a table's plans it knows. sla: what it asks for, given what the user asks and the deadline."""
+    """plans: (P,) which of a table's plans it knows. sla: what it asks for; the user's and the deadline are given."""
 
     name: str
     source: str
@@ -56,7 +56,7 @@ def _spinn(bundle: Bundle, table: PlanTable) -> Mask:
 
 def _device_only(bundle: Bundle, table: PlanTable) -> Mask:
     """The whole network on the device, no exit answers: SPINN's on-device baseline."""
-    return (table.split == table.last) & without_exits(bundle, table)
+    return np.asarray((table.split == table.last) & without_exits(bundle, table))
 
 
 def _server_only(bundle: Bundle, table: PlanTable) -> Mask:
@@ -64,7 +64,7 @@ def _server_only(bundle: Bundle, table: PlanTable) -> Mask:
 
     Departs: the frame is the coarsest picture that keeps the accuracy, where the original sends the input tensor.
     """
-    return (table.split == 0) & without_exits(bundle, table) & one_setting(bundle, table)
+    return np.asarray((table.split == 0) & without_exits(bundle, table) & one_setting(bundle, table))
 
 
 def _neurosurgeon(bundle: Bundle, table: PlanTable) -> Mask:
@@ -99,10 +99,7 @@ def _dyno(bundle: Bundle, table: PlanTable) -> Mask:
 
 def without_exits(bundle: Bundle, table: PlanTable) -> Mask:
     """(P,) whether no early exit may answer."""
-    plain = [
-        threshold is None or not bundle.needed(threshold)
-        for threshold in table.thresholds
-    ]
+    plain = [threshold is None or not bundle.needed(threshold) for threshold in table.thresholds]
     return np.array(plain)[table.threshold]
 
 

@@ -46,8 +46,8 @@ Consumption Benchmarks", 2019): a fourth of the difference."""
 WIFI = (283.17, 132.86)
 LTE = (438.39, 1288.04)
 THREE_G = (868.98, 817.88)
-"""Sending, in mW for each Mb/s (that is mJ for each megabit), and mW while on air: Huang et al., "A Close Examination of
-Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4. Phones of that time; the order of
+"""Sending, in mW for each Mb/s (that is mJ for each megabit), and mW while on air: Huang et al., "A Close Examination
+of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4. Phones of that time; the order of
 magnitude is what to trust. The tail in which the radio stays awake afterwards is not counted."""
 
 

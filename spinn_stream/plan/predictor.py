@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .mixture import Z95
 from .plan import Plan
-from .plan_table import Floats, Ints, PlanTable
+from .plan_table import Floats, PlanTable
 from .power import PowerMeter, PowerModel
 from .sla import METRICS
 
@@ -59,8 +59,8 @@ class Conditions:
 
     link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
     server_queue_ms: how long requests wait for an engine there. fps: the source's rate. deadline_ms: age by which every
-    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over the
-    tables', which know pictures alone: video takes less.
+    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
+    the tables', which know pictures alone: video takes less.
     """
 
     link: LinkState | None
@@ -112,9 +112,8 @@ class Prediction:
         return row
 
     def figures(self, index: int) -> Figures:
-        return Figures(
-            *(float(v) for v in self.values[:, index]), float(self.table.sent[index] * self.table.size[index])
-        )
+        found = [float(v) for v in self.values[:, index]]
+        return Figures(*found, found[_ROWS["uplink"]] / found[_ROWS["throughput_fps"]])
 
     def plan(self, index: int, id: int = 0) -> Plan:
         return self.table.plan(index, id)
@@ -132,14 +131,10 @@ class Predictor:
     ) -> None:
         self.table = table if plans is None else table.take(plans)
         self.power: PowerMeter = power or PowerModel()
-        self._local = self.table if plans is not None and len(self.table) == 1 else None
         t = self.table
         self._sent_ends = np.ascontiguousarray(t.ways.ends[-1])
         self._local_share = 1.0 - t.ways.weights[-1]  # (W,)
-        self._local_ends = t.ways.weights[:-1] * t.ways.ends[:-1]  # (E, W)
-        self._local_sum = self._local_ends.sum(0)
-        self._last_way = np.zeros(len(self._sent_ends), bool)
-        self._last_way[t.way[t.split == t.last]] = True
+        self._local_sum = (t.ways.weights[:-1] * t.ways.ends[:-1]).sum(0)
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
         self._server_cv = (1 - t.sent + t.server_cv2) / 2
         self._bytes_frame = t.sent * t.size
@@ -207,7 +202,7 @@ class Predictor:
         return values
 
     def _device_stage(self, load: float, period: float) -> tuple[Floats, Floats]:
-        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each. See docs/scheduler.md."""
+        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
         y = self.table.ways.ends * (load / period)  # services in periods
         weights = self.table.ways.weights
         over = np.minimum(np.maximum((y - (1 - SCATTER)) / (2 * SCATTER), 0.0), 1.0)
@@ -243,8 +238,3 @@ def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:
     """
     load = np.minimum(rate * service, 0.999999)
     return np.asarray(service * np.minimum(1.0, cv * load / (1.0 - load)))
-
-
-def numbers(prediction: Prediction) -> Ints:
-    """(P,), each plan's index in the whole table."""
-    return prediction.table.number

@@ -6,8 +6,8 @@ The theory, in one place:
                 by much more: each is a sum of terms that are proportional to one condition), when the link appeared or
                 went, or when the last look left a question open; never more often than `min_interval_s`, but at once
                 when the link goes
-    change      at once     without a plan, without a link under a plan that needs one, with the link back, and where the
-                            plan breaks a constraint that another one keeps
+    change      at once     without a plan, without a link under a plan that needs one, with the link back, and where
+                            the plan breaks a constraint that another one keeps
                 confirmed   where another plan is better by more than `margin`, at every look for `confirm_s`
                 held        back to a plan that was left lately: not before the hold is over, which doubles with every
                             return. So noise around the point where two plans are equal costs few changes, and a step
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..model.bundle import Bundle
-from .choice import Binding, RunnerUp, binding, choose, runner_up, shown, violations, why_not
+from .choice import KEPT, Binding, RunnerUp, binding, choose, runner_up, shown, violations
 from .plan import Plan
 from .plan_table import PlanTable
 from .policies import Policy, policy
@@ -40,7 +40,7 @@ class SchedulerConfig:
     min_interval_s: float = 0.2  # between two looks
     max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
     margin: float = 0.10  # a better plan is better by more
-    headroom: float = 0.05  # of a bound, or of ten points of accuracy: what a better plan keeps to spare
+    headroom: float = 0.05  # of a bound (of an accuracy: of what it leaves open): what a better plan has to spare
     confirm_s: float = 0.4  # a better plan is better for so long
     hold_s: float = 5.0  # before going back to a plan left less than `remember_s` ago; doubles with every return
     longest_hold_s: float = 120.0
@@ -138,7 +138,9 @@ class Scheduler:
         if now - self._looked < config.min_interval_s:
             return False
         open_question = self._better_since is not None
-        return open_question or now - self._looked >= config.max_interval_s or _moved(seen, conditions, config.look_again)
+        return (
+            open_question or now - self._looked >= config.max_interval_s or _moved(seen, conditions, config.look_again)
+        )
 
     def _predict(self, conditions: Conditions) -> tuple[Prediction, Sla]:
         predictor = self._alone if conditions.link is None else self._predictor
@@ -156,13 +158,16 @@ class Scheduler:
             self._better_since = None
             return None
         here = np.flatnonzero(number == self._current)
-        if not here.size:
+        if not here.size or (before.link is None) != (self._seen.link is None):
             return best, violation, "no server" if self._seen.link is None else "the server is there"
-        current = int(here[0])
-        if self._seen.link is not None and before.link is None:
-            return best, violation, "the server is there"
+        return self._compare(now, prediction, sla, int(here[0]), best, violation)
+
+    def _compare(
+        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
+    ) -> tuple[int, float, str] | None:
+        """The plan in force against the best one, under the same conditions."""
         broken = float(violations(prediction, sla.constraints)[current])
-        if broken > self._config.margin + violation or (broken > 0 and violation <= 0):
+        if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
             return self._repair(now, prediction, sla, current, best, violation)
         better = self._better(prediction, sla, current, best, violation)
         if better is None:
@@ -171,7 +176,9 @@ class Scheduler:
         if self._better_since is None:
             self._better_since = now
         place, why = better
-        if now - self._better_since < self._config.confirm_s or not self._may_return(int(number[place]), now):
+        if now - self._better_since < self._config.confirm_s or not self._may_return(
+            int(prediction.table.number[place]), now
+        ):
             return None
         return place, violation, why
 
@@ -222,9 +229,7 @@ class Scheduler:
         hold = min(self._config.hold_s * 2**left.returns, self._config.longest_hold_s)
         return left.returns == 0 or now - left.at >= hold
 
-    def _adopt(
-        self, now: float, prediction: Prediction, sla: Sla, index: int, violation: float, why: str
-    ) -> Decision:
+    def _adopt(self, now: float, prediction: Prediction, sla: Sla, index: int, violation: float, why: str) -> Decision:
         number = int(prediction.table.number[index])
         if self._current is not None:
             self._left.setdefault(self._current, _Left(now)).at = now
@@ -238,9 +243,7 @@ class Scheduler:
         self._current, self._plan = number, decision.plan
         return decision
 
-    def _decision(
-        self, prediction: Prediction, sla: Sla, index: int, violation: float, why: str, id: int
-    ) -> Decision:
+    def _decision(self, prediction: Prediction, sla: Sla, index: int, violation: float, why: str, id: int) -> Decision:
         plan, figures = prediction.plan(index, id), prediction.figures(index)
         bound = binding(prediction, sla, index, violation)
         second = runner_up(prediction, sla, index)
@@ -259,10 +262,7 @@ class Scheduler:
 
 def _tightened(constraint: Constraint, headroom: float) -> Constraint:
     metric, bound = constraint.metric, constraint.bound
-    if metric.absolute:  # a share of the scale would be most of a bound of one point
-        room = headroom * (bound if not metric.rises else 1.0 - bound)
-    else:
-        room = headroom * bound
+    room = headroom * (1.0 - bound if metric.absolute and metric.rises else bound)
     return Constraint(metric, min(bound + room, metric.largest) if metric.rises else bound - room)
 
 
@@ -279,6 +279,3 @@ def _moved(before: Conditions, now: Conditions, share: float) -> bool:
             (before.link.rtt_ms, now.link.rtt_ms), (before.link.jitter_ms, now.link.jitter_ms),
         ]  # fmt: skip
     return any(abs(a - b) > share * min(a, b) for a, b in pairs)
-
-
-__all__ = ["Decision", "Scheduler", "SchedulerConfig", "why_not"]

@@ -31,9 +31,8 @@ def build_table(bundle: Bundle, device: Profile, server: Profile, costs: CodecCo
     """
     for profile in (device, server):
         if len(profile.batches[0].segments) != bundle.last:
-            raise ValueError(
-                f"a profile of {len(profile.batches[0].segments)} segments for a bundle of {bundle.last}; measure it anew"
-            )
+            got = len(profile.batches[0].segments)
+            raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
     return TableMaker(bundle, device, server, costs or {}).table()
 
 
@@ -117,11 +116,11 @@ class TableMaker:
             ways=Ways(**{name: np.concatenate(parts, axis=-1) for name, parts in self._ways.items()}),
             thresholds=self._thresholds, settings=tuple(self._settings), last=last, reference=self._reference,
             rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]),
-            number=np.arange(len(plans["split"])), **plans,  # type: ignore[arg-type]
+            number=np.arange(len(plans["split"])), **plans,
         )  # fmt: skip
 
     def _fallbacks(self) -> Floats:
-        """(E,) accuracy of a run that ends at each exit: the whole network's, less what the exit has less in the tables.
+        """(E,) accuracy of a run that ends at each exit: the whole network's, less what the tables say the exit loses.
 
         Where there are no tables: the lowest of any threshold.
         """
