@@ -15,6 +15,7 @@
     ├── ServerUnreachable     no server answers at the address
     ├── ServerRefused         a server answers and says no
     └── ConfigError           a value that was given does not fit; the message says what would
+        └── SlaError              ... in an SLA; points at the word
 
 Messages say what was got, what was expected and, where there is one, what to do.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "RemoteProtocolError",
     "ServerRefused",
     "ServerUnreachable",
+    "SlaError",
     "SourceError",
     "SpinnError",
     "TraceError",
@@ -108,3 +110,18 @@ class ServerRefused(SpinnError):
 
 class ConfigError(SpinnError):
     """A value that was given does not fit; the message says what would."""
+
+
+class SlaError(ConfigError):
+    """A service-level agreement that cannot be understood: its text, with a caret under the word that is wrong.
+
+    Args:
+        text: the whole SLA. position: index of the first character that is wrong. detail: got and expected.
+    """
+
+    def __init__(self, text: str, position: int, detail: str) -> None:
+        begin = max(0, position - 60)  # a long text is shown around the place
+        shown = "".join(c if c.isprintable() else " " for c in text[begin : position + 60])
+        super().__init__(f"SLA, character {position + 1}: {detail}\n  {shown}\n  {' ' * (position - begin)}^")
+        self.position = position
+        self.detail = detail

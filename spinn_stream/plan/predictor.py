@@ -1,0 +1,240 @@
+"""What every plan would do under the present conditions. Formulas and their limits: docs/scheduler.md.
+
+A pipeline of three stages: the device's one thread, the link, the server. The device takes the newest frame when it
+is free; the link and the server have one waiting place for this client. So nothing grows without bound: what a stage
+cannot serve is dropped at the source, and answers age by one service at most for each stage.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .mixture import Z95
+from .plan import Plan
+from .plan_table import Floats, PlanTable
+from .power import PowerMeter, PowerModel
+from .sla import METRICS
+
+SCATTER = 0.1
+"""A stage's service times lie within so much of what is predicted: how sharply waiting sets in at full load."""
+
+SERVICE_CV2 = 0.04
+"""Squared coefficient of variation of a message's time on the link: a fifth, as real links waver."""
+
+LEAST_LATE_SPREAD = 0.02
+"""Of the deadline: the share of late answers changes over no less."""
+
+ANSWER_BYTES = 160.0
+"""A result with its framing."""
+
+_ROWS = {name: row for row, name in enumerate(METRICS)}
+
+
+@dataclass(frozen=True)
+class LinkState:
+    """The link to plan with: what it is believed to be at the planning quantile.
+
+    up_mbps, down_mbps: 10^6 bits a second. rtt_ms: of an empty message. jitter_ms: its standard deviation.
+    """
+
+    up_mbps: float
+    rtt_ms: float
+    down_mbps: float = 100.0
+    jitter_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.up_mbps <= 1e6 and 0 < self.down_mbps <= 1e6):
+            raise ValueError(f"got {self.up_mbps} and {self.down_mbps} Mb/s, expected more than 0, up to 1e6")
+        if not (0 <= self.rtt_ms <= 1e6 and 0 <= self.jitter_ms <= 1e6):
+            raise ValueError(f"got {self.rtt_ms} and {self.jitter_ms} ms, expected 0 to 1e6")
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that changes while a system runs.
+
+    link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
+    server_queue_ms: how long requests wait for an engine there. fps: the source's rate. deadline_ms: age by which every
+    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
+    the tables', which know pictures alone: video takes less.
+    """
+
+    link: LinkState | None
+    device_load: float = 1.0
+    server_load: float = 1.0
+    server_queue_ms: float = 0.0
+    fps: float = 30.0
+    deadline_ms: float | None = None
+    payload_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        factors = (self.device_load, self.server_load, self.fps, self.payload_factor)
+        if not all(0 < f <= 1e6 for f in factors):
+            raise ValueError(f"got {factors} for loads, fps and payload_factor, expected more than 0, up to 1e6")
+        if not 0 <= self.server_queue_ms <= 1e7:
+            raise ValueError(f"server_queue_ms is {self.server_queue_ms}, expected 0 to 1e7")
+        if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
+            raise ValueError(f"deadline_ms is {self.deadline_ms}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One plan's row of a prediction, in the units of `sla.METRICS`, and the bytes of a frame, early exits counted."""
+
+    latency_ms: float
+    latency_p95_ms: float
+    throughput_fps: float
+    accuracy: float
+    accuracy_drop: float
+    uplink: float
+    server_cost: float
+    device_energy: float
+    bytes_up: float
+
+    def as_json(self) -> dict[str, float]:
+        return {name: round(value, 6) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """values: (metrics, P), rows in the order of `sla.METRICS`; NaN nowhere."""
+
+    table: PlanTable
+    values: Floats
+
+    def of(self, metric: str) -> Floats:
+        """(P,)"""
+        row: Floats = self.values[_ROWS[metric]]
+        return row
+
+    def figures(self, index: int) -> Figures:
+        found = [float(v) for v in self.values[:, index]]
+        return Figures(*found, found[_ROWS["uplink"]] / found[_ROWS["throughput_fps"]])
+
+    def plan(self, index: int, id: int = 0) -> Plan:
+        return self.table.plan(index, id)
+
+
+class Predictor:
+    """Predicts every plan of a table at once, or some of them.
+
+    Args:
+        plans: only these of the table, by index or mask; None: all.
+    """
+
+    def __init__(
+        self, table: PlanTable, power: PowerMeter | None = None, *, plans: npt.ArrayLike | None = None
+    ) -> None:
+        self.table = table if plans is None else table.take(plans)
+        self.power: PowerMeter = power or PowerModel()
+        t = self.table
+        self._sent_ends = np.ascontiguousarray(t.ways.ends[-1])
+        self._local_share = 1.0 - t.ways.weights[-1]  # (W,)
+        self._local_sum = (t.ways.weights[:-1] * t.ways.ends[:-1]).sum(0)
+        self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
+        self._server_cv = (1 - t.sent + t.server_cv2) / 2
+        self._bytes_frame = t.sent * t.size
+        self._only_local: Predictor | None = None
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def predict(self, now: Conditions) -> Prediction:
+        """All plans; without a link, those that send nothing."""
+        if now.link is None:
+            return self._without_link(now)
+        return Prediction(self.table, self._values(now, now.link))
+
+    def _without_link(self, now: Conditions) -> Prediction:
+        if self._only_local is None:
+            self._only_local = Predictor(self.table, self.power, plans=self.table.split == self.table.last)
+        local = self._only_local
+        return Prediction(local.table, local._values(now, LinkState(1.0, 0.0)))
+
+    def _values(self, now: Conditions, link: LinkState) -> Floats:
+        t, load, deadline = self.table, now.device_load, now.deadline_ms
+        values = np.empty((len(METRICS), len(t)))
+        if not len(t):
+            return values
+        wait, interval = self._device_stage(load, 1000.0 / now.fps)  # (W,) ms, ms between frames taken
+        to_link = (wait + load * self._sent_ends)[t.way]
+        interval = interval[t.way]
+        size = t.size if now.payload_factor == 1.0 else np.where(t.coded, t.size * now.payload_factor, t.size)
+        bytes_ms = 8e-3 / link.up_mbps
+        up_ms = size * bytes_ms
+        server_ms = now.server_load * t.server
+        rate = t.sent / interval  # messages a ms
+        queue = np.maximum(now.server_queue_ms, _queue_ms(rate, server_ms, self._server_cv))
+        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
+        sent_ms = to_link + _queue_ms(rate, up_ms, self._link_cv) + up_ms + queue + server_ms + fixed_ms
+        scatter = load * load * t.ways.head_var + wait * wait / 3 + link.jitter_ms**2
+        var = scatter[t.way] + t.size_var * (bytes_ms * bytes_ms)
+        place = t.zz * var + (now.server_load * now.server_load) * t.tail_dd
+        p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), to_link + fixed_ms)
+        local_spread = np.sqrt((load * t.ways.local_spread) ** 2 + (Z95 * Z95 / 3) * wait * wait)
+        p95_local = wait + load * t.ways.local_mean + local_spread  # (W,)
+        if deadline is None:
+            local_ms = load * self._local_sum + self._local_share * wait
+            accuracy = t.accuracy
+        else:
+            sent_var = var + (now.server_load * now.server_load) * t.tail_var
+            spread = np.sqrt(12 * sent_var) + LEAST_LATE_SPREAD * deadline
+            late = np.minimum(np.maximum((sent_ms - deadline) / spread + 0.5, 0.0), 1.0)
+            local_ms, accuracy = self._late(wait, load, deadline, late)
+            sent_ms = np.minimum(sent_ms, deadline)
+            p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
+        values[0] = local_ms[t.way] + t.sent * sent_ms
+        values[1] = np.where(t.on_device, p95_local[t.way], p95_sent)
+        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, server_ms))
+        values[2] = 1000.0 / busiest
+        values[3] = accuracy
+        values[4] = t.reference - accuracy
+        bytes_frame = self._bytes_frame if size is t.size else t.sent * size
+        values[5] = bytes_frame * values[2]
+        values[6] = t.server_cost
+        rates = self.power.rates()
+        air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
+        values[7] = (load * rates.compute_mw * 1e-3 * t.ways.busy)[t.way] + bytes_frame * air
+        return values
+
+    def _device_stage(self, load: float, period: float) -> tuple[Floats, Floats]:
+        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
+        y = self.table.ways.ends * (load / period)  # services in periods
+        weights = self.table.ways.weights
+        over = np.minimum(np.maximum((y - (1 - SCATTER)) / (2 * SCATTER), 0.0), 1.0)
+        from_idle = (weights * over).sum(0)
+        least = np.minimum(y, 1.0)
+        most = np.maximum(y, 1.0)
+        ends_early = 1.0 - (weights * least).sum(0)
+        busy = from_idle / np.maximum(ends_early + from_idle, 1e-12)
+        idle_cycle = (weights * most).sum(0)
+        busy_cycle = (weights * (most + (least * least - 1.0) / 2)).sum(0)
+        cycle = np.maximum(idle_cycle + busy * (busy_cycle - idle_cycle), 1.0)
+        return busy * (period / 2), cycle * period
+
+    def _late(self, wait: Floats, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
+        """(mean share-weighted age of local answers (W,), accuracy (P,)) where time may run out."""
+        t, ways = self.table, self.table.ways
+        done = wait + load * ways.ends[:-1]  # (E, W)
+        local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
+        rescue = t.rescue_accuracy if load * t.rescue_ms <= deadline else 0.0
+        fallback = np.where(done <= deadline, ways.fallback, rescue).max(0)  # (W,)
+        fallback = np.maximum(fallback, rescue)
+        in_time = wait + load * ways.slowest <= deadline
+        local_late = np.where(in_time, 0.0, 1.0)[t.way]
+        share = np.maximum(local_late, np.where(t.sent > 0, late, 0.0))
+        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - fallback[t.way])
+
+
+def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:
+    """Mean wait before a stage of one waiting place (Kingman 1961, capped): a service at most.
+
+    Args:
+        rate: arrivals a ms. cv: half the sum of the squared coefficients of variation of arrivals and services.
+    """
+    load = np.minimum(rate * service, 0.999999)
+    return np.asarray(service * np.minimum(1.0, cv * load / (1.0 - load)))

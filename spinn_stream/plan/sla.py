@@ -1,0 +1,151 @@
+"""A service-level agreement: what every plan must keep, and what is to be as good as possible, in order.
+
+Text form: see `sla_text`. A plan that breaks a constraint is out. Among the others the first target decides: those
+within its tolerance of the best go on to the next target, and of those left after the last the best in the last wins
+(lexicographic with tolerances: Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a plan.
+
+    rises: more is better. units: name -> how many of the canonical unit, which comes first and is also meant where
+    none is written. absolute: tolerances are differences, not shares of the best. scale: a constraint is violated by
+    1 when the figure is off by its bound or by this, whichever is larger.
+    """
+
+    name: str
+    meaning: str
+    rises: bool
+    units: dict[str, float]
+    scale: float
+    absolute: bool = False
+    largest: float = 1e18
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+_MS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+_SHARE = {"": 1.0, "%": 0.01}
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric("latency_ms", "mean age of answers, from capture", False, _MS, 1.0),
+        Metric("latency_ms.p95", "age that 95 % of the answers keep", False, _MS, 1.0),
+        Metric("throughput_fps", "answers a second", True, {"fps": 1.0, "Hz": 1.0, "/s": 1.0}, 1.0),
+        Metric("accuracy", "share of right answers", True, _SHARE, 0.1, True, 1.0),
+        Metric("accuracy_drop", "loss against the whole network, in points", False, _SHARE, 0.1, True, 1.0),
+        Metric(
+            "uplink", "bytes a second to the server", False,
+            {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "b/s": 0.125, "kb/s": 125.0, "Mb/s": 125e3, "Gb/s": 125e6}, 1e3,
+        ),
+        Metric("server_cost", "ms of an idle server's computing a frame", False, _MS, 1.0),
+        Metric("device_energy", "mJ a frame, an estimate", False, {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}, 1.0),
+    )
+}  # fmt: skip
+"""All figures that an SLA may speak of, in the order of the predictor's columns."""
+
+DEFAULT_TOLERANCE = 0.05
+"""Of the best, where a target states none: what predictions are good for (docs/scheduler.md)."""
+
+DEFAULT_ABSOLUTE_TOLERANCE = 0.005
+"""Of accuracy: half a point, as the payload tables count as equal."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """bound: in the metric's canonical unit; an upper one, or a lower one where more is better."""
+
+    metric: Metric
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= self.metric.largest:
+            raise ValueError(f"{self.metric.name}: bound {self.bound}, expected 0 to {self.metric.largest:g}")
+
+    @property
+    def unit(self) -> float:
+        """How far off the bound counts as a violation of 1."""
+        return max(self.bound, self.metric.scale)
+
+    def violation(self, value: float) -> float:
+        """0 where it is kept."""
+        return max(0.0, (self.bound - value if self.metric.rises else value - self.bound) / self.unit)
+
+    def __str__(self) -> str:
+        return f"{self.metric.name} {'>=' if self.metric.rises else '<='} {_written(self.metric, self.bound)}"
+
+
+@dataclass(frozen=True)
+class Target:
+    """tolerance: what counts as equally good; None: the default. absolute: in the metric's unit; else of the best."""
+
+    metric: Metric
+    tolerance: float | None = None
+    absolute: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 <= self.tolerance <= 1e18:
+            raise ValueError(f"{self.metric.name}: tolerance {self.tolerance}, expected 0 to 1e18")
+        if self.metric.absolute and self.tolerance is not None and not self.absolute:
+            raise ValueError(f"{self.metric.name}: its tolerance is a difference, not a share of the best")
+
+    @property
+    def verb(self) -> str:
+        return "maximize" if self.metric.rises else "minimize"
+
+    def limit(self, best: float) -> float:
+        """The worst figure that counts as good as the best one."""
+        if self.tolerance is None:
+            slack = DEFAULT_ABSOLUTE_TOLERANCE if self.metric.absolute else DEFAULT_TOLERANCE * abs(best)
+        else:
+            slack = self.tolerance if self.absolute else self.tolerance * abs(best)
+        return best - slack if self.metric.rises else best + slack
+
+    def __str__(self) -> str:
+        if self.tolerance is None:
+            return self.metric.name
+        return f"{self.metric.name} within {_written(self.metric, self.tolerance, share=not self.absolute)}"
+
+
+@dataclass(frozen=True)
+class Sla:
+    """Constraints in any order, at most one for each metric; one target or more, the most important first."""
+
+    constraints: tuple[Constraint, ...]
+    targets: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ValueError("an SLA has one target or more")
+        for parts in (self.constraints, self.targets):
+            names = [part.metric.name for part in parts]
+            if len(names) != len(set(names)):
+                raise ValueError(f"each metric once, got {', '.join(names)}")
+
+    def __str__(self) -> str:
+        """As `sla_text.parse_sla` reads it."""
+        text, verb = "", ""
+        for target in self.targets:
+            text += (", then " if text else "") + (f"{target.verb} " if target.verb != verb else "") + str(target)
+            verb = target.verb
+        constraints = ", ".join(map(str, self.constraints))
+        return f"{constraints}; {text}" if constraints else text
+
+
+def _written(metric: Metric, value: float, *, share: bool = False) -> str:
+    """A number that reads back as the same float, with its unit. share: it is one of the best, not in that unit."""
+    if share or "%" in metric.units:
+        percent = Decimal(repr(value)).scaleb(2)
+        return f"{percent.normalize() if percent else 0:f}%"
+    unit = next(iter(metric.units))
+    return f"{math.trunc(value) if value == math.trunc(value) and value < 1e15 else repr(value)} {unit}"

@@ -1,0 +1,246 @@
+"""Sets up the plan table of a bundle, from its tables and two profiles. Formulas: docs/scheduler.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ..codec import default_setting
+from ..codec.settings import CodecSetting
+from ..model.bundle import Bundle, ThresholdRow
+from .codec_costs import CodecCost, CodecCosts, default_cost, guessed_bytes, losses, planned_settings, uncoded
+from .mixture import QUANTILE, level_z, mixture_quantile, spread
+from .plan_table import Floats, PlanTable, Ways
+from .profile import Profile, Timing
+
+MESSAGE_BYTES = 100.0
+"""Header of a request, and its share of WebSocket, TCP and IP."""
+
+
+def build_table(bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts | None = None) -> PlanTable:
+    """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
+
+    Args:
+        device, server: profiles of this bundle; a batch of one is planned with.
+        costs: measured times of coding; what is missing takes `default_cost`.
+
+    Raises:
+        ValueError: a profile that is not of this bundle.
+    """
+    for profile in (device, server):
+        if len(profile.batches[0].segments) != bundle.last:
+            got = len(profile.batches[0].segments)
+            raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
+    return TableMaker(bundle, device, server, costs or {}).table()
+
+
+class _Times:
+    """Sums along a profile's batch of one: medians, and variances from the 95th percentiles."""
+
+    def __init__(self, bundle: Bundle, profile: Profile) -> None:
+        row = profile.batches[0]
+        scale = 1.0 / row.batch
+
+        def both(timings: Sequence[Timing]) -> tuple[Floats, Floats]:
+            medians = np.array([t.median_ms * scale for t in timings])
+            return medians, np.array([spread(t.median_ms * scale, t.p95_ms * scale) ** 2 for t in timings])
+
+        medians, variances = both(row.segments)
+        self._to = np.concatenate([[0.0], np.cumsum(medians)])  # (cut points,)
+        self._var_to = np.concatenate([[0.0], np.cumsum(variances)])
+        heads = dict(zip(profile.exit_cuts, row.exits, strict=True))
+        self._heads, self._var_heads = both([heads.get(e.cut, Timing(0.0, 0.0)) for e in bundle.exits])  # (E,)
+        self._call = row.call_ms * scale
+        self._cuts = np.array([e.cut for e in bundle.exits])
+        self.preprocess = profile.preprocess.median_ms
+        self.preprocess_var = spread(profile.preprocess.median_ms, profile.preprocess.p95_ms) ** 2
+
+    def way(self, start: int, stop: int, evaluated: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """ms and ms^2 from one cut point to another, with a call for each graph.
+
+        Args:
+            evaluated: (T, E), the exits run on the way; at each a graph ends.
+
+        Returns: (T,) each.
+        """
+        if start == stop:
+            return np.zeros(len(evaluated)), np.zeros(len(evaluated))
+        on_it = evaluated & (self._cuts > start) & (self._cuts <= stop)
+        graphs = 1 + (on_it & (self._cuts < stop)).sum(1)
+        ms = self._to[stop] - self._to[start] + on_it @ self._heads + graphs * self._call
+        return ms, self._var_to[stop] - self._var_to[start] + on_it @ self._var_heads
+
+
+class TableMaker:
+    """Goes through the splits and collects ways and plans."""
+
+    def __init__(self, bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts) -> None:
+        self._bundle = bundle
+        self._device, self._server = _Times(bundle, device), _Times(bundle, server)
+        self._costs = costs
+        rows = _rows(bundle)
+        self._thresholds = tuple(threshold for threshold, _ in rows)
+        self._accuracy = np.array([row.accuracy for _, row in rows])  # (T,)
+        needed = np.array([[n is not None for n in row.needed] + [True] for _, row in rows])  # (T, E)
+        self._share = _carried(np.array([row.share for _, row in rows]), needed)
+        self._answers = needed
+        every = np.array([threshold is None for threshold in self._thresholds])[:, None]
+        self._on_device = needed | every  # a plan of no threshold has every exit run there (client's rule)
+        self._cuts = np.array([e.cut for e in bundle.exits])
+        whole = ~needed[:, :-1].any(1)
+        self._reference = float(self._accuracy[whole][-1])
+        self._exit_accuracy = self._fallbacks()
+        self._settings: list[CodecSetting] = []
+        self._ways: dict[str, list[Floats]] = {}
+        self._plans: dict[str, list[npt.NDArray[np.generic]]] = {}
+        self._n_ways = 0
+
+    def table(self) -> PlanTable:
+        for split in range(self._bundle.last):
+            encodes: dict[float, int] = {}  # ways of this split, by the time to encode behind them
+            for setting, size, size_var, lost in self._sendable(split):
+                cost = self._cost(split, setting)
+                way = encodes.get(cost.encode_ms)
+                if way is None:
+                    way = encodes[cost.encode_ms] = self._add_ways(split, cost.encode_ms)
+                self._add_plans(split, way, setting, size, size_var, lost, cost.decode_ms)
+        last = self._bundle.last
+        self._add_plans(last, self._add_ways(last, 0.0), None, 0.0, 0.0, {}, 0.0)
+        first = np.zeros((1, len(self._cuts)), bool)
+        first[0, 0] = True
+        rescue = self._device.way(0, int(self._cuts[0]), first)[0][0] + self._device.preprocess
+        plans = {name: np.concatenate(parts) for name, parts in self._plans.items()}
+        return PlanTable(
+            ways=Ways(**{name: np.concatenate(parts, axis=-1) for name, parts in self._ways.items()}),
+            thresholds=self._thresholds, settings=tuple(self._settings), last=last, reference=self._reference,
+            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]),
+            number=np.arange(len(plans["split"])), **plans,
+        )  # fmt: skip
+
+    def _fallbacks(self) -> Floats:
+        """(E,) accuracy of a run that ends at each exit: the whole network's, less what the tables say the exit loses.
+
+        Where there are no tables: the lowest of any threshold.
+        """
+        base = uncoded(self._bundle)
+        final = self._bundle.exits[-1].name
+        if final not in base:
+            return np.full(len(self._cuts), self._accuracy.min())
+        found = [base.get(e.name, 0.0) for e in self._bundle.exits]
+        return np.clip(self._reference - (base[final] - np.array(found)), 0.0, 1.0)
+
+    def _sendable(self, split: int) -> list[tuple[CodecSetting, float, float, dict[str, float]]]:
+        """(setting, mean bytes, their variance, accuracy lost by exit)."""
+        rows = planned_settings(self._bundle, split)
+        if not rows:
+            setting = default_setting(self._bundle, split)
+            return [(setting, guessed_bytes(self._bundle, split, setting), 0.0, {})]
+        return [
+            (
+                CodecSetting.parse(row.codec), row.bytes_mean, spread(row.bytes_mean, row.bytes_p95) ** 2,
+                losses(self._bundle, row),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def _cost(self, split: int, setting: CodecSetting) -> CodecCost:
+        known = self._costs.get((split, str(setting)))
+        return known or default_cost(setting, self._bundle.cut_points[split].elements)
+
+    def _add_ways(self, split: int, encode_ms: float) -> int:
+        """One for each threshold; gives the first one's index."""
+        device, before = self._device, self._cuts <= split
+        exits, rows = len(self._cuts), len(self._share)
+        ends, variances = np.zeros((exits + 1, rows)), np.zeros((exits + 1, rows))
+        weights = np.zeros((exits + 1, rows))
+        fallback = np.full((exits, rows), -np.inf)
+        for e in np.flatnonzero(before):
+            ms, var = device.way(0, int(self._cuts[e]), self._on_device)
+            here = self._on_device[:, e]
+            ends[e] = np.where(here, device.preprocess + ms, 0.0)
+            variances[e] = np.where(here, device.preprocess_var + var, 0.0)
+            weights[e] = self._share[:, e]
+            fallback[e, here] = self._exit_accuracy[e]
+        ms, var = device.way(0, split, self._on_device)
+        ends[-1], variances[-1] = device.preprocess + ms + encode_ms, device.preprocess_var + var
+        local = weights[:-1].sum(0)
+        weights[-1] = _rest(local) if split < self._bundle.last else 0.0
+        quantile = mixture_quantile(
+            ends[:-1], np.sqrt(variances[:-1]), weights[:-1], np.minimum(1.0, QUANTILE / np.maximum(local, 1e-9))
+        )
+        mean = (weights[:-1] * ends[:-1]).sum(0) / np.maximum(local, 1e-9)
+        made = {
+            "ends": ends, "weights": weights, "busy": (weights * ends).sum(0),
+            "slowest": np.where(weights[:-1] > 0, ends[:-1], 0.0).max(0), "fallback": fallback,
+            "local_mean": mean, "local_spread": quantile - mean, "head_var": variances[-1],
+        }  # fmt: skip
+        for name, values in made.items():
+            self._ways.setdefault(name, []).append(values)
+        self._n_ways += rows
+        return self._n_ways - rows
+
+    def _add_plans(
+        self, split: int, way: int, setting: CodecSetting | None, size: float, size_var: float,
+        lost: dict[str, float], decode_ms: float,
+    ) -> None:  # fmt: skip
+        rows, behind = len(self._share), self._cuts > split
+        share = np.where(behind, self._share, 0.0)  # (T, E)
+        sent = _rest(self._share[:, ~behind].sum(1)) if setting is not None else np.zeros(rows)
+        total = np.maximum(share.sum(1), 1e-9)
+        weights = (share / total[:, None]).T  # (E, T), of the frames sent
+        ends, variances = np.zeros_like(weights), np.zeros_like(weights)
+        for e in np.flatnonzero(behind):
+            ends[e], variances[e] = self._server.way(split, int(self._cuts[e]), self._answers)
+        mean = (weights * ends).sum(0)
+        var = (weights * (variances + (ends - mean) ** 2)).sum(0)
+        level = np.maximum(0.0, QUANTILE - (1 - sent)) / np.maximum(sent, 1e-9)
+        level = np.where(sent > 0, level, QUANTILE)
+        deviation = mixture_quantile(ends, np.sqrt(variances), weights, np.clip(level, 0.001, 0.999)) - mean
+        z = level_z(level)
+        server = decode_ms + mean
+        loss = np.array([lost.get(e.name, 0.0) for e in self._bundle.exits])
+        hurt = np.minimum(sent, (weights * loss[:, None]).sum(0))
+        if setting is not None and setting not in self._settings:
+            self._settings.append(setting)
+        made: dict[str, npt.ArrayLike] = {
+            "split": split, "threshold": np.arange(rows), "way": np.arange(way, way + rows),
+            "setting": -1 if setting is None else self._settings.index(setting),
+            "sent": sent, "size": 0.0 if setting is None else size + MESSAGE_BYTES, "size_var": size_var,
+            "coded": setting is not None and setting.codec == "transform",
+            "server": server, "server_cv2": var / np.maximum(server, 1e-9) ** 2, "tail_var": var,
+            "on_device": sent <= 1 - QUANTILE, "zz": z * np.abs(z), "tail_dd": deviation * np.abs(deviation),
+            "accuracy": self._accuracy - hurt, "server_cost": sent * server,
+        }  # fmt: skip
+        for name, values in made.items():
+            self._plans.setdefault(name, []).append(np.broadcast_to(np.asarray(values), rows))
+
+
+def _rows(bundle: Bundle) -> list[tuple[float | None, ThresholdRow]]:
+    """(a plan's threshold, its row). Where no row is without exits, one of no threshold is added."""
+    rows: list[tuple[float | None, ThresholdRow]] = [(row.threshold, row) for row in bundle.thresholds]
+    if all(any(n is not None for n in row.needed) for row in bundle.thresholds):
+        early = len(bundle.exits) - 1
+        best = uncoded(bundle).get(bundle.exits[-1].name, max(row.accuracy for row in bundle.thresholds))
+        rows.append((None, ThresholdRow(1.0, (None,) * early, best, 1.0, (*(0.0,) * early, 1.0))))
+    return rows
+
+
+def _carried(share: Floats, needed: npt.NDArray[np.bool_]) -> Floats:
+    """Shares that add up to 1 and are 0 at exits that are not evaluated.
+
+    What cross-validation found to leave there, as other folds had other needs, leaves at the next exit that is.
+    """
+    kept = np.zeros_like(share)  # (T, E)
+    carried = np.zeros(len(share))
+    for e in range(share.shape[1]):
+        carried = carried + share[:, e]
+        kept[:, e] = np.where(needed[:, e], carried, 0.0)
+        carried = np.where(needed[:, e], 0.0, carried)
+    return np.asarray(kept / np.maximum(kept.sum(1, keepdims=True), 1e-9))
+
+
+def _rest(share: Floats) -> Floats:
+    """What is left of 1, and 0 where that is rounding."""
+    return np.where(share < 1 - 1e-9, 1.0 - share, 0.0)
