@@ -1,8 +1,10 @@
 """The same system in virtual time: no processes, no waiting."""
 
-from .costs import Costs, measure_costs
+from .calibration import measure_costs
+from .costs import Costs
 from .memo import MemoEngine
+from .runs import simulate
 from .side import Side
 from .system import Outcome, System, play
 
-__all__ = ["Costs", "MemoEngine", "Outcome", "Side", "System", "measure_costs", "play"]
+__all__ = ["Costs", "MemoEngine", "Outcome", "Side", "System", "measure_costs", "play", "simulate"]

@@ -14,10 +14,14 @@ from .virtual_loop import VirtualLoop, VirtualThread
 
 @dataclass(frozen=True)
 class Side:
-    """profile: of the engine at full speed. slowdown: everything takes so many times as long, and is known to."""
+    """profile: of the engine at full speed; pace: how many times as long as that its graphs take (see `Costs`).
+
+    slowdown: everything takes so many times as long, and its own profile says so.
+    """
 
     profile: Profile
     costs: Costs
+    pace: float = 1.0
     slowdown: float = 1.0
 
 
@@ -27,5 +31,5 @@ def host_of(loop: VirtualLoop, side: Side, rng: random.Random) -> Host:
     def thread(name: str) -> VirtualThread:
         return VirtualThread(loop, side.costs.hand_over_ms / 1000)
 
-    pace = CostedPace(side.profile, side.costs, loop.spend, slowdown=side.slowdown, rng=rng)
+    pace = CostedPace(side.profile, side.costs, loop.spend, pace=side.pace, slowdown=side.slowdown, rng=rng)
     return Host(clock=loop.clock, worker=thread, builder=thread, pace=pace)

@@ -56,7 +56,11 @@ class System:
 
 @dataclass
 class Outcome:
-    """What came of it. results: final ones, with the time of each in seconds since the first frame."""
+    """What came of it.
+
+    results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams, as
+    they passed the link since then. server_ms: what its engine spent on batches.
+    """
 
     results: list[tuple[float, FrameResult]] = field(default_factory=list)
     captured: int = 0
@@ -141,7 +145,7 @@ async def _main(
     finally:
         device.close()
         if server is not None:
-            outcome.bytes_up, outcome.bytes_down = link.bytes_up, link.bytes_down
+            outcome.bytes_up, outcome.bytes_down = server.delivered_bytes()
             outcome.server_ms = server.compute_ms()
             await server.stop()
     outcome.captured, outcome.taken, outcome.dropped = feed.captured, pipeline.taken, feed.dropped

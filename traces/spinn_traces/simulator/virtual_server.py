@@ -65,6 +65,7 @@ class VirtualServer:
         }
         up, down = (self._directions[name] for name in DIRECTIONS)
         self.network = VirtualNetwork(up, down, self._serve, hop_s=side.costs.hop_ms / 1000)
+        self._before = [0, 0]
         self._connections = 0
         self._running: asyncio.Task[None] | None = None
 
@@ -76,6 +77,12 @@ class VirtualServer:
         for name, direction in self._directions.items():
             direction.model.begin(now, self._settings.conditions(name, self._trace, now - self._offset_s))
             direction.run(now)
+        self._before = [direction.delivered_bytes for direction in self._directions.values()]
+
+    def delivered_bytes(self) -> tuple[int, int]:
+        """Up and down, since `begin`."""
+        up, down = (d.delivered_bytes - b for d, b in zip(self._directions.values(), self._before, strict=True))
+        return up, down
 
     def compute_ms(self) -> float:
         """Time that the engine spent on batches."""

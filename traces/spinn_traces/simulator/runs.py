@@ -1,0 +1,166 @@
+"""Runs of a replay in virtual time: the same specification and the same record as with real processes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from spinn_client.sources import open_source
+from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.errors import SourceError
+from spinn_stream.frame import Pixels, crop
+from spinn_stream.model.bundle import Bundle, load_bundle
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import Engine, open_engine, stored_profile
+from spinn_stream.trace import Trace
+from spinn_traces.readers import read_trace
+from spinn_traces.replay.machine import this_machine
+from spinn_traces.replay.policy import parse_policy
+from spinn_traces.replay.record import Finals, PlanUse, RunRecord, RunSpec, link_series
+
+from .calibration import SAMPLES, measure_costs
+from .costs import Costs
+from .memo import MemoEngine
+from .side import Side
+from .system import Outcome, System, play
+
+LIVE_FPS = 30.0
+"""Of a source without a rate of its own."""
+
+BATCHES = (1, 2, 4, 8, 16)
+"""As `spinn serve` measures its profile."""
+
+
+def simulate(spec: RunSpec, *, progress: Callable[[float], None]) -> RunRecord:
+    """One run in virtual time.
+
+    Args:
+        progress: told the part that is done, 0 to 1.
+
+    Raises:
+        SpinnError: the trace, the bundle or the source cannot be used.
+    """
+    trace = read_trace(Path(spec.trace.file), spec.trace.format).trace
+    return _simulator(spec.bundle, spec.runtime).run(spec, trace, progress)
+
+
+@lru_cache(maxsize=1)
+def _simulator(bundle: str, runtime: str) -> Simulator:
+    model = load_bundle(Path(bundle))
+    return Simulator(model, open_engine(model, runtime, threads=1))
+
+
+class Simulator:
+    """Runs of one bundle on this machine's profile. What was computed for one run is remembered for the next.
+
+    Args:
+        engine: runs the network and has the profile.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self._bundle = bundle
+        self._engine = MemoEngine(engine)
+        self._plain = engine
+        self._profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
+        self._sources: dict[tuple[str, int], tuple[list[Pixels], list[Pixels]]] = {}
+        self._costs: dict[tuple[str, Plan, float], Costs] = {}
+
+    def run(self, spec: RunSpec, trace: Trace, progress: Callable[[float], None]) -> RunRecord:
+        """Simulate it.
+
+        Raises:
+            SourceError: the source has no frame, or one that cannot be read.
+        """
+        rate, first, pictures = self._pictures(spec.source, spec.fps, spec.duration_s)
+        frames = max(1, round(spec.duration_s * rate))
+        plan = parse_policy(spec.policy, self._bundle).plan
+        costs = self._costs_of(spec.source, first, plan, rate)
+        outcome = play(
+            System(
+                bundle=self._bundle,
+                engine=self._engine,
+                device=Side(self._profile, costs, costs.device_pace, spec.device_slowdown),
+                server=Side(self._profile, costs, costs.server_pace),
+                plan=plan,
+                trace=trace.filled(),
+                trace_offset_s=spec.offset_s,
+                frames=frames,
+                fps=rate,
+                deadline_ms=spec.deadline_ms,
+                seed=spec.seed + spec.repeat,
+            ),
+            pictures,
+            lambda done: progress(done / frames),
+        )
+        return self._record(spec, trace, plan, outcome)
+
+    def _record(self, spec: RunSpec, trace: Trace, plan: Plan, outcome: Outcome) -> RunRecord:
+        results = sorted(outcome.results, key=lambda pair: pair[1].frame)
+        finals = Finals(
+            frame=tuple(r.frame for _, r in results),
+            captured_s=tuple(round(max(0.0, at - r.age_ms / 1000), 5) for at, r in results),
+            age_ms=tuple(round(r.age_ms, 2) for _, r in results),
+            label=tuple(r.label for _, r in results),
+            confidence=tuple(None if r.confidence is None else round(r.confidence, 4) for _, r in results),
+            exit=tuple(r.exit for _, r in results),
+            where=tuple(r.where for _, r in results),
+            reason=tuple(str(r.reason) for _, r in results),
+            plan=tuple(r.plan for _, r in results),
+            correct=(None,) * len(results),
+        )
+        return RunRecord(
+            spec=spec,
+            machine=this_machine(self._plain.name, None),
+            finals=finals,
+            captured=outcome.captured,
+            dropped_by=dict(outcome.dropped),
+            plans=(self._use(plan),),
+            bytes_up=outcome.bytes_up,
+            bytes_down=outcome.bytes_down,
+            server_compute_ms=outcome.server_ms,
+            link=link_series(trace, spec.offset_s, spec.duration_s),
+        )
+
+    def _use(self, plan: Plan) -> PlanUse:
+        setting = self._setting(plan)
+        name = self._bundle.cut_points[plan.split].name
+        return PlanUse(0.0, plan.id, name, plan.confidence_threshold, None if setting is None else str(setting))
+
+    def _setting(self, plan: Plan) -> CodecSetting | None:
+        return default_setting(self._bundle, plan.split, plan.codec) if plan.split < self._bundle.last else None
+
+    def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels], list[Pixels]]:
+        """The rate, the source's first frames as they are, and all that are played, as the network sees them."""
+        opened = open_source(source)
+        try:
+            fps = fps or opened.fps or LIVE_FPS
+            frames = math.ceil(duration_s * fps)
+            if (source, frames) not in self._sources:
+                first: list[Pixels] = []
+                pictures: list[Pixels] = []
+                for picture in itertools.islice(opened.frames(), frames):
+                    if len(first) < SAMPLES:
+                        first.append(picture)
+                    pictures.append(_small(picture, self._bundle.input.size))
+                if not pictures:
+                    raise SourceError(f"{source} has no frame that can be read")
+                self._sources[source, frames] = first, pictures
+        finally:
+            opened.close()
+        return fps, *self._sources[source, frames]
+
+    def _costs_of(self, source: str, first: list[Pixels], plan: Plan, fps: float) -> Costs:
+        key = source, plan, fps
+        if key not in self._costs:
+            self._costs[key] = measure_costs(self._bundle, self._plain, self._profile, first, plan, fps)
+        return self._costs[key]
+
+
+def _small(picture: Pixels, size: int) -> Pixels:
+    """What the network sees of a picture, as a picture: cropping it again changes nothing."""
+    return np.ascontiguousarray(crop(picture, size)[..., ::-1])
