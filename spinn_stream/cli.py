@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
     "calibrate": ("spinn-stream", "fit a bundle's confidences, thresholds and codec anew; its weights stay"),
     "profile": ("spinn-stream", "measure how long each part of a bundle takes on this machine"),
+    "plan": ("spinn-stream", "say where a frame is best split on a link like this, and why"),
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
     "trace": ("spinn-traces", "recordings of networks: what is in them, a plot, others like them"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),

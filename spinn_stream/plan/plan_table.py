@@ -51,8 +51,8 @@ class PlanTable:
     sent: share of the frames that go up. size, size_var: bytes of one message, bytes^2. coded: whether
     `Conditions.payload_factor` applies to them. server: ms that decode and tail take for a frame sent; server_cv2:
     their squared coefficient of variation; tail_var: ms^2. on_device: the 95 % quantile is among the frames answered
-    on the device; else zz is its place among those sent, in standard deviations times its absolute value, and tail_dd the
-    same for the tail alone, in ms from its mean. accuracy: with no late answers. server_cost: ms a frame.
+    on the device; else zz is its place among those sent, in standard deviations times its absolute value, and tail_dd
+    the same for the tail alone, in ms from its mean. accuracy: with no late answers. server_cost: ms a frame.
     """
 
     ways: Ways

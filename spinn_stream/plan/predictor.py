@@ -113,7 +113,8 @@ class Prediction:
 
     def figures(self, index: int) -> Figures:
         found = [float(v) for v in self.values[:, index]]
-        return Figures(*found, found[_ROWS["uplink"]] / found[_ROWS["throughput_fps"]])
+        found.append(found[_ROWS["uplink"]] / found[_ROWS["throughput_fps"]])
+        return Figures(*found)
 
     def plan(self, index: int, id: int = 0) -> Plan:
         return self.table.plan(index, id)
