@@ -16,13 +16,15 @@ from spinn_stream.cli_options import read_token
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import DEFAULT_SLA, POLICIES, Plan, parse_sla
+from spinn_stream.plan import policy as policy_of
 
 from .feed import FeedConfig
 from .link import LinkConfig
 from .result_log import ResultLog
 from .run import Run, RunConfig
 from .sources import open_source
+from .steering import Asked
 from .trace_recorder import PING_S, TraceRecorder
 
 
@@ -30,9 +32,11 @@ def run(
     source: Annotated[str, typer.Option(help="video FILE, FOLDER of images, a camera's number, rtsp://... or demo")],
     server: Annotated[str | None, typer.Option(help="ws://HOST:PORT; without: the device alone")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
-    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,
+    split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="decided")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
     codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png", show_default="auto")] = None,
+    policy: Annotated[str | None, typer.Option(help=f"decides: {', '.join(POLICIES)}", show_default="spinn")] = None,
+    sla: Annotated[str | None, typer.Option(help="what is asked of the policy", show_default=DEFAULT_SLA)] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
@@ -78,7 +82,7 @@ def run(
             raise ConfigError("--record-trace records the link to a server: add --server ws://HOST:PORT")
         model = load_bundle(bundle)
         config = RunConfig(
-            plan=_plan(model, split, threshold, codec, has_server=server is not None),
+            plan=_plan(model, (split, threshold, codec), policy, sla, has_server=server is not None),
             deadline_ms=deadline_ms,
             runtime=runtime,
             threads=threads,
@@ -108,8 +112,25 @@ def run(
         raise session.error
 
 
-def _plan(bundle: Bundle, split: str | None, threshold: str | None, codec: str | None, *, has_server: bool) -> Plan:
-    """The fixed plan that the command line asks for."""
+Fixed = tuple[str | None, str | None, str | None]
+"""--split, --threshold and --codec."""
+
+
+def _plan(bundle: Bundle, fixed: Fixed, policy_name: str | None, sla: str | None, *, has_server: bool) -> Plan | Asked:
+    """The fixed plan that the command line asks for, or who decides on plans."""
+    given = [name for name, value in zip(("--split", "--threshold", "--codec"), fixed, strict=True) if value]
+    if given and (policy_name or sla):
+        raise ConfigError(
+            f"{', '.join(given)} fix the plan, which --policy and --sla leave open: give one or the other"
+        )
+    if not given:
+        return Asked(policy_of(policy_name or "spinn"), parse_sla(sla or DEFAULT_SLA))
+    return _fixed_plan(bundle, *fixed, has_server=has_server)
+
+
+def _fixed_plan(
+    bundle: Bundle, split: str | None, threshold: str | None, codec: str | None, *, has_server: bool
+) -> Plan:
     value: float | None = bundle.default_threshold
     if threshold is not None:
         try:

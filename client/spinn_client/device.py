@@ -11,11 +11,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from spinn_stream.codec import PayloadSender, default_setting, encode_payload
+from spinn_stream.codec import CodecSetting, PayloadSender, default_setting, encode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
+from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime import Answer, Engine, answers
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 
@@ -29,6 +30,7 @@ OnExit = Callable[[Answer], None]
 WARM_UP_RUNS = 3
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
+NO_ACTIVATION = np.empty(0, np.float32)
 
 KEPT_PLANS = 8
 """Plans whose graphs are kept; each holds its own copy of the weights on its way."""
@@ -40,11 +42,13 @@ class HeadOutcome:
 
     answer: of an exit that was confident, or of the final exit; None: the tail is to be run.
     activation: at the plan's split, (1, C, H, W). payload: it, coded; None where there is an answer.
+    probe: the frame itself, coded, where that was asked for and there is an answer.
     """
 
     answer: Answer | None
     activation: npt.NDArray[np.float32]
     payload: bytes | None
+    probe: bytes | None = None
 
 
 class Device:
@@ -69,7 +73,7 @@ class Device:
     ) -> None:
         self._bundle = bundle
         self._engine = engine
-        self._profile = profile
+        self.profile = profile
         self._every_exit = every_exit
         self._host = host
         self._now = host.clock
@@ -89,7 +93,7 @@ class Device:
                 self._bundle, plan.split, default_setting(self._bundle, plan.split, plan.codec), x, NO_PICTURE
             )
         for _ in range(WARM_UP_RUNS):
-            self.clock = StageClock(self._profile)  # the first run of a graph is slow; it is forgotten
+            self.clock = StageClock(self.profile)  # the first run of a graph is slow; it is forgotten
             for (start, stop), exit in self._graphs(plan):
                 x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
                 self._timed(start, stop, x, exit=exit)
@@ -116,7 +120,14 @@ class Device:
         return self.clock.expected_ms(pieces, self._now())
 
     async def head(
-        self, request: int, frame: Pixels, plan: Plan, on_exit: OnExit, *, answer_by: float | None = None
+        self,
+        request: int,
+        frame: Pixels,
+        plan: Plan,
+        on_exit: OnExit,
+        *,
+        answer_by: float | None = None,
+        probe: CodecSetting | None = None,
     ) -> HeadOutcome:
         """Run a frame up to the plan's split, or to the first exit that is confident.
 
@@ -124,6 +135,7 @@ class Device:
             request: what the payload is sent as; ids rise.
             answer_by: the host's time by which some exit should have answered: where the first of the plan would
                 be later, every exit is evaluated.
+            probe: how the frame itself is coded besides, where nothing else of it is to be sent.
         """
         loop = asyncio.get_running_loop()
         setting = default_setting(self._bundle, plan.split, plan.codec)
@@ -142,7 +154,7 @@ class Device:
                 x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran
             )
             if answer is not None or plan.split == self._bundle.last:
-                return HeadOutcome(answer, x, None)
+                return HeadOutcome(answer, x, None, None if probe is None else self._probe(probe, picture))
             began = self._now()
             x = x.copy()  # it may be the engine's memory, which the next frame overwrites
             try:
@@ -152,7 +164,10 @@ class Device:
             self._host.pace(Step("encode", plan.split), began)
             return HeadOutcome(None, x, payload)
 
-        return await self._job("head", work)
+        besides_ms = self.profile.preprocess.median_ms
+        if plan.split < self._bundle.last:
+            besides_ms += default_cost(setting, self._bundle.cut_points[plan.split].elements).encode_ms
+        return await self._job("head", work, besides_ms)
 
     async def complete(
         self,
@@ -194,7 +209,7 @@ class Device:
 
         return await self._job("complete", work)
 
-    async def _job(self, kind: str, work: Callable[[list[Graph]], T]) -> T:
+    async def _job(self, kind: str, work: Callable[[list[Graph]], T], besides_ms: float | None = None) -> T:
         """Run it in the thread, and tell the clock how long that took; not the wait for another job there."""
         ran: list[Graph] = []
         began = [self._now()]
@@ -211,7 +226,7 @@ class Device:
             self._jobs -= 1
         now = self._now()
         if ran:
-            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now)
+            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides_ms)
         return result
 
     def close(self) -> None:
@@ -276,6 +291,15 @@ class Device:
                 return x, answer
             on_exit(answer)
         return x, None
+
+    def _probe(self, setting: CodecSetting, picture: Pixels) -> bytes | None:
+        began = self._now()
+        try:
+            payload = encode_payload(self._bundle, 0, setting, NO_ACTIVATION, picture)
+        except CodecError:
+            return None
+        self._host.pace(Step("encode", 0), began)
+        return payload
 
     def _timed(
         self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool

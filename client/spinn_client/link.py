@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from spinn_stream.codec import SUPPORTED, default_setting
 from spinn_stream.errors import ProtocolError, ServerRefused, ServerUnreachable, SpinnError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import LinkEstimate, Plan, Profile
+from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime.host import THIS_MACHINE, Host
 from spinn_stream.wire import (
     SUBPROTOCOL,
@@ -53,6 +53,20 @@ class LinkConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 1000:
             raise ValueError(f"max_in_flight is {self.max_in_flight}, expected 1 to 1000")
+
+
+class LinkObserver(Protocol):
+    """Learns of the link from what passes. Times in seconds on the host's clock, stamps on the server's."""
+
+    def sent(self, request: int, size: int, now: float) -> None: ...
+
+    def answered(self, request: int, now: float, *, arrived_ms: float, left_ms: float) -> None: ...
+
+    def refused(self, request: int, now: float) -> None: ...
+
+    def ponged(self, rtt_ms: float, now: float) -> None: ...
+
+    def disconnected(self) -> None: ...
 
 
 class LinkEvents(Protocol):
@@ -110,7 +124,7 @@ class Link:
         self._queued = 0  # requests among them
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
-        self.estimate = LinkEstimate(self._now())
+        self.observers: list[LinkObserver] = []
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
@@ -214,7 +228,8 @@ class Link:
             if item.deadline is not None:
                 lost.append(item.request)
         self._websocket = self._session = None
-        self.estimate.disconnected()
+        for observer in self.observers:
+            observer.disconnected()
         self.server_profile = self.server_queue_ms = self.server_load = None
         self._queued = 0
         self._sent.clear()
@@ -271,14 +286,16 @@ class Link:
             self._room.set()
             if isinstance(event, Result):
                 now = self._now()
-                self.estimate.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
+                for observer in self.observers:
+                    observer.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 sent = self._sent.pop(event.id, None)
                 if sent is not None:
                     self._observe_rtt((now - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
                 self._events.on_answer(event)
             elif isinstance(event, Reject) and event.id is not None:
                 self._sent.pop(event.id, None)
-                self.estimate.refused(event.id)
+                for observer in self.observers:
+                    observer.refused(event.id, self._now())
                 self._events.on_reject(event)
             elif isinstance(event, Load):
                 self.server_queue_ms, self.server_load = event.queue_ms, event.factor
@@ -307,7 +324,8 @@ class Link:
                     item.payload,
                 )
                 self._sent[item.request] = _Sent(now, item.deadline)
-                self.estimate.sent(item.request, len(data), now)
+                for observer in self.observers:
+                    observer.sent(item.request, len(data), now)
             if data is not None:
                 self.bytes_up += len(data)
                 await self._websocket.send(data)
@@ -316,7 +334,9 @@ class Link:
         assert self._websocket is not None
         while self._config.ping_s is not None:
             pong = await self._websocket.ping()  # the first one before anything is queued
-            self.estimate.ponged(1000 * await pong, self._now())
+            rtt_ms = 1000 * await pong
+            for observer in self.observers:
+                observer.ponged(rtt_ms, self._now())
             await asyncio.sleep(self._config.ping_s)
         await asyncio.Event().wait()  # nothing to do
 

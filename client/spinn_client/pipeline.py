@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
@@ -22,6 +23,7 @@ from .feed import Feed, Frame
 from .ledger import Ledger
 from .link import Link
 from .results import FrameResult, Reason
+from .steering import Steering
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,12 @@ GRACE_MS = 10.0
 
 Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
 """
+
+PROBE_S = 2.0
+"""A probe that waits for longer before it is sent is not sent."""
+
+PROBE_CODEC = CodecSetting("jpeg", 95)
+"""Of its name alone is told to the server; any quality is decoded alike."""
 
 LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
@@ -61,7 +69,6 @@ class Pipeline:
         bundle: Bundle,
         feed: Feed,
         ledger: Ledger,
-        plan: Plan,
         *,
         deadline_ms: float,
         unpaced: bool,
@@ -73,13 +80,15 @@ class Pipeline:
         self._device: Device  # from `run` on
         self._feed = feed
         self._ledger = ledger
-        self._plan = plan
+        self._plan: Plan  # from `run` on
         self._deadline_s = deadline_ms / 1000
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to = emit
         self._now = host.clock
         self._link: Link | None = None
+        self._steering: Steering | None = None
+        self._probes: set[int] = set()  # frames sent to learn of the link; their answers are of no other use
         self._pending: dict[int, _Pending] = {}
         self._completions: set[asyncio.Task[None]] = set()
         self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
@@ -90,6 +99,10 @@ class Pipeline:
     def use_link(self, link: Link) -> None:
         """Offer frames to a server from now on."""
         self._link = link
+
+    def use_steering(self, steering: Steering) -> None:
+        """Let it change plans, from `run` on."""
+        self._steering = steering
 
     def change_plan(self, plan: Plan) -> None:
         """Use a plan for the frames taken once its graphs are built, which nothing waits for.
@@ -109,27 +122,30 @@ class Pipeline:
             return
         self._plan = plan
 
-    async def run(self, device: Device) -> None:
+    async def run(self, device: Device, plan: Plan) -> None:
         """Until the source ends and every frame taken in has its final result.
 
         Raises:
             Exception: what went wrong in the source, after every frame was answered.
         """
-        self._device = device
-        connection = asyncio.create_task(self._link.run(), name="link") if self._link is not None else None
+        self._device, self._plan = device, plan
+        beside = []
+        if self._link is not None:
+            beside.append(asyncio.create_task(self._link.run(), name="link"))
+        if self._steering is not None:
+            beside.append(asyncio.create_task(self._steering.run(), name="steering"))
         self._feed.start()
         try:
             await self._take_frames()
         finally:
             self._feed.stop()
             await self._drain()
-            if connection is not None:
-                connection.cancel()
-                await asyncio.gather(connection, return_exceptions=True)
-            left = [*self._completions, *([] if self._plan_change is None else [self._plan_change])]
+            left = [*beside, *self._completions, *([] if self._plan_change is None else [self._plan_change])]
             for task in left:
                 task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            for ended in await asyncio.gather(*left, return_exceptions=True):
+                if isinstance(ended, Exception):
+                    log.error("a task beside the frames failed", exc_info=ended)
 
     async def _take_frames(self) -> None:
         while True:
@@ -155,21 +171,32 @@ class Pipeline:
             plan,
             lambda answer: self._local_exit(frame.index, answer),
             answer_by=deadline - SPARE_MS / 1000,
+            probe=None if self._steering is None else self._steering.probe(),
         )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
+            if outcome.probe is not None:
+                self._send_probe(frame.index, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
         link = self._link
         if link is not None and outcome.payload and link.send(frame.index, plan, outcome.payload, deadline):
+            if self._steering is not None:
+                self._steering.sent(plan, len(outcome.payload))
             if not self._ledger.has_local_answer(frame.index):
                 asyncio.get_running_loop().call_later(self._rescue_in(plan, deadline), self._rescue, frame.index)
             return
         if link is not None and not link.up:
             self._ledger.trouble(frame.index, "disconnected")
         await self._complete(frame.index)
+
+    def _send_probe(self, frame: int, payload: bytes) -> None:
+        """A frame that is answered already; the server's first exit will do."""
+        plan = Plan(0, 0, 0.0, PROBE_CODEC)
+        if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S):
+            self._probes.add(frame)
 
     def _rescue_in(self, plan: Plan, deadline: float) -> float:
         """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
@@ -245,6 +272,9 @@ class Pipeline:
 
     def on_answer(self, message: Result) -> None:
         """See `LinkEvents`."""
+        if message.id in self._probes:
+            self._probes.discard(message.id)
+            return
         self._device.sender.acknowledge(message.id)
         exit_ = self._bundle.exits[message.exit]
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
@@ -255,6 +285,8 @@ class Pipeline:
         """See `LinkEvents`."""
         if message.reason == "no_reference":
             self._device.sender.reset()
+        if message.id is not None:
+            self._probes.discard(message.id)
         if message.id is not None and message.id in self._ledger:
             log.warning("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
             self._ledger.trouble(message.id, "rejected")
@@ -268,6 +300,9 @@ class Pipeline:
         """See `LinkEvents`."""
         log.warning("lost the server (%s); answering on the device alone", why)
         self._device.sender.reset()
+        self._probes.clear()
+        if self._steering is not None:
+            self._steering.look()
         for frame in lost:
             self._ledger.trouble(frame, "disconnected")
             if frame in self._ledger:

@@ -15,7 +15,7 @@ from rich.console import Console
 from spinn_stream.codec import default_setting
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Decision, LinkEstimate, Plan
 from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Slowed
 
@@ -28,7 +28,8 @@ from .pipeline import SPARE_MS, Pipeline
 from .result_log import ResultLog
 from .results import FrameResult
 from .sources import Source
-from .summary import Tally, show_summary, summarise
+from .steering import Asked, Steering
+from .summary import PlanUse, Tally, show_summary, summarise
 from .trace_recorder import TraceRecorder
 
 FASTER_THAN_PROFILED = 0.7
@@ -36,9 +37,9 @@ FASTER_THAN_PROFILED = 0.7
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How frames are treated and reported."""
+    """How frames are treated and reported. plan: a fixed one, or what decides on plans."""
 
-    plan: Plan
+    plan: Plan | Asked
     deadline_ms: float = 150.0  # age by which every frame has its final result
     runtime: str = "auto"
     threads: int = 1  # of the engine
@@ -82,6 +83,7 @@ class Run:
         self._link: Link | None = None
         self._traffic: tuple[float, int] = (time.monotonic(), 0)
         self._up_mbps = 0.0
+        self._plans: list[PlanUse] = []
         self.error: Exception | None = None
 
     async def main(self, results: ResultLog | None, recorder: TraceRecorder | None = None) -> dict[str, Any]:
@@ -105,7 +107,6 @@ class Run:
             self._bundle,
             feed,
             self._ledger,
-            self._config.plan,
             deadline_ms=self._config.deadline_ms,
             unpaced=self._feed_config.unpaced,
             keep_late=self._config.late,
@@ -121,7 +122,8 @@ class Run:
             f"bundle {self._bundle.name} {self._bundle.hash[:12]}, engine {engine}, "
             f"source {self._source.name}: building the network ..."
         )
-        await loop.run_in_executor(None, self._device.prepare, self._config.plan)
+        plan = self._first_plan(pipeline, feed)
+        await loop.run_in_executor(None, self._device.prepare, plan)
         self._warn_of_deadline()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, feed.stop)
@@ -131,7 +133,7 @@ class Run:
         began = time.monotonic()
         recording = self._record(recorder)
         try:
-            await pipeline.run(self._device)
+            await pipeline.run(self._device, plan)
         except Exception as error:  # every frame was answered; the figures are still worth showing
             self.error = error
         finally:
@@ -142,7 +144,7 @@ class Run:
         figures = summarise(
             self._tally,
             bundle=self._bundle,
-            plans=[self._config.plan],
+            plans=self._plans,
             captured=feed.captured,
             taken=pipeline.taken,
             dropped=feed.dropped,
@@ -160,10 +162,39 @@ class Run:
             )
         return figures
 
+    def _first_plan(self, pipeline: Pipeline, feed: Feed) -> Plan:
+        """The fixed one, or the first that the policy decides on; it goes on deciding then."""
+        asked = self._config.plan
+        if isinstance(asked, Plan):
+            self._plans.append(PlanUse(asked))
+            return asked
+        steering = Steering(
+            self._bundle,
+            asked,
+            deadline_ms=self._config.deadline_ms,
+            fps=self._feed_config.fps or self._source.fps,
+            unpaced=self._feed_config.unpaced,
+            change=lambda decision: self._change_plan(pipeline, decision),
+        )
+        decision = steering.begin(self._device, self._link, feed)
+        pipeline.use_steering(steering)
+        self._tell(decision)
+        return decision.plan
+
+    def _change_plan(self, pipeline: Pipeline, decision: Decision) -> None:
+        self._tell(decision)
+        pipeline.change_plan(decision.plan)
+
+    def _tell(self, decision: Decision) -> None:
+        self._plans.append(PlanUse(decision.plan, decision.reason))
+        self._say(f"plan {decision.plan.id}: {decision.reason}")
+
     def _record(self, recorder: TraceRecorder | None) -> asyncio.Task[None] | None:
         if recorder is None or self._link is None:
             return None
-        return asyncio.create_task(recorder.run(self._link.estimate), name="record trace")
+        estimate = LinkEstimate(time.monotonic())
+        self._link.observers.append(estimate)
+        return asyncio.create_task(recorder.run(estimate), name="record trace")
 
     async def _end(self, recorder: TraceRecorder | None, recording: asyncio.Task[None] | None) -> None:
         if recorder is not None and recording is not None:
@@ -215,13 +246,14 @@ class Run:
         if now - then >= 0.2:
             self._up_mbps = 0.5 * self._up_mbps + 0.5 * (sent - before) * 8e-6 / (now - then)
             self._traffic = (now, sent)
-        threshold = self._config.plan.confidence_threshold
+        plan = self._plans[-1].plan
+        threshold = plan.confidence_threshold
+        codec = "none" if plan.split == self._bundle.last else default_setting(self._bundle, plan.split, plan.codec)
         return {
             "link": "none" if link is None else "up" if link.up else "away",
             "rtt_ms": link.rtt_ms if link is not None and link.up else None,
             "up_mbps": self._up_mbps,
             "load": self._device.clock.load_factor(now),
-            "plan": f"{self._config.plan.id}: split {self._bundle.cut_points[self._config.plan.split].name}, "
-                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}, "
-                    f"codec {default_setting(self._bundle, self._config.plan.split, self._config.plan.codec)}",
+            "plan": f"{plan.id}: split {self._bundle.cut_points[plan.split].name}, "
+                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}, codec {codec}",
         }  # fmt: skip

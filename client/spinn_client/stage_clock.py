@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from spinn_stream.plan import LoadTracker, Profile
@@ -19,6 +20,10 @@ STEP = 0.05
 """How fast what is done besides the network is learned anew: a share of the difference for each job."""
 
 
+USUAL_S = 30.0
+"""The usual load is a mean over about so long, of the time in which something ran."""
+
+
 class StageClock:
     """How long each piece takes on this device: a slowly forgotten maximum, since it guards deadlines.
 
@@ -29,13 +34,17 @@ class StageClock:
         self._profile = profile
         self._ms: dict[Piece, float] = {}
         self._load = LoadTracker()
+        self._predicted = LoadTracker()
+        self._usual: tuple[float, float] | None = None  # when it was brought up to date, the load
         self._besides: dict[object, float] = {}  # kind of job and its graphs -> ms
 
     def observe(self, start: int, stop: int, ms: float) -> None:
         """One run of a piece, with the exit at its end or without."""
         self._ms[start, stop] = max(ms, 0.9 * self._ms.get((start, stop), 0.0))
 
-    def observe_job(self, kind: str, graphs: Sequence[Graph], ms: float, now: float) -> None:
+    def observe_job(
+        self, kind: str, graphs: Sequence[Graph], ms: float, now: float, *, besides_ms: float | None = None
+    ) -> None:
         """Some graphs in one go, from handing them to the thread until the answer was back.
 
         The load shows here, and not in the single runs: where the core is shared, a thread is put aside between
@@ -44,8 +53,11 @@ class StageClock:
 
         Args:
             kind: jobs of the same kind do the same besides. ms: what all of it took. now: seconds, its end.
+            besides_ms: what a prediction takes for all of it besides the graphs; None: nobody predicts such jobs.
         """
         expected = self._profile.expected_ms([piece for piece, _ in graphs], {p[1] for p, exit in graphs if exit})
+        if besides_ms is not None:
+            self._predicted.observe(kind, observed_ms=ms, expected_ms=expected + besides_ms, now=now)
         group = (kind, tuple(graphs))
         seen = max(ms - expected, 0.0)
         besides = self._besides.get(group, seen)
@@ -69,3 +81,18 @@ class StageClock:
     def load_factor(self, now: float) -> float:
         """How much slower the device is than its profile, over the last second; 1.0 where little ran."""
         return self._load.factor(now)
+
+    def load_of_prediction(self, now: float) -> float:
+        """How many times as long as predicted jobs take, over the last second; what is learned as being besides the
+        graphs is counted, too. Where little ran lately it is what it was in general: a core that waits between frames
+        is never as fast as when it was profiled, and a plan that sends everything does not show that."""
+        recent = self._predicted.recent(now)
+        if recent is None:
+            return 1.0 if self._usual is None else self._usual[1]
+        if self._usual is None:
+            self._usual = now, recent
+        else:
+            then, usual = self._usual
+            share = 1 - math.exp((then - now) / USUAL_S)
+            self._usual = now, usual + share * (recent - usual)
+        return recent

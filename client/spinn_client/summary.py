@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,14 @@ from .results import FALLBACK, FrameResult
 
 RECENT = 12
 """How many results are kept to be shown."""
+
+
+@dataclass(frozen=True)
+class PlanUse:
+    """A plan, and why it was taken; None: it was asked for."""
+
+    plan: Plan
+    why: str | None = None
 
 
 class Tally:
@@ -52,7 +62,7 @@ def summarise(
     tally: Tally,
     *,
     bundle: Bundle,
-    plans: list[Plan],
+    plans: Sequence[PlanUse],
     captured: int,
     taken: int,
     dropped: Counter[str],
@@ -72,12 +82,16 @@ def summarise(
         "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
         "age_ms": percentile, "bytes_up": bytes_up, "bytes_down": bytes_down,
         "plans": [
-            {"id": p.id, "split": bundle.cut_points[p.split].name, "threshold": p.confidence_threshold,
-             "codec": None if p.split == bundle.last else str(default_setting(bundle, p.split, p.codec)),
-             "frames": tally.per_plan[p.id]}
-            for p in plans
+            {"id": use.plan.id, "split": bundle.cut_points[use.plan.split].name,
+             "threshold": use.plan.confidence_threshold, "codec": _codec(bundle, use.plan),
+             "frames": tally.per_plan[use.plan.id], "why": use.why}
+            for use in plans
         ],
     }  # fmt: skip
+
+
+def _codec(bundle: Bundle, plan: Plan) -> str | None:
+    return None if plan.split == bundle.last else str(default_setting(bundle, plan.split, plan.codec))
 
 
 def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> None:

@@ -77,7 +77,7 @@ class LinkEstimate:
             self._busy_ms += took_ms
             self._busy_bytes += sent.size
 
-    def refused(self, request: int) -> None:
+    def refused(self, request: int, now: float) -> None:
         """It was acknowledged without stamps."""
         sent = self._sent.pop(request, None)
         if sent is not None:

@@ -37,7 +37,12 @@ class LoadTracker:
         blocks[-1].expected += expected_ms
 
     def factor(self, now: float, group: object | None = None) -> float:
-        """Load factor of one group, or of all together; 1.0 until enough is known, and when it is long ago.
+        """Load factor of one group, or of all together; 1.0 until enough is known, and when it is long ago."""
+        found = self.recent(now, group)
+        return 1.0 if found is None else found
+
+    def recent(self, now: float, group: object | None = None) -> float | None:
+        """The same; None until enough is known, and when it is long ago.
 
         The window reaches back from the last observation, so that a side that rests keeps its factor a while.
         """
@@ -49,11 +54,11 @@ class LoadTracker:
                 whole.observed += block.observed
                 whole.expected += block.expected
         if not together:
-            return 1.0
+            return None
         newest = max(together)
         recent = [b.observed / b.expected for n, b in together.items() if n > newest - WINDOW_S / BLOCK_S]
         if len(recent) < LEAST_BLOCKS or now - newest * BLOCK_S > STALE_S:
-            return 1.0
+            return None
         return median(recent)
 
 

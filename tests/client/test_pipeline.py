@@ -55,9 +55,9 @@ def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Pla
                 feed.stop()
 
         ledger = Ledger(bundle.labels)
-        pipeline = Pipeline(bundle, feed, ledger, first, deadline_ms=10_000, unpaced=True, keep_late=False, emit=emit)
+        pipeline = Pipeline(bundle, feed, ledger, deadline_ms=10_000, unpaced=True, keep_late=False, emit=emit)
         await asyncio.to_thread(device.prepare, first)
-        await pipeline.run(device)
+        await pipeline.run(device, first)
         device.close()
 
     asyncio.run(main())

@@ -133,7 +133,6 @@ async def _play(
         bundle,
         Feed(_Pictures(pictures, fps), FeedConfig(max_frames=FRAMES)),
         Ledger(bundle.labels),
-        plan,
         deadline_ms=DEADLINE_MS,
         unpaced=False,
         keep_late=False,
@@ -143,7 +142,7 @@ async def _play(
     await asyncio.to_thread(device.prepare, plan)
     steps.ms.clear()
     try:
-        await pipeline.run(device)
+        await pipeline.run(device, plan)
     finally:
         device.close()
     ages = [result.age_ms for result in results]

@@ -17,11 +17,12 @@ from spinn_client.ledger import Ledger
 from spinn_client.link import Link, LinkConfig
 from spinn_client.pipeline import Pipeline
 from spinn_client.results import FrameResult
+from spinn_client.steering import Asked, Steering
 from spinn_server.batcher import BatchLimits
 from spinn_stream.errors import ServerUnreachable
 from spinn_stream.frame import Pixels
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace
 
@@ -44,7 +45,7 @@ class System:
     engine: Engine
     device: Side
     server: Side | None
-    plan: Plan
+    plan: Plan | Asked
     trace: Trace | None = None
     trace_offset_s: float = 0.0
     frames: int = 300
@@ -59,7 +60,8 @@ class Outcome:
     """What came of it.
 
     results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams, as
-    they passed the link since then. server_ms: what its engine spent on batches.
+    they passed the link since then. server_ms: what its engine spent on batches. plans: when each was decided on, and
+    why; None: it was asked for.
     """
 
     results: list[tuple[float, FrameResult]] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Outcome:
     bytes_down: int = 0
     server_ms: float = 0.0
     late: int = 0
+    plans: list[tuple[float, Plan, str | None]] = field(default_factory=list)
 
 
 def play(
@@ -106,7 +109,6 @@ async def _main(
         bundle,
         feed,  # type: ignore[arg-type]  # it does what Feed does
         ledger,
-        system.plan,
         deadline_ms=system.deadline_ms,
         unpaced=system.fps is None,
         keep_late=False,
@@ -140,8 +142,30 @@ async def _main(
     began = loop.time()
     if server is not None:
         server.begin(began)
+
+    def change(decision: Decision) -> None:
+        outcome.plans.append((loop.time() - began, decision.plan, decision.reason))
+        pipeline.change_plan(decision.plan)
+
+    if isinstance(system.plan, Plan):
+        plan = system.plan
+        outcome.plans.append((0.0, plan, None))
+    else:
+        steering = Steering(
+            bundle,
+            system.plan,
+            deadline_ms=system.deadline_ms,
+            fps=system.fps,
+            unpaced=system.fps is None,
+            change=change,
+            host=host,
+        )
+        decision = steering.begin(device, link if server is not None else None, feed)
+        pipeline.use_steering(steering)
+        plan = decision.plan
+        outcome.plans.append((0.0, plan, decision.reason))
     try:
-        await pipeline.run(device)
+        await pipeline.run(device, plan)
     finally:
         device.close()
         if server is not None:

@@ -1,0 +1,194 @@
+"""Keeps the plan in force that the scheduler decides on, as link, loads and server change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from spinn_stream.codec import CodecSetting
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.plan import (
+    Conditions,
+    Decision,
+    LinkBelief,
+    Plan,
+    Policy,
+    Prober,
+    Profile,
+    Scheduler,
+    Sla,
+    build_table,
+)
+from spinn_stream.runtime.host import THIS_MACHINE, Host
+
+from .device import Device
+from .link import Link
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+"""So often conditions are looked at; the scheduler itself decides whether that is worth a calculation."""
+
+RATE_S = 1.0
+"""The source's rate is counted over so long."""
+
+UNPACED_FPS = 1000.0
+"""Stands for a source that gives frames as fast as they are taken."""
+
+FIRST_FPS = 30.0
+"""Taken for the rate of a source that has none of its own, until it was counted."""
+
+PAYLOAD_STEP = 0.05
+"""How fast it is learned how many bytes payloads take of what the tables say: a share of the difference for each."""
+
+PROBES = tuple(
+    (CodecSetting("jpeg", quality), least)
+    for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
+)
+"""A probe is the frame itself, in the finest of these settings for which it is to have so many bytes or more."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who decides on plans, and what is asked for."""
+
+    policy: Policy
+    sla: Sla
+
+
+class Frames(Protocol):
+    """What is counted of a source."""
+
+    captured: int
+
+
+class Steering:
+    """One client's scheduler, and what it is told.
+
+    All methods but `begin` run on the event loop.
+
+    Args:
+        fps: of the source; None: it is counted. change: called with each new plan.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        asked: Asked,
+        *,
+        deadline_ms: float,
+        fps: float | None,
+        unpaced: bool,
+        change: Callable[[Decision], None],
+        host: Host = THIS_MACHINE,
+    ) -> None:
+        self._bundle = bundle
+        self._asked = asked
+        self._deadline_ms = deadline_ms
+        self._fps = UNPACED_FPS if unpaced else fps
+        self._change = change
+        self._now = host.clock
+        self._thread = host.builder("plans")
+        self._device: Device
+        self._link: Link | None = None
+        self._feed: Frames | None = None
+        self._counted: tuple[float, int] = (0.0, 0)
+        self._counted_fps = FIRST_FPS
+        self._server_profile: Profile | None = None
+        self._scheduler: Scheduler
+        self._plan: Plan  # the one decided on last
+        self._belief: LinkBelief | None = None
+        self._prober: Prober | None = None
+        self._payload_factor = 1.0
+        self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
+
+    def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
+        """The first plan. Blocks while the tables are set up."""
+        self._device, self._link, self._feed = device, link, feed
+        now = self._now()
+        if link is not None:
+            self._belief, self._prober = LinkBelief(now), Prober(now)
+            link.observers.append(self._belief)
+        self._scheduler = self._make_scheduler(device.profile, device.profile, 1)
+        self._counted = now, feed.captured
+        decision = self._scheduler.decide(now, self._conditions(now))
+        assert decision is not None  # the first one always is a plan
+        self._plan = decision.plan
+        return decision
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await self._meet_server()
+                self.look()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def look(self) -> None:
+        """Change the plan if that is due."""
+        now = self._now()
+        self._count_frames(now)
+        decision = self._scheduler.decide(now, self._conditions(now))
+        if decision is None or replace(decision.plan, id=self._plan.id) == self._plan:
+            return
+        self._plan = decision.plan
+        log.info("plan %d: %s", decision.plan.id, decision.reason)
+        self._change(decision)
+
+    def probe(self) -> CodecSetting | None:
+        """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""
+        if self._prober is None or self._belief is None or self._link is None or not self._link.ready:
+            return None
+        size = self._prober.due(self._now(), self._belief)
+        if size is None:
+            return None
+        return next(setting for setting, least in reversed(PROBES) if size >= least)
+
+    def sent(self, plan: Plan, size: int) -> None:
+        """A frame's payload was given to the link."""
+        if self._prober is not None:
+            self._prober.used(self._now())
+        expected = self._expected_bytes.get((plan.split, str(plan.codec)))
+        if expected and plan.codec is not None and plan.codec.codec == "transform":
+            self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
+
+    async def _meet_server(self) -> None:
+        """Plan with the server's own profile, once it has told that."""
+        profile = None if self._link is None else self._link.server_profile
+        if profile is None or profile == self._server_profile:
+            return
+        self._server_profile = profile
+        loop, first_id = asyncio.get_running_loop(), self._plan.id + 1
+        self._scheduler = await loop.run_in_executor(
+            self._thread, self._make_scheduler, self._device.profile, profile, first_id
+        )
+
+    def _make_scheduler(self, device: Profile, server: Profile, first_id: int) -> Scheduler:
+        table = build_table(self._bundle, device, server)
+        return Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy, first_id=first_id)
+
+    def _conditions(self, now: float) -> Conditions:
+        link = self._link
+        there = link is not None and link.up and self._belief is not None
+        return Conditions(
+            link=self._belief.state(now) if there and self._belief is not None else None,
+            device_load=self._device.clock.load_of_prediction(now),
+            server_load=(link.server_load if link is not None else None) or 1.0,
+            server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
+            fps=self._fps or self._counted_fps,
+            deadline_ms=self._deadline_ms,
+            payload_factor=self._payload_factor,
+        )
+
+    def _count_frames(self, now: float) -> None:
+        since, before = self._counted
+        if self._feed is not None and now - since >= RATE_S:
+            frames = self._feed.captured - before
+            if frames:
+                self._counted_fps = frames / (now - since)
+            self._counted = now, self._feed.captured
