@@ -70,7 +70,7 @@ def test_two_policies_on_one_trace_end_in_a_report_and_are_not_run_twice(tmp_pat
 def test_a_replay_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only", "--out",
-         str(tmp_path), "--runtime", "onnxruntime"],
+         str(tmp_path), "--runtime", "onnxruntime", "--fps", "2"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
