@@ -47,6 +47,7 @@ def render(done: Replay, rows: Sequence[Row]) -> str:
         traces=list({r.spec.trace.content: r.spec.trace for r in done.records}.values()),
         measures=MEASURES,
         rows=[row for row in rows if row.trace is None],
+        findings=findings([row for row in rows if row.trace is None]),
         per_trace=[(title, key, note, [row for row in rows if row.trace == title]) for title, key, note in timelines],
         cell=cell,
         duration_s=done.config.duration_s,
@@ -58,6 +59,18 @@ def render(done: Replay, rows: Sequence[Row]) -> str:
         figures=json.dumps(figures).replace("<", "\\u003c"),
         plotly=_plotly(),
     )
+
+
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What the table says, in sentences; `rows` over all traces."""
+    if len(rows) < 2:
+        return []
+    said = []
+    for row in rows:
+        better = [f"{m.title} ({cell(m, row)['value']} {m.unit})" for m in MEASURES if m.key in row.best]
+        if better:
+            said.append(f"{row.policy} is better than every other in: {'; '.join(better)}.")
+    return said or ["No policy is better than every other in anything that these runs can tell."]
 
 
 def described(plan: Plan, bundle: Bundle) -> str:
