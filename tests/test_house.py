@@ -67,7 +67,7 @@ def test_client_and_server_run_where_torch_and_onnx_are_not() -> None:
     script = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'ml_dtypes']))\n"
         "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli\n"
-        "import spinn_traces.cli, spinn_traces.trace_cli\n"
+        "import spinn_traces.cli, spinn_traces.trace_cli, spinn_traces.replay.conduct\n"
         "from spinn_stream.model.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
         "bundle = load_bundle(); open_engine(bundle, 'onnxruntime').prepare(0, bundle.last)\n"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from spinn_stream.errors import ConfigError, SpinnError
@@ -109,7 +110,7 @@ def _watched(console: Console, say: Any, *, quiet: bool) -> Iterator[Any]:
         task = bar.add_task("preparing", total=None)
 
         def step(total: int, done: float, doing: str) -> None:
-            bar.update(task, total=total, completed=done, description=doing.replace("[", "\\["))
+            bar.update(task, total=total, completed=done, description=escape(doing))
 
         yield Watcher(say, step)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,8 @@ def prepare(text: str, bundle: Bundle, folder: Path, *, count: int, seed: int) -
         return Material(text, path.name, _content(path))
     if not 1 <= count <= MAX_FRAMES:
         raise ConfigError(f"the run needs {count} frames, expected 1 to {MAX_FRAMES}: make it shorter or --fps lower")
+    if importlib.util.find_spec("pyarrow") is None and not any(entry.is_dir() for entry in _entries(path)):
+        raise ConfigError(f"reading {path} needs pyarrow: pip install 'spinn-traces[parquet]'")
     chosen = _choose(open_sources(path), bundle, count, seed)
     return _lay_out(chosen, bundle, path.name, folder)
 
@@ -69,10 +72,15 @@ def prepare(text: str, bundle: Bundle, folder: Path, *, count: int, seed: int) -
 def _is_labelled(path: Path) -> bool:
     if path.is_file():
         return path.suffix.lower() == ".parquet"
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    entries = _entries(path)
     if any(entry.is_dir() or entry.suffix.lower() == ".parquet" for entry in entries):
         return True
     return not any(entry.suffix.lower() in EXTENSIONS for entry in entries)  # empty: whoever reads it says so
+
+
+def _entries(path: Path) -> list[Path]:
+    """What is in a folder, or the file itself; without what is hidden."""
+    return [path] if path.is_file() else [entry for entry in path.iterdir() if not entry.name.startswith(".")]
 
 
 def _content(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from .conduct import LABELS, Replay
 from .report import missing, render
@@ -68,7 +69,7 @@ def show(console: Console, done: Replay, rows: Sequence[Row]) -> None:
         return
     table = Table(box=None, padding=(0, 2))
     for column in ("", *(row.policy for row in over_all)):
-        table.add_column(column)
+        table.add_column(Text(column))
     table.add_row("frames taken in", *(str(row.frames) for row in over_all))
     for measure in MEASURES:
         cells = [text(measure, row.figures[measure.key]) + " *" * (measure.key in row.best) for row in over_all]

@@ -6,6 +6,7 @@ texts as HTML: whatever comes from a file is escaped here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -27,6 +28,8 @@ WHERE = {
     "server": ("square", "the server"),
     "fallback": ("triangle-up", "fallback"),
 }
+"""Who answered -> marker, and name for people."""
+
 POLICY_COLOURS = 7
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 
@@ -43,7 +46,7 @@ def timeline(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle
     domains = _stacked(heights, gap=34)
     layout = _layout(sum(heights) + 34 * len(heights) + 90)
     layout["xaxis"] = _axis("time since the run began, s", range=[0, spec.duration_s], anchor="free", position=0.0)
-    layout["legend"] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
+    layout["legend"] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
     layout["shapes"] = _outages(runs[0])
     data = _link(runs[0], layout, domains)
     data += _plans(runs, names, bundle, layout, domains[2])
@@ -67,7 +70,8 @@ def timeline(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle
 def ages(runs: Sequence[RunRecord], names: Mapping[str, str]) -> Plot:
     """How old answers are: for each policy the share of answers that are at most so old, on a logarithmic axis."""
     layout = _layout(380)
-    layout["xaxis"] = _axis("age of the answer, ms (logarithmic)", type="log")
+    ticks = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
+    layout["xaxis"] = _axis("age of the answer, ms (logarithmic)", type="log", tickvals=ticks)
     layout["yaxis"] = _axis("answers at most so old, %", range=[0, 100.5])
     layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     data, share = [], np.linspace(0, 100, 401)
@@ -85,8 +89,9 @@ def ages(runs: Sequence[RunRecord], names: Mapping[str, str]) -> Plot:
         "line": {"color": "var:muted", "dash": "dash", "width": 1},
     }]  # fmt: skip
     layout["annotations"] = [{
-        "xref": "x", "x": float(np.log10(deadline)), "yref": "paper", "y": 0.02, "xanchor": "right", "yanchor": "bottom",
-        "text": f"deadline {deadline:g} ms ", "showarrow": False, "font": {"size": 11, "color": "var:muted"},
+        "xref": "x", "x": float(np.log10(deadline)), "xanchor": "right", "yref": "paper", "y": 0.02,
+        "yanchor": "bottom", "text": f"deadline {deadline:g} ms ", "showarrow": False,
+        "font": {"size": 11, "color": "var:muted"},
     }]  # fmt: skip
     return {"data": data, "layout": layout}
 
@@ -122,7 +127,7 @@ def thinned(values: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int64]
     if count <= most:
         return np.arange(count)
     edges = np.linspace(0, count, max(1, most // 2) + 1).astype(np.int64)
-    peaks = [a + int(values[a:b].argmax()) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    peaks = [a + int(values[a:b].argmax()) for a, b in itertools.pairwise(edges.tolist()) if b > a]
     return np.unique(np.concatenate((edges[:-1], peaks)).astype(np.int64))
 
 
@@ -194,13 +199,18 @@ def _answers(run: RunRecord, axis: str, most: int, *, legend: bool) -> tuple[lis
     finals = run.finals
     age, by = np.array(finals.age_ms, np.float64), np.array(answered_by(run))
     shown = thinned(age, most)
-    data = []
+    data: list[Plot] = []
     for where, (symbol, name) in WHERE.items():
         own = shown[by[shown] == where]
+        if legend:  # of its own, so that each kind is explained whichever the first policy has
+            explained = f"answered by {name}" if where != "fallback" else "fallback: the most confident exit so far"
+            data.append({
+                "type": "scatter", "mode": "markers", "yaxis": axis, "name": explained, "legendgroup": where,
+                "x": [None], "y": [None], "marker": {"symbol": symbol, "size": 8, "color": f"var:{where}"},
+            })  # fmt: skip
         data.append({
-            "type": "scatter", "mode": "markers", "yaxis": axis, "legendgroup": where, "showlegend": legend,
-            "name": f"answered by {name}" if where != "fallback" else "fallback: the most confident exit so far",
-            "x": _rounded([finals.captured_s[k] for k in own]) or [None], "y": _rounded(age[own]) or [None],
+            "type": "scatter", "mode": "markers", "yaxis": axis, "legendgroup": where, "showlegend": False,
+            "x": _rounded([finals.captured_s[k] for k in own]), "y": _rounded(age[own]),
             "text": [f"frame {finals.frame[k]}: {escape(finals.label[k] or 'no answer')}, {finals.reason[k]}"
                      for k in own],
             "marker": {"symbol": symbol, "size": 5, "color": f"var:{where}", "line": {"width": 0}},
@@ -227,7 +237,8 @@ def _bars(
         part = [100 * n / max(1, len(c)) for n, c in zip(number, counts.values(), strict=True)]
         data.append({
             "type": "bar", "orientation": "h", "x": _rounded(part), "y": shown, "name": name,
-            "marker": {"color": colour, "pattern": {"shape": pattern, "solidity": 0.25, "fgcolor": "var:page"},
+            "marker": {"color": colour, "pattern": {"shape": pattern, "solidity": 0.25, "fgcolor": "var:page",
+                                   "fillmode": "overlay"},
                        "line": {"color": "var:page", "width": 1}},
             "hovertemplate": "%{x:.1f} %",
         })  # fmt: skip

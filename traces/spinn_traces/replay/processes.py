@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,11 @@ class Running:
             self.check()
             time.sleep(POLL_S)
         raise RunFailed(f"{self.name} {otherwise} within {timeout_s:g} s")
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
 
     def finish(self, timeout_s: float) -> None:
         """Wait for its good end.

@@ -30,7 +30,7 @@ from .record import Finals, Machine, PlanUse, RunRecord, RunSpec, link_series
 READY_TIMEOUT_S = 240.0  # at the first start on a machine every engine is measured
 END_TIMEOUT_S = 60.0
 LEAD_S = 1.0
-"""The client plays so much longer than the run, and its deadline: what passes before time 0 and after the end."""
+"""The source has frames for so much more than the run and a deadline: what passes before time 0 and after the end."""
 
 OPEN_LINK = ("--up-mbps", "1000", "--down-mbps", "1000", "--rtt-ms", "0", "--loss", "0")
 COMPUTE = "spinn_batch_compute_seconds_sum"
@@ -40,7 +40,7 @@ Progress = Callable[[float], None]
 
 
 def frames_to_play(duration_s: float, deadline_ms: float, fps: float) -> int:
-    """How many frames the client takes from its source."""
+    """The most frames that the client takes from its source."""
     return math.ceil((duration_s + deadline_ms / 1000 + LEAD_S) * fps)
 
 
@@ -74,8 +74,9 @@ def run_real(
         client.wait(lambda: (results.exists() and results.stat().st_size) or None, READY_TIMEOUT_S, "gave no result")
         began = json.loads(get(control_port, "/", dict.fromkeys(FIELDS, "trace") | {"position_s": spec.offset_s}))
         computed_s = metric(server_port, COMPUTE)
-        _wait_until(began["at_s"] + spec.duration_s, spec.duration_s, (server, shaper), progress)
+        _wait_until(began["at_s"] + spec.duration_s, spec.duration_s, (server, shaper, client), progress)
         ended, computed_s = json.loads(get(control_port)), metric(server_port, COMPUTE) - computed_s
+        client.interrupt()
         client.finish(END_TIMEOUT_S)
         figures = json.loads(summary.read_text())
         finals = _finals(results, began["at_s"], spec.duration_s)
@@ -84,7 +85,7 @@ def run_real(
         machine=machine,
         finals=finals,
         captured=finals.frame[-1] - finals.frame[0] + 1,
-        dropped_by=figures["dropped_by"],
+        dropped_by={why: count for why, count in figures["dropped_by"].items() if why != "stopped"},
         plans=_plans(finals, figures["plans"]),
         bytes_up=ended["up"]["delivered_bytes"] - began["up"]["delivered_bytes"],
         bytes_down=ended["down"]["delivered_bytes"] - began["down"]["delivered_bytes"],
@@ -119,7 +120,7 @@ def _client_arguments(spec: RunSpec, bundle: Bundle, port: int, fps: float) -> l
 
 
 def _wait_until(end_s: float, duration_s: float, running: Sequence[Running], progress: Progress) -> None:
-    """Until then on the monotonic clock, as long as all go on. The client ends a moment later by itself."""
+    """Until then on the monotonic clock, as long as all go on."""
     while (left := end_s - time.monotonic()) > 0:
         for one in running:
             one.check()

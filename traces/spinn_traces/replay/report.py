@@ -19,8 +19,8 @@ from spinn_stream.plan import Plan
 from . import plots
 from .conduct import Replay
 from .record import RunRecord
-from .statistics import BIN_S, BLOCK_S, ROUNDS
-from .table import GRACE_MS, MEASURES, Measure, Row
+from .statistics import BLOCK_S, ROUNDS
+from .table import GRACE_MS, LEAST_S, MEASURES, Measure, Row
 
 NEEDED = ("plotly", "jinja2")
 
@@ -47,11 +47,11 @@ def render(done: Replay, rows: Sequence[Row]) -> str:
         traces=list({r.spec.trace.content: r.spec.trace for r in done.records}.values()),
         measures=MEASURES,
         rows=[row for row in rows if row.trace is None],
+        findings=findings([row for row in rows if row.trace is None]),
         per_trace=[(title, key, note, [row for row in rows if row.trace == title]) for title, key, note in timelines],
         cell=cell,
         duration_s=done.config.duration_s,
-        short=done.config.duration_s < 4 * BLOCK_S,
-        bootstrap={"rounds": ROUNDS, "bin_s": BIN_S, "block_s": BLOCK_S},
+        bootstrap={"rounds": ROUNDS, "block_s": BLOCK_S, "least_s": LEAST_S},
         grace_ms=GRACE_MS,
         dropped_by=_dropped_by(done.records),
         style=(templates / "report.css").read_text("utf-8"),
@@ -61,24 +61,35 @@ def render(done: Replay, rows: Sequence[Row]) -> str:
     )
 
 
+def findings(rows: Sequence[Row]) -> list[str]:
+    """What the table says, in sentences; `rows` over all traces."""
+    if len(rows) < 2:
+        return []
+    said = []
+    for row in rows:
+        better = [f"{m.title} ({cell(m, row)['value']} {m.unit})" for m in MEASURES if m.key in row.best]
+        if better:
+            said.append(f"{row.policy} is better than every other in: {'; '.join(better)}.")
+    return said or ["No policy is better than every other in anything that these runs can tell."]
+
+
 def described(plan: Plan, bundle: Bundle) -> str:
     """A plan in words."""
     threshold = plan.confidence_threshold
-    exits = (
-        "no early exit answers" if threshold is None else f"early exits answer from a confidence of {threshold:g} on"
-    )
+    exits = "no early exit answers"
+    if threshold is not None:
+        exits = f"early exits answer from a confidence of {threshold:g} on"
     if plan.split == bundle.last:
         return f"the whole network on the device; {exits}"
-    device = (
-        "the frame itself is sent" if plan.split == 0 else f"the device stops at {bundle.cut_points[plan.split].name}"
-    )
-    return f"{device}; {exits}; sent as {plan.codec}"
+    if plan.split == 0:
+        return f"the frame itself is sent, as {plan.codec}; {exits}"
+    return f"the device stops at {bundle.cut_points[plan.split].name}; {exits}; sent as {plan.codec}"
 
 
 def cell(measure: Measure, row: Row) -> dict[str, Any]:
     """value, interval and whether it is the best, as the table shows them."""
     estimate = row.figures[measure.key]
-    shown: dict[str, Any] = {"value": "–", "interval": "", "best": measure.key in row.best}
+    shown: dict[str, Any] = {"value": "-", "interval": "", "best": measure.key in row.best}
     if np.isfinite(estimate.value):
         shown["value"] = f"{estimate.value * measure.scale:.{measure.digits}f}"
         if estimate.interval is not None:

@@ -23,6 +23,9 @@ from .statistics import (
     block_weights,
 )  # fmt: skip
 
+LEAST_S = 30.0
+"""Seconds of a policy's runs from which on one may be called the best: with fewer blocks intervals are too narrow."""
+
 GRACE_MS = 20.0
 """The contract: a final result at most so long after its deadline (docs/results.md)."""
 
@@ -82,7 +85,8 @@ class Row:
 def make_table(records: Sequence[RunRecord], names: dict[str, str], *, seed: int = 0) -> list[Row]:
     """All traces together first, then each; within them the policies in the order of `names`.
 
-    names: for each policy's text its name. Traces that a policy has no run on are left out of its row over all.
+    names: for each policy's text its name. Runs that failed are missing from their policy's figures; then none is
+    called the best.
     """
     traces = list(dict.fromkeys(r.spec.trace.content for r in records))
     shown = {r.spec.trace.content: r.spec.trace.name for r in records}
@@ -91,14 +95,22 @@ def make_table(records: Sequence[RunRecord], names: dict[str, str], *, seed: int
     rows = []
     for title, within in scopes:
         found = {text: _figures(text, records, within, traces, draws, seed) for text in names}
-        for text, row in found.items():
-            if row is not None:
-                others = [other[1] for key, other in found.items() if key != text and other is not None]
-                runs, figures = row
-                rows.append(
-                    Row(names[text], title, len(runs), sum(r.captured for r in runs), sum(r.taken for r in runs),
-                        figures, _best(figures, others))
-                )  # fmt: skip
+        present = {text: row for text, row in found.items() if row is not None}
+        fair = len({frozenset(map(_place, runs)) for runs, _ in present.values()}) == 1
+        for text, (runs, figures) in present.items():
+            others = [other for key, (_, other) in present.items() if key != text]
+            enough = fair and sum(run.spec.duration_s for run in runs) >= LEAST_S
+            rows.append(
+                Row(
+                    policy=names[text],
+                    trace=title,
+                    runs=len(runs),
+                    captured=sum(r.captured for r in runs),
+                    frames=sum(r.taken for r in runs),
+                    figures=figures,
+                    best=_best(figures, others) if enough else frozenset(),
+                )
+            )
     return rows
 
 
@@ -181,6 +193,10 @@ def _sample(record: RunRecord) -> RunSample:
         bytes_up=record.bytes_up,
         server_ms=record.server_compute_ms,
     )
+
+
+def _place(record: RunRecord) -> tuple[str, int]:
+    return record.spec.trace.content, record.spec.repeat
 
 
 def _best(figures: dict[str, Estimate], others: Sequence[dict[str, Estimate]]) -> frozenset[str]:

@@ -21,7 +21,7 @@ function draw() {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   for (const [id, figure] of Object.entries(figures)) {
     const { data, layout } = coloured(figure, style);
-    Plotly.react(id, data, layout, { responsive: true, displaylogo: false });
+    Plotly.react(id, data, layout, { responsive: true, displayModeBar: false });
   }
 }
 

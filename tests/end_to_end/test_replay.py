@@ -1,0 +1,141 @@
+"""`spinn replay` with real processes: two policies on one trace, to the end and again; and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spinn_traces.replay.processes import RunFailed, started
+
+REPLAY = (sys.executable, "-m", "spinn_traces.replay_cli")
+DATA = Path(__file__).parent.parent.parent / "traces" / "data"
+
+
+def replay(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*REPLAY, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def children(parent: int) -> list[int]:
+    """Processes that this one started, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def test_two_policies_on_one_trace_end_in_a_report_and_are_not_run_twice(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = (
+        "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only", "--policy",
+        "sent=fixed:split=block7,threshold=none,codec=transform:6", "--duration-s", "2", "--deadline-ms", "400",
+        "--runtime", "onnxruntime", "--out", str(out), "--json",
+    )  # fmt: skip
+    done = replay(*arguments)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["failed"] == 0
+    device, sent = (row for row in said["table"] if row["trace"] is None)
+    assert (device["policy"], sent["policy"]) == ("device-only", "sent")
+    assert device["device"]["value"] == 1.0 and device["server_ms_per_frame"]["value"] == 0.0
+    assert sent["server"]["value"] > 0.5 and sent["up_mbit_per_min"]["value"] > 1
+    assert (out / "report.html").stat().st_size > 1_000_000
+    alone, helped = json.loads((out / "replay.json").read_text())["runs"]
+    for run, codec in ((alone, None), (helped, "transform:6")):
+        finals = run["finals"]
+        at = np.array(finals["captured_s"])
+        assert 0 <= at[0] < 0.5 and 1.5 < at[-1] < 2 and len(at) >= 40  # 2 s at 30 frames a second
+        assert np.median(np.diff(at)) == pytest.approx(1 / 30, abs=0.01)
+        assert max(finals["age_ms"]) <= 420 and set(finals["correct"]) <= {True, False}
+        assert len(run["link"]["up_mbps"]) == 2 and run["captured"] >= len(at)
+        assert run["plans"][0]["codec"] == codec
+    answers = zip(helped["finals"]["age_ms"], helped["finals"]["where"], strict=True)
+    assert min(age for age, where in answers if where == "server") >= min(helped["link"]["rtt_ms"]) - 1
+    again = replay(*arguments)
+    assert again.returncode == 0 and json.loads(again.stdout) == said
+    assert len(list((out / "runs").iterdir())) == 2
+
+
+def test_a_replay_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only", "--out",
+         str(tmp_path), "--runtime", "onnxruntime", "--fps", "2"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        started: list[int] = []
+        while len(started) < 2:
+            assert process.poll() is None
+            started = children(process.pid)
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.wait()
+    for child in started:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+def test_a_process_that_fails_is_told_by_its_name_and_its_last_line(tmp_path: Path) -> None:
+    unread = started("client", ["run", "--source", "nowhere.mp4"], tmp_path, None)
+    with unread as client, pytest.raises(RunFailed, match=r"client ended with exit code 1: .* no file 'nowhere\.mp4'"):
+        client.line("ready ", 20)
+    unknown = started("server", ["serve", "--nonsense"], tmp_path, None)
+    with unknown as server, pytest.raises(RunFailed, match="server ended with exit code 2: No such option"):
+        server.finish(20)
+    with started("shaper", ["--help"], tmp_path, None) as shaper:
+        shaper.finish(20)
+        with pytest.raises(RunFailed, match="shaper ended with exit code 0: it said nothing"):
+            shaper.line("ready ", 1)
+    sleeping = started("slow", ["shape", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1"], tmp_path, None)
+    with sleeping as slow, pytest.raises(RunFailed, match=r"slow did not say `never` within 0\.2 s"):
+        slow.line("never", 0.2)
+    assert slow.process.returncode == -signal.SIGKILL
+
+
+def test_a_source_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    (frames / "0.png").write_bytes(b"no image")
+    done = replay("--source", str(frames), "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
+                  str(tmp_path / "out"), "--runtime", "onnxruntime", "--quiet")  # fmt: skip
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "0.png is not an image" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--policy", "device-only"), 1, "no trace is given: add --trace FILE"),
+        (("--trace", "nowhere.csv", "--policy", "magic"), 1, "no policy 'magic', expected one of device-only"),
+        (("--trace", "nowhere.csv", "--policy", "fixed"), 1, "nowhere.csv"),
+        (("--trace", "nowhere.csv", "--policy", "fixed", "--repeats", "none"), 2, "--repeats"),
+    ],
+)
+def test_what_cannot_be_replayed_is_told_in_one_line(
+    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path
+) -> None:
+    options = ("--source", "demo", "--runtime", "onnxruntime", "--quiet", "--out", str(tmp_path / "out"))
+    done = replay(*options, *arguments)
+    assert done.returncode == code and said in " ".join(done.stderr.split())
+    assert code == 2 or done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = replay("--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
+                  str(tmp_path / "file" / "out"))  # fmt: skip
+    assert done.returncode == 1 and "cannot write there" in done.stderr
