@@ -125,7 +125,7 @@ class Hysteresis:
     def _better(
         self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
     ) -> tuple[Change, float, bool] | None:
-        """The plan that beats the one in force by more than the margin, by what share, and whether in the first target."""
+        """The plan that beats the one in force by the margin, by what share, and whether in the first target."""
         if violation <= 0:
             spare = self._with_headroom(prediction, sla)
             if spare is None or spare == current:
@@ -138,10 +138,9 @@ class Hysteresis:
             slack = abs(target.limit(ours) - ours)
             if gain > max(slack, 0.0 if target.metric.absolute else self._config.margin * abs(ours)):
                 change = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}")
-                # an accuracy's share would be small where it matters much: what goes beyond its tolerance counts
-                share = (
-                    gain / max(slack, 1e-9) * self._config.margin if target.metric.absolute else gain / max(ours, 1e-9)
-                )
+                share = gain / max(abs(ours), 1e-9)
+                if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
+                    share = self._config.margin * gain / max(slack, 1e-9)
                 return change, share, target is sla.targets[0]
             if gain < -slack:
                 return None
