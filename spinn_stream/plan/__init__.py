@@ -2,6 +2,7 @@
 
 from .choice import Binding, RunnerUp
 from .codec_costs import CodecCost
+from .hysteresis import SchedulerConfig
 from .link_belief import LinkBelief, LinkBounds
 from .link_estimate import LinkEstimate, LinkReading
 from .load import LoadTracker
@@ -12,7 +13,7 @@ from .power import EnergyRates, PowerMeter, PowerModel
 from .predictor import Conditions, Figures, LinkState, Prediction, Predictor
 from .probes import ProbeConfig, Prober
 from .profile import BatchProfile, Profile, Timing
-from .scheduler import Decision, Scheduler, SchedulerConfig
+from .scheduler import Decision, Scheduler
 from .sla import METRICS, Constraint, Sla, Target
 from .sla_text import DEFAULT_SLA, parse_sla
 from .table_maker import build_table

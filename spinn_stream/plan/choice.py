@@ -35,7 +35,7 @@ class Binding:
 
     def __str__(self) -> str:
         name = self.constraint.metric.name
-        if self.over > 0:
+        if self.over > KEPT * self.constraint.unit:
             return f"{self.constraint} cannot be kept: {shown(name, self.value)}, off by {shown(name, self.over)}"
         return f"{self.constraint}: {shown(name, self.value)}"
 

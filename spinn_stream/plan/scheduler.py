@@ -6,49 +6,24 @@ The theory, in one place:
                 by much more: each is a sum of terms that are proportional to one condition), when the link appeared or
                 went, or when the last look left a question open; never more often than `min_interval_s`, but at once
                 when the link goes
-    change      at once     without a plan, without a link under a plan that needs one, with the link back, and where
-                            the plan breaks a constraint that another one keeps
-                confirmed   where another plan is better by more than `margin`, at every look for `confirm_s`
-                held        back to a plan that was left lately: not before the hold is over, which doubles with every
-                            return. So noise around the point where two plans are equal costs few changes, and a step
-                            is answered at once
-
-A better plan must keep the constraints with `headroom` to spare; else noise would push it out again.
+    change      at once without a plan, and when the link comes or goes; else see `hysteresis`
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..model.bundle import Bundle
-from .choice import KEPT, Binding, RunnerUp, binding, choose, runner_up, shown, violations
+from .choice import Binding, RunnerUp, binding, choose, runner_up
+from .hysteresis import Change, Hysteresis, SchedulerConfig
 from .plan import Plan
 from .plan_table import PlanTable
 from .policies import Policy, policy
 from .power import PowerMeter
 from .predictor import Conditions, Figures, Prediction, Predictor
-from .sla import Constraint, Sla
-
-
-@dataclass(frozen=True)
-class SchedulerConfig:
-    """How eagerly plans change. Shares are of the figure that decides."""
-
-    look_again: float = 0.05  # a condition moves by more: look
-    min_interval_s: float = 0.2  # between two looks
-    max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
-    margin: float = 0.10  # a better plan is better by more
-    headroom: float = 0.05  # of a bound (of an accuracy: of what it leaves open): what a better plan has to spare
-    confirm_s: float = 0.4  # a better plan is better for so long
-    hold_s: float = 5.0  # before going back to a plan left less than `remember_s` ago; doubles with every return
-    longest_hold_s: float = 120.0
-    remember_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        if not all(value >= 0 for value in vars(self).values()):
-            raise ValueError(f"got {self}, expected numbers from 0")
+from .sla import Sla
 
 
 @dataclass(frozen=True)
@@ -65,14 +40,6 @@ class Decision:
     feasible: bool
     binding: Binding | None
     runner_up: RunnerUp | None
-
-
-@dataclass
-class _Left:
-    """A plan that was given up."""
-
-    at: float
-    returns: int = 0
 
 
 class Scheduler:
@@ -105,8 +72,7 @@ class Scheduler:
         self._plan: Plan | None = None
         self._looked = -float("inf")
         self._seen: Conditions | None = None
-        self._better_since: float | None = None
-        self._left: dict[int, _Left] = {}
+        self._hysteresis = Hysteresis(self._config)
 
     @property
     def plan(self) -> Plan | None:
@@ -126,10 +92,8 @@ class Scheduler:
         before, self._seen, self._looked = self._seen, conditions, now
         prediction, sla = self._predict(conditions)
         index, violation = choose(prediction, sla)
-        why = self._change(now, prediction, sla, index, violation, before)
-        if why is None:
-            return None
-        return self._adopt(now, prediction, sla, *why)
+        change = self._change(now, prediction, sla, index, violation, before)
+        return None if change is None else self._adopt(now, prediction, sla, change, violation)
 
     def _due(self, now: float, conditions: Conditions) -> bool:
         seen, config = self._seen, self._config
@@ -137,10 +101,9 @@ class Scheduler:
             return True
         if now - self._looked < config.min_interval_s:
             return False
-        open_question = self._better_since is not None
-        return (
-            open_question or now - self._looked >= config.max_interval_s or _moved(seen, conditions, config.look_again)
-        )
+        if self._hysteresis.open_question or now - self._looked >= config.max_interval_s:
+            return True
+        return _moved(seen, conditions, config.look_again)
 
     def _predict(self, conditions: Conditions) -> tuple[Prediction, Sla]:
         predictor = self._alone if conditions.link is None else self._predictor
@@ -148,97 +111,23 @@ class Scheduler:
 
     def _change(
         self, now: float, prediction: Prediction, sla: Sla, best: int, violation: float, before: Conditions | None
-    ) -> tuple[int, float, str] | None:
-        """(place of the plan to change to, its violation, why), or None."""
+    ) -> Change | None:
         assert self._seen is not None
         number = prediction.table.number
         if self._current is None or before is None:
-            return best, violation, "first plan"
+            return Change(best, "first plan")
         if int(number[best]) == self._current:
-            self._better_since = None
+            self._hysteresis.settled()
             return None
         here = np.flatnonzero(number == self._current)
         if not here.size or (before.link is None) != (self._seen.link is None):
-            return best, violation, "no server" if self._seen.link is None else "the server is there"
-        return self._compare(now, prediction, sla, int(here[0]), best, violation)
+            return Change(best, "no server" if self._seen.link is None else "the server is there")
+        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation)
 
-    def _compare(
-        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
-    ) -> tuple[int, float, str] | None:
-        """The plan in force against the best one, under the same conditions."""
-        broken = float(violations(prediction, sla.constraints)[current])
-        if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
-            return self._repair(now, prediction, sla, current, best, violation)
-        better = self._better(prediction, sla, current, best, violation)
-        if better is None:
-            self._better_since = None
-            return None
-        if self._better_since is None:
-            self._better_since = now
-        place, why = better
-        if now - self._better_since < self._config.confirm_s or not self._may_return(
-            int(prediction.table.number[place]), now
-        ):
-            return None
-        return place, violation, why
-
-    def _repair(
-        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
-    ) -> tuple[int, float, str]:
-        """The plan in force breaks a constraint: to the best plan, one with headroom first."""
-        spare = self._with_headroom(prediction, sla)
-        if spare is not None and violation <= 0:
-            best = spare
-        worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
-        value = float(prediction.of(worst.metric.name)[current])
-        return best, violation, f"the plan breaks {worst}: {shown(worst.metric.name, value)}"
-
-    def _better(
-        self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
-    ) -> tuple[int, str] | None:
-        """The plan that beats the one in force by more than the margin, and in what."""
-        if violation <= 0:
-            spare = self._with_headroom(prediction, sla)
-            if spare is None or spare == current:
-                return None
-            best = spare
-        margin = self._config.margin
-        for target in sla.targets:
-            metric = target.metric
-            ours, theirs = (float(prediction.of(metric.name)[i]) for i in (current, best))
-            gain = theirs - ours if metric.rises else ours - theirs
-            slack = abs(target.limit(ours) - ours)
-            if gain > max(slack, margin * abs(ours) if not metric.absolute else slack):
-                return best, f"{metric.name} {shown(metric.name, theirs)}, not {shown(metric.name, ours)}"
-            if gain < -slack:
-                return None
-        return None
-
-    def _with_headroom(self, prediction: Prediction, sla: Sla) -> int | None:
-        """The best plan under tighter constraints; None where none keeps them."""
-        if not sla.constraints:
-            return choose(prediction, sla)[0]
-        tight = tuple(_tightened(c, self._config.headroom) for c in sla.constraints)
-        index, violation = choose(prediction, replace(sla, constraints=tight))
-        return index if violation <= 0 else None
-
-    def _may_return(self, number: int, now: float) -> bool:
-        left = self._left.get(number)
-        if left is None or now - left.at > self._config.remember_s:
-            return True
-        hold = min(self._config.hold_s * 2**left.returns, self._config.longest_hold_s)
-        return left.returns == 0 or now - left.at >= hold
-
-    def _adopt(self, now: float, prediction: Prediction, sla: Sla, index: int, violation: float, why: str) -> Decision:
-        number = int(prediction.table.number[index])
-        if self._current is not None:
-            self._left.setdefault(self._current, _Left(now)).at = now
-        if number in self._left:
-            returned = self._left[number]
-            returned.returns = returned.returns + 1 if now - returned.at <= self._config.remember_s else 1
-        self._left = {n: left for n, left in self._left.items() if now - left.at <= self._config.longest_hold_s}
-        self._better_since = None
-        decision = self._decision(prediction, sla, index, violation, why, self._next_id)
+    def _adopt(self, now: float, prediction: Prediction, sla: Sla, change: Change, violation: float) -> Decision:
+        number = int(prediction.table.number[change.place])
+        self._hysteresis.changed(now, self._current, number)
+        decision = self._decision(prediction, sla, change.place, violation, change.why, self._next_id)
         self._next_id += 1
         self._current, self._plan = number, decision.plan
         return decision
@@ -258,12 +147,6 @@ class Scheduler:
         if bound is not None:
             reason += f"; {bound}" if violation > 0 else f"; bound by {bound}"
         return Decision(plan, figures, reason, violation <= 0, bound, second)
-
-
-def _tightened(constraint: Constraint, headroom: float) -> Constraint:
-    metric, bound = constraint.metric, constraint.bound
-    room = headroom * (1.0 - bound if metric.absolute and metric.rises else bound)
-    return Constraint(metric, min(bound + room, metric.largest) if metric.rises else bound - room)
 
 
 def _moved(before: Conditions, now: Conditions, share: float) -> bool:

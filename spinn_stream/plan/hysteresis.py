@@ -1,0 +1,172 @@
+"""Whether a better plan is worth a change: so that steps are answered at once, and noise seldom.
+
+    at once     the plan in force breaks a constraint that another one keeps
+    confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
+                time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
+                better in a later target alone takes `patience_s`
+    held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
+                comes soon after it; unless the gain is large
+
+A better plan must keep the constraints with `headroom` to spare; else noise would push it out again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .choice import KEPT, choose, shown, violations
+from .predictor import Prediction
+from .sla import Constraint, Sla
+
+_STEADY = ("accuracy", "accuracy_drop", "server_cost")
+"""Figures that hardly waver with the conditions: no headroom is asked of them."""
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """How eagerly plans change. Shares are of the figure that decides."""
+
+    look_again: float = 0.05  # a condition moves by more: look
+    min_interval_s: float = 0.2  # between two looks
+    max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
+    margin: float = 0.10  # a better plan is better by more
+    headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
+    proof: float = 0.03  # seconds times the share beyond the margin: better by 20 % for 0.3 s, by 13 % for 1 s
+    patience_s: float = 3.0  # for what is better in a later target alone
+    hold_s: float = 4.0  # since a plan was left, before going back to it
+    longest_hold_s: float = 120.0
+    remember_s: float = 300.0  # how long it is known that a plan was left
+    clear_margin: float = 0.25  # better by so much, with the headroom below: no noise, and so not held
+    clear_headroom: float = 0.15
+
+    def __post_init__(self) -> None:
+        if not all(value >= 0 for value in vars(self).values()):
+            raise ValueError(f"got {self}, expected numbers from 0")
+
+
+@dataclass(frozen=True)
+class Change:
+    """place: of the plan to change to, in the prediction. why: for the log."""
+
+    place: int
+    why: str
+
+
+@dataclass
+class _Left:
+    """A plan that was given up. returns: how often it was taken up again soon after."""
+
+    at: float
+    returns: int = 0
+
+
+class Hysteresis:
+    """Compares the plan in force with the best one. `now` is in seconds and never falls."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self._config = config
+        self._proof = 0.0
+        self._compared: float | None = None
+        self._left: dict[int, _Left] = {}  # by number of the plan in the whole table
+
+    @property
+    def open_question(self) -> bool:
+        """Whether some plan is about to prove better."""
+        return self._proof > 0
+
+    def settled(self) -> None:
+        """The plan in force is the best one."""
+        self._proof = 0.0
+
+    def compare(
+        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
+    ) -> Change | None:
+        """What to change to under these conditions, if anything.
+
+        Args:
+            current, best: places in the prediction. violation: the best one's.
+        """
+        elapsed = 0.0 if self._compared is None else now - self._compared
+        self._compared = now
+        broken = float(violations(prediction, sla.constraints)[current])
+        if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
+            return self._repair(prediction, sla, current, best, violation)
+        better = self._better(prediction, sla, current, best, violation)
+        if better is None:
+            self._proof = 0.0
+            return None
+        change, gain, first = better
+        config = self._config
+        rate = gain - config.margin if first else config.proof / max(config.patience_s, 1e-9)
+        self._proof += max(rate * min(elapsed, 2 * config.min_interval_s), 1e-12)
+        if self._proof < config.proof:
+            return None
+        clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
+        return change if clear or self._may_return(int(prediction.table.number[change.place]), now) else None
+
+    def changed(self, now: float, old: int | None, new: int) -> None:
+        """A plan gives way to another one, by their numbers in the whole table."""
+        self._proof = 0.0
+        if old is not None:
+            self._left.setdefault(old, _Left(now)).at = now
+        left = self._left.get(new)
+        if left is not None:
+            soon = now - left.at < 3 * self._hold(left)
+            left.returns = left.returns + 1 if soon else max(0, left.returns - 1)
+        self._left = {n: kept for n, kept in self._left.items() if now - kept.at <= self._config.remember_s}
+
+    def _repair(self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float) -> Change:
+        """The plan in force breaks a constraint: to the best plan, one with headroom first."""
+        spare = self._with_headroom(prediction, sla) if violation <= 0 else None
+        worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
+        value = float(prediction.of(worst.metric.name)[current])
+        return Change(best if spare is None else spare, f"the plan breaks {worst}: {shown(worst.metric.name, value)}")
+
+    def _better(
+        self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
+    ) -> tuple[Change, float, bool] | None:
+        """The plan that beats the one in force by the margin, by what share, and whether in the first target."""
+        if violation <= 0:
+            spare = self._with_headroom(prediction, sla)
+            if spare is None or spare == current:
+                return None
+            best = spare
+        for target in sla.targets:
+            name, rises = target.metric.name, target.metric.rises
+            ours, theirs = (float(prediction.of(name)[i]) for i in (current, best))
+            gain = theirs - ours if rises else ours - theirs
+            slack = abs(target.limit(ours) - ours)
+            if gain > max(slack, 0.0 if target.metric.absolute else self._config.margin * abs(ours)):
+                change = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}")
+                share = gain / max(abs(ours), 1e-9)
+                if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
+                    share = self._config.margin * gain / max(slack, 1e-9)
+                return change, share, target is sla.targets[0]
+            if gain < -slack:
+                return None
+        return None
+
+    def _with_headroom(self, prediction: Prediction, sla: Sla) -> int | None:
+        """The best plan under tighter constraints; None where none keeps them."""
+        tight = tuple(_tightened(c, self._config.headroom) for c in sla.constraints)
+        index, violation = choose(prediction, replace(sla, constraints=tight))
+        return index if violation <= 0 else None
+
+    def _spares(self, prediction: Prediction, sla: Sla, place: int) -> bool:
+        """Whether a plan keeps the constraints with much to spare."""
+        tight = (_tightened(c, self._config.clear_headroom) for c in sla.constraints)
+        return all(c.violation(float(prediction.of(c.metric.name)[place])) <= KEPT for c in tight)
+
+    def _may_return(self, number: int, now: float) -> bool:
+        left = self._left.get(number)
+        return left is None or now - left.at >= self._hold(left)
+
+    def _hold(self, left: _Left) -> float:
+        return min(self._config.hold_s * 2.0**left.returns, self._config.longest_hold_s)
+
+
+def _tightened(constraint: Constraint, headroom: float) -> Constraint:
+    metric, bound = constraint.metric, constraint.bound
+    if metric.name in _STEADY:
+        return constraint
+    return Constraint(metric, min(bound * (1 + headroom), metric.largest) if metric.rises else bound * (1 - headroom))

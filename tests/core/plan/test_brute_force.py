@@ -1,0 +1,44 @@
+"""The scheduler's prediction and choice are those of plain Python over all plans."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from spinn_stream.plan import METRICS, Predictor, build_table
+from spinn_stream.plan.choice import choose
+
+from .made import made_bundle, made_conditions, made_profile, made_sla
+from .scalar import Scalar, best, violation
+
+BUNDLES = 120
+EACH = 2  # conditions for a bundle, and for each as many agreements again
+SLAS = 15
+
+
+@pytest.mark.parametrize("seed", range(BUNDLES))
+def test_the_choice_is_that_of_plain_python_over_all_plans(seed: int) -> None:
+    rng = random.Random(seed)
+    bundle = made_bundle(rng)
+    device, server = made_profile(rng, bundle), made_profile(rng, bundle)
+    table = build_table(bundle, device, server)
+    scalar, predictor = Scalar(bundle, device, server), Predictor(table)
+    assert len(scalar.plans) == len(table)
+    for _ in range(EACH):
+        now = made_conditions(rng)
+        prediction = predictor.predict(now)
+        found = {i: scalar.predict(scalar.plans[i], now) for i in scalar.usable(now)}
+        assert prediction.table.number.tolist() == list(found)
+        for name in METRICS:
+            expected = [f[name] for f in found.values()]
+            assert prediction.of(name) == pytest.approx(expected, rel=1e-6, abs=1e-7), name
+        for _ in range(SLAS):
+            sla = made_sla(rng)
+            index, broken = choose(prediction, sla)
+            chosen = int(prediction.table.number[index])
+            assert chosen in best(sla, found), str(sla)
+            assert broken == pytest.approx(violation(sla, found[chosen]), abs=1e-6)
+            plan = scalar.plans[chosen]
+            given = table.plan(chosen)
+            assert (given.split, given.confidence_threshold, given.codec) == (plan.split, plan.threshold, plan.setting)
