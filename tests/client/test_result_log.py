@@ -8,7 +8,7 @@ from pathlib import Path
 
 from spinn_client.result_log import ResultLog
 from spinn_client.results import FrameResult
-from spinn_client.summary import Tally, summarise
+from spinn_client.summary import PlanUse, Tally, summarise
 from spinn_stream.codec import CodecSetting
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
@@ -26,7 +26,8 @@ def test_a_line_says_when_the_result_was_given_on_the_machine_s_monotonic_clock(
 
 
 def test_the_summary_names_the_codec_that_was_used(bundle: Bundle) -> None:
-    plans = [Plan(1, 9, None), Plan(2, 9, None, CodecSetting.parse("cnn-co:4")), Plan(3, bundle.last, 0.8)]
+    three = (Plan(1, 9, None), Plan(2, 9, None, CodecSetting.parse("cnn-co:4")), Plan(3, bundle.last, 0.8))
+    plans = [PlanUse(plan) for plan in three]
     figures = summarise(
         Tally(), bundle=bundle, plans=plans, captured=0, taken=0, dropped=Tally().where, late=0, bytes_up=0,
         bytes_down=0,

@@ -99,7 +99,7 @@ def test_what_was_refused_has_passed_too() -> None:
     for n in range(3):
         link.estimate.sent(n, 12_500, 0.0)  # 100 ms each
     link.estimate.answered(0, 0.140, arrived_ms=100, left_ms=100)
-    link.estimate.refused(1)
+    link.estimate.refused(1, 0.5)
     link.estimate.answered(2, 0.340, arrived_ms=300, left_ms=300)
     assert link.estimate.reading(1.0).up_mbps == pytest.approx(1.0)
 
