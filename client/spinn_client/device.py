@@ -161,7 +161,7 @@ class Device:
                 payload = self.sender.encode(request, plan.split, setting, x, picture)
             except CodecError:  # values that cannot be sent: the device finishes alone
                 payload = None
-            self._host.pace(Step("encode", plan.split), began)
+            self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
             return HeadOutcome(None, x, payload)
 
         besides_ms = self.profile.preprocess.median_ms
@@ -298,7 +298,7 @@ class Device:
             payload = encode_payload(self._bundle, 0, setting, NO_ACTIVATION, picture)
         except CodecError:
             return None
-        self._host.pace(Step("encode", 0), began)
+        self._host.pace(Step("encode", 0, codec=setting.codec), began)
         return payload
 
     def _timed(

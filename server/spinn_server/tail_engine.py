@@ -233,7 +233,8 @@ class TailEngine:
                     decoded.append((key, receivers[key].decode(infer.id, split, infer.codec, infer.payload)))
                 except CodecError as error:
                     decoded.append((key, error))
-            self._host.pace(Step("decode", split, batch=len(infers)), began)
+            codec = next(iter(infers.values())).codec if infers else ""
+            self._host.pace(Step("decode", split, batch=len(infers), codec=codec), began)
             return decoded
 
         good: list[tuple[RequestKey, npt.NDArray[np.float32]]] = []

@@ -16,7 +16,7 @@ class Step:
     """One piece of work that a thread has done.
 
     start, stop, exit: of a graph, and whether it computed the exit at its end; the other kinds have a cut point as
-    `start`. batch: how many it was done for together.
+    `start`. batch: how many it was done for together. codec: that codes or decodes.
     """
 
     kind: Literal["preprocess", "graph", "encode", "decode"]
@@ -24,6 +24,7 @@ class Step:
     stop: int = 0
     exit: bool = False
     batch: int = 1
+    codec: str = ""
 
 
 class Pace(Protocol):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from spinn_client.steering import Asked
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
@@ -29,17 +30,27 @@ def test_a_policy_may_have_a_name_of_its_own(bundle: Bundle) -> None:
 
 def test_the_ends_are_the_device_alone_and_the_frame_sent_whole(bundle: Bundle) -> None:
     device, server = parse_policies(["device-only", "server-only"], bundle)
-    assert client_arguments(device, bundle)[:2] == ["--split", "final"] and device.plan.codec is None
-    assert server.plan.split == 0 and server.plan.confidence_threshold is None
-    assert client_arguments(server, bundle)[:4] == ["--split", "input", "--threshold", "none"]
+    assert client_arguments(device, bundle)[:3] == ["--policy", "device-only", "--sla"]
+    assert client_arguments(server, bundle)[:2] == ["--policy", "server-only"]
+
+
+def test_what_is_asked_of_a_policy_stands_behind_a_colon(bundle: Bundle) -> None:
+    asked = "latency_ms.p95 <= 100 ms; minimize server_cost"
+    cheap = parse_policy(f"cheap=spinn:{asked}", bundle)
+    assert cheap.name == "cheap" and client_arguments(cheap, bundle) == ["--policy", "spinn", "--sla", asked]
+    plain = parse_policy(f"dyno:{asked}", bundle)
+    assert isinstance(plain.plan, Asked) and plain.plan.policy.name == "dyno" and str(plain.plan.sla) == asked
 
 
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ([], "no policy is given: add --policy NAME, one of device-only, server-only, fixed"),
-        (["magic"], "no policy 'magic', expected one of device-only: .*; server-only: .*; fixed: "),
-        (["device-only:x"], "device-only takes nothing behind a colon"),
+        (
+            [],
+            "no policy is given: add --policy NAME, one of spinn, device-only, .*, dyno, fixed",
+        ),
+        (["magic"], "no policy 'magic', expected one of spinn, device-only, server-only, .* or fixed:split"),
+        (["device-only:speed <= 3"], "'speed'"),
         (["fixed:split=block99"], "split 'block99' is not in bundle"),
         (["fixed:depth=3"], "got 'depth=3', expected each once of split, threshold, codec"),
         (["fixed:split=1,split=2"], "got 'split=2', expected each once"),
@@ -56,4 +67,4 @@ def test_the_ends_are_the_device_alone_and_the_frame_sent_whole(bundle: Bundle) 
 def test_what_is_no_policy_is_told_with_what_would_be(texts: list[str], said: str, bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         parse_policies(texts, bundle)
-    assert not re.search("\n", str(error.value))
+    assert not re.search("\n", str(error.value)) or "^" in str(error.value)  # a caret below what is wrong

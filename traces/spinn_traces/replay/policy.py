@@ -7,26 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spinn_client.cli import default_split
+from spinn_client.steering import Asked
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import DEFAULT_SLA, POLICIES, Plan, parse_sla
+from spinn_stream.plan import policy as policy_of
 
-KNOWN = {
-    "device-only": "the whole network on the device, early exits as the bundle has them",
-    "server-only": "the frame is sent, no exit fires",
-    "fixed": "fixed:split=NAME|N,threshold=T|none,codec=C: one plan; what is left out is as in `spinn run`",
-}
+FIXED = "fixed"
+KNOWN = (*POLICIES, FIXED)
+
+EXPECTED = (
+    f"{', '.join(POLICIES)}, each as `spinn run --policy` has it and with what is asked for behind a colon, "
+    "or fixed:split=NAME|N,threshold=T|none,codec=C, one plan"
+)
 _PARTS = ("split", "threshold", "codec")
 
 
 @dataclass(frozen=True)
 class Policy:
-    """text: as it was given. name: for people. plan: the one that it stays with."""
+    """text: as it was given. name: for people. plan: the one that it stays with, or what decides on plans."""
 
     text: str
     name: str
-    plan: Plan
+    plan: Plan | Asked
 
 
 def parse_policy(text: str, bundle: Bundle) -> Policy:
@@ -46,17 +50,13 @@ def parse_policy(text: str, bundle: Bundle) -> Policy:
         raise ConfigError(f"--policy {text!r:.100}: the name has {len(name)} characters, expected 1 to 80")
     kind, colon, parts = rest.partition(":")
     if kind not in KNOWN:
-        known = "; ".join(f"{known}: {what}" for known, what in KNOWN.items())
-        raise ConfigError(f"--policy {text!r:.100}: no policy {kind!r:.40}, expected one of {known}")
-    if kind == "device-only":
-        plan = Plan(1, bundle.last, bundle.default_threshold)
-    elif kind == "server-only":
-        plan = Plan(1, 0, None, default_setting(bundle, 0))
-    else:
+        raise ConfigError(f"--policy {text!r:.100}: no policy {kind!r:.40}, expected one of {EXPECTED}")
+    if kind == FIXED:
         return Policy(text, name, _fixed(text, parts, bundle))
-    if colon:
-        raise ConfigError(f"--policy {text!r:.100}: {kind} takes nothing behind a colon")
-    return Policy(text, name, plan)
+    try:
+        return Policy(text, name, Asked(policy_of(kind), parse_sla(parts if colon else DEFAULT_SLA)))
+    except ConfigError as error:
+        raise ConfigError(f"--policy {text!r:.100}: {error}") from error
 
 
 def parse_policies(texts: Sequence[str], bundle: Bundle) -> list[Policy]:
@@ -73,6 +73,8 @@ def parse_policies(texts: Sequence[str], bundle: Bundle) -> list[Policy]:
 def client_arguments(policy: Policy, bundle: Bundle) -> list[str]:
     """The options of `spinn run` that make it treat frames by this policy."""
     plan = policy.plan
+    if isinstance(plan, Asked):
+        return ["--policy", plan.policy.name, "--sla", str(plan.sla)]
     threshold = "none" if plan.confidence_threshold is None else repr(plan.confidence_threshold)
     arguments = ["--split", bundle.cut_points[plan.split].name, "--threshold", threshold]
     return arguments if plan.codec is None else [*arguments, "--codec", str(plan.codec)]

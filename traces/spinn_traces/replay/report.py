@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spinn_client.steering import Asked
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 
@@ -73,8 +74,10 @@ def findings(rows: Sequence[Row]) -> list[str]:
     return said or ["No policy is better than every other in anything that these runs can tell."]
 
 
-def described(plan: Plan, bundle: Bundle) -> str:
-    """A plan in words."""
+def described(plan: Plan | Asked, bundle: Bundle) -> str:
+    """A plan, or who decides on plans, in words."""
+    if isinstance(plan, Asked):
+        return f"{plan.policy.source} Asked: {plan.sla}"
     threshold = plan.confidence_threshold
     exits = "no early exit answers"
     if threshold is not None:

@@ -88,6 +88,8 @@ def measure_costs(
     """
     pictures, fps = pictures[:SAMPLES], max(LEAST_FPS, fps)
     asked = Plan(plan.id, plan.split, None, plan.codec)
+    sends = plan.split < bundle.last
+    codec = default_setting(bundle, plan.split, plan.codec).codec if sends else ""
     steps = _StepTimes()
     ages = uvloop.run(_play(bundle, engine, profile, pictures, asked, fps, steps))
     head, tail = bundle.pieces(0, plan.split), bundle.pieces(plan.split, bundle.last)
@@ -98,17 +100,16 @@ def measure_costs(
         return took, profile.expected_ms(pieces, {stop for _, stop in pieces})
 
     (head_ms, head_expected), (tail_ms, tail_expected) = graphs(head), graphs(tail)
-    prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split))
-    jobs = 1 + (plan.split < bundle.last)
+    prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split, codec=codec))
+    jobs = 1 + sends
     beside = float(np.median(ages)) - prepared - coded - head_ms - tail_ms
     spread = math.log(max(1.0, float(np.percentile(ages, 95) / np.median(ages)))) / P95_SIGMAS
-    sends = plan.split < bundle.last
     head_pace = head_ms / head_expected if head_expected else None
     tail_pace = tail_ms / tail_expected if tail_expected else None
     return Costs(
         preprocess_ms=prepared,
-        encode_ms={plan.split: coded} if sends else {},
-        decode_ms={plan.split: _decode_ms(bundle, engine, pictures, asked, fps)} if sends else {},
+        encode_ms={(plan.split, codec): coded} if sends else {},
+        decode_ms={(plan.split, codec): _decode_ms(bundle, engine, pictures, asked, fps)} if sends else {},
         device_pace=head_pace or tail_pace or 1.0,
         server_pace=tail_pace or head_pace or 1.0,
         hand_over_ms=max(0.0, beside / (2 * jobs)),

@@ -7,7 +7,10 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from spinn_stream.codec import CodecSetting
+from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Profile
+from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime.host import Step
 
 HAND_OVER_MS = 0.06
@@ -21,15 +24,15 @@ HOP_MS = 0.25
 class Costs:
     """What a profile does not have, of a machine at full speed.
 
-    preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload at
-    a cut point, with the setting that is used there. device_pace, server_pace: how many times as long as in its
-    profile a network takes at the source's rate: a processor that had other things to do, or nothing, finds its caches
-    cold. hand_over_ms, hop_ms: see the constants. spread: standard deviation of the logarithm of a step's time.
+    preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload, by
+    (cut point, codec); what is missing takes what the scheduler plans with, times the pace. device_pace, server_pace:
+    how many times as long as in its profile a network takes at the source's rate: a processor that had other things
+    to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. spread: standard deviation of the logarithm of a step's time.
     """
 
     preprocess_ms: float
-    encode_ms: Mapping[int, float] = field(default_factory=dict)
-    decode_ms: Mapping[int, float] = field(default_factory=dict)
+    encode_ms: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    decode_ms: Mapping[tuple[int, str], float] = field(default_factory=dict)
     device_pace: float = 1.0
     server_pace: float = 1.0
     hand_over_ms: float = HAND_OVER_MS
@@ -47,6 +50,7 @@ class CostedPace:
 
     def __init__(
         self,
+        bundle: Bundle,
         profile: Profile,
         costs: Costs,
         spend: Callable[[float], None],
@@ -55,6 +59,7 @@ class CostedPace:
         slowdown: float = 1.0,
         rng: random.Random,
     ) -> None:
+        self._bundle = bundle
         self._profile = profile
         self._costs = costs
         self._spend = spend
@@ -74,5 +79,9 @@ class CostedPace:
             return self._pace * self._profile.expected_ms([(step.start, step.stop)], exits, batch=step.batch)
         if step.kind == "preprocess":
             return self._costs.preprocess_ms
-        table = self._costs.encode_ms if step.kind == "encode" else self._costs.decode_ms
-        return table.get(step.start, 0.0) * step.batch
+        encodes = step.kind == "encode"
+        known = (self._costs.encode_ms if encodes else self._costs.decode_ms).get((step.start, step.codec))
+        if known is None:
+            cost = default_cost(CodecSetting.any_of(step.codec), self._bundle.cut_points[step.start].elements)
+            known = self._pace * (cost.encode_ms if encodes else cost.decode_ms)
+        return known * step.batch

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spinn_client.sources import open_source
+from spinn_client.steering import Asked
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels, crop
@@ -97,9 +98,9 @@ class Simulator:
             pictures,
             lambda done: progress(done / frames),
         )
-        return self._record(spec, trace, plan, outcome)
+        return self._record(spec, trace, outcome)
 
-    def _record(self, spec: RunSpec, trace: Trace, plan: Plan, outcome: Outcome) -> RunRecord:
+    def _record(self, spec: RunSpec, trace: Trace, outcome: Outcome) -> RunRecord:
         results = sorted(outcome.results, key=lambda pair: pair[1].frame)
         finals = Finals(
             frame=tuple(r.frame for _, r in results),
@@ -119,17 +120,17 @@ class Simulator:
             finals=finals,
             captured=outcome.captured,
             dropped_by=dict(outcome.dropped),
-            plans=(self._use(plan),),
+            plans=tuple(self._use(at, plan, why) for at, plan, why in outcome.plans),
             bytes_up=outcome.bytes_up,
             bytes_down=outcome.bytes_down,
             server_compute_ms=outcome.server_ms,
             link=link_series(trace, spec.offset_s, spec.duration_s),
         )
 
-    def _use(self, plan: Plan) -> PlanUse:
+    def _use(self, at: float, plan: Plan, why: str | None) -> PlanUse:
         setting = self._setting(plan)
-        name = self._bundle.cut_points[plan.split].name
-        return PlanUse(0.0, plan.id, name, plan.confidence_threshold, None if setting is None else str(setting))
+        name, codec = self._bundle.cut_points[plan.split].name, None if setting is None else str(setting)
+        return PlanUse(round(at, 5), plan.id, name, plan.confidence_threshold, codec, why)
 
     def _setting(self, plan: Plan) -> CodecSetting | None:
         return default_setting(self._bundle, plan.split, plan.codec) if plan.split < self._bundle.last else None
@@ -154,10 +155,11 @@ class Simulator:
             opened.close()
         return fps, *self._sources[source, frames]
 
-    def _costs_of(self, source: str, first: list[Pixels], plan: Plan, fps: float) -> Costs:
-        key = source, plan, fps
+    def _costs_of(self, source: str, first: list[Pixels], plan: Plan | Asked, fps: float) -> Costs:
+        measured = plan if isinstance(plan, Plan) else Plan(1, self._bundle.last // 2, None)
+        key = source, measured, fps
         if key not in self._costs:
-            self._costs[key] = measure_costs(self._bundle, self._plain, self._profile, first, plan, fps)
+            self._costs[key] = measure_costs(self._bundle, self._plain, self._profile, first, measured, fps)
         return self._costs[key]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Profile
 from spinn_stream.runtime.host import Host
 
@@ -25,11 +26,11 @@ class Side:
     slowdown: float = 1.0
 
 
-def host_of(loop: VirtualLoop, side: Side, rng: random.Random) -> Host:
+def host_of(loop: VirtualLoop, bundle: Bundle, side: Side, rng: random.Random) -> Host:
     """Its clock, threads and pace. rng: what varies is drawn from it."""
 
     def thread(name: str) -> VirtualThread:
         return VirtualThread(loop, side.costs.hand_over_ms / 1000)
 
-    pace = CostedPace(side.profile, side.costs, loop.spend, pace=side.pace, slowdown=side.slowdown, rng=rng)
+    pace = CostedPace(bundle, side.profile, side.costs, loop.spend, pace=side.pace, slowdown=side.slowdown, rng=rng)
     return Host(clock=loop.clock, worker=thread, builder=thread, pace=pace)

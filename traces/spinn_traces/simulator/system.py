@@ -95,7 +95,7 @@ async def _main(
 ) -> Outcome:
     outcome = Outcome()
     bundle = system.bundle
-    host = host_of(loop, system.device, random.Random(f"{system.seed}/device"))
+    host = host_of(loop, bundle, system.device, random.Random(f"{system.seed}/device"))
     device = Device(bundle, system.engine, system.device.profile.slowed(system.device.slowdown), host=host)
     feed = VirtualFeed(pictures, system.frames, system.fps, loop.clock)
     ledger = Ledger(bundle.labels)

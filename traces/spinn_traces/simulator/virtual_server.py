@@ -52,7 +52,7 @@ class VirtualServer:
         self._settings = Settings().changed(
             {} if trace is None else dict.fromkeys(FIELDS, TRACE), has_trace=trace is not None
         )
-        self._host = host_of(loop, side, random.Random(f"{seed}/server"))
+        self._host = host_of(loop, bundle, side, random.Random(f"{seed}/server"))
         profile = side.profile.slowed(side.slowdown)
         self._metrics = Metrics()
         self._engine = TailEngine(bundle, engine, batch, self._metrics, profile, host=self._host)
