@@ -60,7 +60,7 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
         at = np.array(finals["captured_s"])
         assert 0 <= at[0] < 0.5 and 2.5 < at[-1] < 3 and len(at) >= 60  # 3 s at 30 frames a second
         assert np.median(np.diff(at)) == pytest.approx(1 / 30, abs=0.01)
-        assert 0 < min(finals["age_ms"]) and set(finals["correct"]) <= {True, False}
+        assert min(finals["age_ms"]) > 0 and set(finals["correct"]) <= {True, False}
         assert len(run["link"]["up_mbps"]) == 3 and run["captured"] >= len(at)
         assert run["plans"][0]["codec"] == codec
     answers = zip(runs[1]["finals"]["age_ms"], runs[1]["finals"]["where"], strict=True)
