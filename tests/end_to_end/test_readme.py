@@ -1,4 +1,7 @@
-"""Everything in the README is run: its commands in their order, in shells of their own."""
+"""Everything in the README is run: its commands in their order, in shells of their own.
+
+`spinn replay` is run by test_replay.
+"""
 
 from __future__ import annotations
 
@@ -94,16 +97,6 @@ def test_the_readme_looks_into_traces_and_makes_one(tmp_path: Path) -> None:
         said += done.stdout
     assert "spinn-csv" in said and "longest outage" in said
     assert (tmp_path / "drive.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_readme_replays_a_network(tmp_path: Path) -> None:
-    (tmp_path / "traces").symlink_to(ROOT / "traces")
-    (line,) = [line for line in COMMANDS if line.startswith("spinn replay")]
-    done = subprocess.run(
-        shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "better than every other" in done.stdout and (tmp_path / "replay" / "report.html").exists()
 
 
 def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> None:
