@@ -27,7 +27,8 @@ class Costs:
     preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload, by
     (cut point, codec); what is missing takes what the scheduler plans with, times the pace. device_pace, server_pace:
     how many times as long as in its profile a network takes at the source's rate: a processor that had other things
-    to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. spread: standard deviation of the logarithm of a step's time.
+    to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. spread:
+    standard deviation of the logarithm of a step's time.
     """
 
     preprocess_ms: float
