@@ -169,7 +169,7 @@ def test_the_page_holds_all_that_a_reader_needs_and_nothing_is_loaded_or_taken_f
         "Simulated in virtual time", "slowed down 8 times", "to stand for a small board", "val.parquet", "one.csv",
         "Accuracy: the answer is the label that came with the image", "a processor", "none: simulated", "150 ms",
         "down_mbps, rtt_ms, loss", "prefers-color-scheme", "Politis and Romano", "begins again at its end",
-        "The frame goes to the server", "Asked: accuracy_drop &lt;= 1",
+        "The frame goes up", "Asked: accuracy_drop &lt;= 1",
         "device-only is better than every other in: right (16.5 %); age, median (20.0 ms); age, 95 %",
         "&lt;b&gt;two&lt;script&gt;.csv", "&lt;i&gt;",
     ):  # fmt: skip
