@@ -1,1 +1,1 @@
-"""Whole systems on recorded networks: what was asked (`record`), done (`real_run`), found (`table`) and shown (`report`)."""
+"""Whole systems on recorded networks: what was asked (`record`), done (`real_run`), found (`table`), shown (`report`)."""
