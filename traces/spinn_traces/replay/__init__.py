@@ -1,1 +1,1 @@
-"""Whole systems on recorded networks: asked (`record`), done (`real_run`), counted (`table`), shown (`report`)."""
+"""Whole systems on recorded networks: asked (`record`), done (`real_run`), found (`table`) and shown (`report`)."""
