@@ -50,8 +50,9 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
     assert said["failed"] == 0
     device, helped = (row for row in said["table"] if row["trace"] is None)
     assert (device["policy"], helped["policy"]) == ("device-only", "fixed:split=block7")
-    assert device["device"]["value"] == 1.0 and device["server_ms_per_frame"]["value"] == 0.0
-    assert helped["server_ms_per_frame"]["value"] > 0 and helped["up_mbit_per_min"]["value"] > 1
+    assert device["device"]["value"] == 1.0
+    assert helped["server_ms_per_frame"]["value"] > device["server_ms_per_frame"]["value"]  # but for probes, 0
+    assert helped["up_mbit_per_min"]["value"] > 1
     out = tmp_path / "replay"
     assert (out / "report.html").stat().st_size > 1_000_000
     runs = json.loads((out / "replay.json").read_text())["runs"]
@@ -125,7 +126,7 @@ def test_a_source_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (("--policy", "device-only"), 1, "no trace is given: add --trace FILE"),
-        (("--trace", "nowhere.csv", "--policy", "magic"), 1, "no policy 'magic', expected one of device-only"),
+        (("--trace", "nowhere.csv", "--policy", "magic"), 1, "no policy 'magic', expected one of "),
         (("--trace", "nowhere.csv", "--policy", "fixed"), 1, "nowhere.csv"),
         (("--trace", "nowhere.csv", "--policy", "fixed", "--repeats", "none"), 2, "--repeats"),
     ],

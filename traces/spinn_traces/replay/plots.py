@@ -176,7 +176,7 @@ def _plans(
         "", range=[-1, len(cuts)], domain=domain, tickvals=used, ticktext=[escape(cuts[k]) for k in used]
     )
     layout["annotations"].append(_title(domain, "plan: where the device stops"))
-    data = []
+    data: list[Plot] = []
     order = list(names)
     for run in runs:
         uses = [*run.plans, run.plans[-1]]
@@ -186,10 +186,10 @@ def _plans(
             for u in uses
         ]
         data.append({
-            "type": "scatter", "mode": "lines", "name": escape(names[run.spec.policy]), "yaxis": "y3",
+            "type": "scatter", "mode": "lines", "name": f"plan: {_short(names[run.spec.policy])}", "yaxis": "y3",
             "x": [0.0, *(u.at_s for u in run.plans[1:]), run.spec.duration_s],
             "y": [cuts.index(u.split) for u in uses], "text": said,
-            "line": {**_policy_line(order.index(run.spec.policy)), "shape": "hv"}, "showlegend": False,
+            "line": {**_policy_line(order.index(run.spec.policy)), "shape": "hv"},
             "hovertemplate": f"{escape(names[run.spec.policy])}: %{{text}}<extra></extra>",
         })  # fmt: skip
     return data
