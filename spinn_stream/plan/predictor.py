@@ -19,8 +19,11 @@ from .plan_table import Floats, PlanTable
 from .power import PowerMeter, PowerModel
 from .sla import METRICS
 
-SCATTER = 0.1
-"""A stage's service times lie within so much of what is predicted: how sharply waiting sets in at full load."""
+OVERRUN = 0.1
+"""A service that is longer than a period by this share makes the next frame wait for sure."""
+
+STAYS_BUSY = 0.95
+"""At most: services scatter, so that a device that is just too slow is idle now and then."""
 
 SERVICE_CV2 = 0.04
 """Squared coefficient of variation of a message's time on the link: a fifth, as real links waver."""
@@ -206,12 +209,12 @@ class Predictor:
         """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
         y = self.table.ways.ends * (load / period)  # services in periods
         weights = self.table.ways.weights
-        over = np.minimum(np.maximum((y - (1 - SCATTER)) / (2 * SCATTER), 0.0), 1.0)
+        over = np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)
         from_idle = (weights * over).sum(0)
         least = np.minimum(y, 1.0)
         most = np.maximum(y, 1.0)
-        ends_early = 1.0 - (weights * least).sum(0)
-        busy = from_idle / np.maximum(ends_early + from_idle, 1e-12)
+        ends_early = 1.0 - np.minimum((weights * least).sum(0), STAYS_BUSY)
+        busy = from_idle / (ends_early + from_idle)
         idle_cycle = (weights * most).sum(0)
         busy_cycle = (weights * (most + (least * least - 1.0) / 2)).sum(0)
         cycle = np.maximum(idle_cycle + busy * (busy_cycle - idle_cycle), 1.0)

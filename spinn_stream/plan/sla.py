@@ -27,7 +27,7 @@ class Metric:
     units: dict[str, float]
     scale: float
     absolute: bool = False
-    largest: float = 1e18
+    largest: float = 1e21
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -94,8 +94,8 @@ class Target:
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not 0 <= self.tolerance <= 1e18:
-            raise ValueError(f"{self.metric.name}: tolerance {self.tolerance}, expected 0 to 1e18")
+        if self.tolerance is not None and not 0 <= self.tolerance <= 1e21:
+            raise ValueError(f"{self.metric.name}: tolerance {self.tolerance}, expected 0 to 1e21")
         if self.metric.absolute and self.tolerance is not None and not self.absolute:
             raise ValueError(f"{self.metric.name}: its tolerance is a difference, not a share of the best")
 

@@ -161,9 +161,9 @@ class Scalar:
         ways = [(shares[i], A[i]) for i in A] + ([(s, A_s)] if s else [])
         # waiting for the device
         y = [(w, K * a / T) for w, a in ways]
-        from_idle = sum(w * clamp((x - 0.9) / 0.2) for w, x in y)
-        stay = sum(w * min(x, 1) for w, x in y)
-        busy = from_idle / (1 - stay + from_idle) if from_idle else 0.0
+        from_idle = sum(w * clamp((x - 1) / 0.1) for w, x in y)
+        stay = min(0.95, sum(w * min(x, 1) for w, x in y))
+        busy = from_idle / (1 - stay + from_idle)
         fresh = sum(w * max(x, 1) for w, x in y)
         queued = sum(w * (x if x > 1 else (1 + x * x) / 2) for w, x in y)
         cycle = T * max(1.0, (1 - busy) * fresh + busy * queued)
