@@ -146,6 +146,6 @@ def _written(metric: Metric, value: float, *, share: bool = False) -> str:
     """A number that reads back as the same float, with its unit. share: it is one of the best, not in that unit."""
     if share or "%" in metric.units:
         percent = Decimal(repr(value)).scaleb(2)
-        return f"{percent.normalize() if percent else 0:f}%"
+        return f"{percent.normalize() if percent else Decimal(0):f}%"
     unit = next(iter(metric.units))
     return f"{math.trunc(value) if value == math.trunc(value) and value < 1e15 else repr(value)} {unit}"
