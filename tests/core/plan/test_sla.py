@@ -34,7 +34,7 @@ def slas(draw: st.DrawFn) -> Sla:
 
 
 @given(slas())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_what_is_written_reads_as_it_was(sla: Sla) -> None:
     assert parse_sla(str(sla)) == sla
 
@@ -47,7 +47,7 @@ WORDS = [
 
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_text_is_an_agreement_or_an_error_that_points_into_it(text: str) -> None:
     try:
         assert isinstance(parse_sla(text), Sla)
