@@ -37,6 +37,9 @@ TYPICAL_MBPS, TYPICAL_RTT_MS = (8.0, 1.6), (40.0, 1.2)
 DRIFT_UP, DRIFT_RTT = 0.1, 0.05
 """How far the logarithms wander in a second (standard deviation)."""
 
+MOST_DRIFT_S = 4.0
+"""Of one silence: after that, jumps are what there is to fear."""
+
 JUMPS = 0.05
 """A second: a step every twenty, as when people walk through a house or a train enters a tunnel."""
 
@@ -144,7 +147,8 @@ class LinkBelief:
         silence = self._silence(now)
         if silence is not None:
             belief = belief * silence
-        return LinkBounds(_quantile(UP_MBPS, belief.sum(1), up), _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
+        capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
+        return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
 
     def state(self, now: float) -> LinkState:
         """The link to plan with."""
@@ -186,9 +190,21 @@ class LinkBelief:
         grown = self._jitter_ms * math.exp(JITTER_STEP if off > self._jitter_ms / 1.5 else -JITTER_STEP)
         self._jitter_ms = min(max(grown, LEAST_JITTER_MS), MOST_JITTER_MS)
 
+    def _waiting(self) -> _Request | None:
+        """The oldest request of which nothing is known since it was sent."""
+        return next((r for r in self._sent.values() if not r.arrived), None)
+
+    def _bound_of_silence(self, now: float) -> float:
+        """What is left of the capacity, Mb/s, once a request has been under way for longer than anything odd takes."""
+        waiting = self._waiting()
+        elapsed_ms = 0.0 if waiting is None else (now - waiting.at) * 1000 - 2 * self._server_ms
+        if waiting is None or elapsed_ms <= ODD_MS:
+            return math.inf
+        return max(float(UP_MBPS[0]), waiting.size * 8e-3 / elapsed_ms)
+
     def _silence(self, now: float) -> Grid | None:
         """How likely it is that the oldest request has not been answered by now; None: none is under way."""
-        waiting = next((r for r in self._sent.values() if not r.arrived), None)
+        waiting = self._waiting()
         if waiting is None:
             return None
         expected = self._expected_ms(waiting)
@@ -201,10 +217,11 @@ class LinkBelief:
 
     def _spread_to(self, now: float) -> Grid:
         """The belief, with the doubt that time has brought since the last evidence."""
-        seconds = min(now - self._time, 60.0)
+        seconds = now - self._time
         if seconds <= 0:
             return self._belief
         belief = self._mixed(1 - math.exp(-JUMPS * seconds))
+        seconds = min(seconds, MOST_DRIFT_S)
         up, rtt = (
             seconds * drift * drift / (2 * step * step)
             for drift, step in ((DRIFT_UP, _step(UP_MBPS)), (DRIFT_RTT, _step(RTT_MS)))

@@ -19,8 +19,11 @@ from .plan_table import Floats, PlanTable
 from .power import PowerMeter, PowerModel
 from .sla import METRICS
 
-SCATTER = 0.1
-"""A stage's service times lie within so much of what is predicted: how sharply waiting sets in at full load."""
+OVERRUN = 0.1
+"""A service that is longer than a period by this share makes the next frame wait for sure."""
+
+STAYS_BUSY = 0.95
+"""At most: services scatter, so that a device that is just too slow is idle now and then."""
 
 SERVICE_CV2 = 0.04
 """Squared coefficient of variation of a message's time on the link: a fifth, as real links waver."""
@@ -58,7 +61,8 @@ class Conditions:
     """All that changes while a system runs.
 
     link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
-    server_queue_ms: how long requests wait for an engine there. fps: the source's rate. deadline_ms: age by which every
+    server_queue_ms: how long requests wait for an engine there. device_overhead_ms: what the device does to a frame
+    besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by which every
     frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
     the tables', which know pictures alone: video takes less.
     """
@@ -67,6 +71,7 @@ class Conditions:
     device_load: float = 1.0
     server_load: float = 1.0
     server_queue_ms: float = 0.0
+    device_overhead_ms: float = 0.0
     fps: float = 30.0
     deadline_ms: float | None = None
     payload_factor: float = 1.0
@@ -75,8 +80,9 @@ class Conditions:
         factors = (self.device_load, self.server_load, self.fps, self.payload_factor)
         if not all(0 < f <= 1e6 for f in factors):
             raise ValueError(f"got {factors} for loads, fps and payload_factor, expected more than 0, up to 1e6")
-        if not 0 <= self.server_queue_ms <= 1e7:
-            raise ValueError(f"server_queue_ms is {self.server_queue_ms}, expected 0 to 1e7")
+        for name in ("server_queue_ms", "device_overhead_ms"):
+            if not 0 <= getattr(self, name) <= 1e7:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1e7")
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, expected more than 0")
 
@@ -139,6 +145,7 @@ class Predictor:
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
         self._server_cv = (1 - t.sent + t.server_cv2) / 2
         self._bytes_frame = t.sent * t.size
+        self._sends = (t.sent > 0).astype(np.float64)
         self._only_local: Predictor | None = None
 
     def __len__(self) -> int:
@@ -161,8 +168,10 @@ class Predictor:
         values = np.empty((len(METRICS), len(t)))
         if not len(t):
             return values
-        wait, interval = self._device_stage(load, 1000.0 / now.fps)  # (W,) ms, ms between frames taken
-        to_link = (wait + load * self._sent_ends)[t.way]
+        besides = now.device_overhead_ms
+        wait, interval = self._device_stage(load, besides, 1000.0 / now.fps)  # (W,) ms, ms between frames taken
+        begun = wait + besides
+        to_link = (begun + load * self._sent_ends)[t.way]
         interval = interval[t.way]
         size = t.size if now.payload_factor == 1.0 else np.where(t.coded, t.size * now.payload_factor, t.size)
         bytes_ms = 8e-3 / link.up_mbps
@@ -177,15 +186,15 @@ class Predictor:
         place = t.zz * var + (now.server_load * now.server_load) * t.tail_dd
         p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), to_link + fixed_ms)
         local_spread = np.sqrt((load * t.ways.local_spread) ** 2 + (Z95 * Z95 / 3) * wait * wait)
-        p95_local = wait + load * t.ways.local_mean + local_spread  # (W,)
+        p95_local = begun + load * t.ways.local_mean + local_spread  # (W,)
         if deadline is None:
-            local_ms = load * self._local_sum + self._local_share * wait
+            local_ms = load * self._local_sum + self._local_share * begun
             accuracy = t.accuracy
         else:
             sent_var = var + (now.server_load * now.server_load) * t.tail_var
             spread = np.sqrt(12 * sent_var) + LEAST_LATE_SPREAD * deadline
             late = np.minimum(np.maximum((sent_ms - deadline) / spread + 0.5, 0.0), 1.0)
-            local_ms, accuracy = self._late(wait, load, deadline, late)
+            local_ms, accuracy = self._late(begun, besides, load, deadline, late)
             sent_ms = np.minimum(sent_ms, deadline)
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
         values[0] = local_ms[t.way] + t.sent * sent_ms
@@ -199,35 +208,35 @@ class Predictor:
         values[6] = t.server_cost
         rates = self.power.rates()
         air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
-        values[7] = (load * rates.compute_mw * 1e-3 * t.ways.busy)[t.way] + bytes_frame * air
+        values[7] = (rates.compute_mw * 1e-3 * (load * t.ways.busy + besides))[t.way] + bytes_frame * air
         return values
 
-    def _device_stage(self, load: float, period: float) -> tuple[Floats, Floats]:
+    def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
         """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
-        y = self.table.ways.ends * (load / period)  # services in periods
+        y = self.table.ways.ends * (load / period) + besides / period  # services in periods
         weights = self.table.ways.weights
-        over = np.minimum(np.maximum((y - (1 - SCATTER)) / (2 * SCATTER), 0.0), 1.0)
+        over = np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)
         from_idle = (weights * over).sum(0)
         least = np.minimum(y, 1.0)
         most = np.maximum(y, 1.0)
-        ends_early = 1.0 - (weights * least).sum(0)
-        busy = from_idle / np.maximum(ends_early + from_idle, 1e-12)
+        ends_early = 1.0 - np.minimum((weights * least).sum(0), STAYS_BUSY)
+        busy = from_idle / (ends_early + from_idle)
         idle_cycle = (weights * most).sum(0)
         busy_cycle = (weights * (most + (least * least - 1.0) / 2)).sum(0)
         cycle = np.maximum(idle_cycle + busy * (busy_cycle - idle_cycle), 1.0)
         return busy * (period / 2), cycle * period
 
-    def _late(self, wait: Floats, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
+    def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
         """(mean share-weighted age of local answers (W,), accuracy (P,)) where time may run out."""
         t, ways = self.table, self.table.ways
-        done = wait + load * ways.ends[:-1]  # (E, W)
+        done = begun + load * ways.ends[:-1]  # (E, W)
         local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
-        rescue = t.rescue_accuracy if load * t.rescue_ms <= deadline else 0.0
-        fallback = np.where(done <= deadline, ways.fallback, rescue).max(0)  # (W,)
-        fallback = np.maximum(fallback, rescue)
-        in_time = wait + load * ways.slowest <= deadline
-        local_late = np.where(in_time, 0.0, 1.0)[t.way]
-        share = np.maximum(local_late, np.where(t.sent > 0, late, 0.0))
+        rescue = t.rescue_accuracy if load * t.rescue_ms + besides <= deadline else 0.0
+        fallback = np.full(done.shape[1], rescue)  # (W,)
+        for exit_done, accuracy in zip(done <= deadline, ways.fallback, strict=True):
+            np.maximum(fallback, accuracy, out=fallback, where=exit_done)
+        out_of_time = (begun + load * ways.slowest > deadline).astype(np.float64)
+        share = np.maximum(out_of_time[t.way], self._sends * late)
         return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - fallback[t.way])
 
 

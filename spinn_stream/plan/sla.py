@@ -27,7 +27,7 @@ class Metric:
     units: dict[str, float]
     scale: float
     absolute: bool = False
-    largest: float = 1e18
+    largest: float = 1e21
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -94,8 +94,8 @@ class Target:
     absolute: bool = False
 
     def __post_init__(self) -> None:
-        if self.tolerance is not None and not 0 <= self.tolerance <= 1e18:
-            raise ValueError(f"{self.metric.name}: tolerance {self.tolerance}, expected 0 to 1e18")
+        if self.tolerance is not None and not 0 <= self.tolerance <= 1e21:
+            raise ValueError(f"{self.metric.name}: tolerance {self.tolerance}, expected 0 to 1e21")
         if self.metric.absolute and self.tolerance is not None and not self.absolute:
             raise ValueError(f"{self.metric.name}: its tolerance is a difference, not a share of the best")
 
@@ -146,6 +146,6 @@ def _written(metric: Metric, value: float, *, share: bool = False) -> str:
     """A number that reads back as the same float, with its unit. share: it is one of the best, not in that unit."""
     if share or "%" in metric.units:
         percent = Decimal(repr(value)).scaleb(2)
-        return f"{percent.normalize() if percent else 0:f}%"
+        return f"{percent.normalize() if percent else Decimal(0):f}%"
     unit = next(iter(metric.units))
     return f"{math.trunc(value) if value == math.trunc(value) and value < 1e15 else repr(value)} {unit}"

@@ -132,8 +132,8 @@ class _Parser:
         if token.kind != "number":
             raise self._wrong(token, f"a number in {' or '.join(u for u in metric.units if u)}")
         number = Decimal(token.text)
-        if number and not -30 <= number.adjusted() <= 8:
-            raise SlaError(self._text, token.at, f"got {token.text}, expected 0, or 1e-30 to 1e9")
+        if number.adjusted() > 12:
+            raise SlaError(self._text, token.at, f"got {token.text}, expected less than 1e13")
         unit = self._token
         if unit.text == "%" and (share or "%" in metric.units):
             self._take()

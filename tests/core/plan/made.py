@@ -72,6 +72,7 @@ def made_conditions(rng: random.Random) -> Conditions:
         device_load=10 ** rng.uniform(-0.3, 1.5),
         server_load=10 ** rng.uniform(-0.3, 1),
         server_queue_ms=rng.choice([0.0, rng.uniform(0, 80)]),
+        device_overhead_ms=rng.choice([0.0, rng.uniform(0, 5)]),
         fps=rng.uniform(1, 90),
         deadline_ms=rng.choice([None, rng.uniform(5, 400)]),
         payload_factor=rng.choice([1.0, rng.uniform(0.1, 1.2)]),

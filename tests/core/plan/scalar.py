@@ -160,15 +160,17 @@ class Scalar:
         A_s, var_s = prep + ms + encode, prep_var + var
         ways = [(shares[i], A[i]) for i in A] + ([(s, A_s)] if s else [])
         # waiting for the device
-        y = [(w, K * a / T) for w, a in ways]
-        from_idle = sum(w * clamp((x - 0.9) / 0.2) for w, x in y)
-        stay = sum(w * min(x, 1) for w, x in y)
-        busy = from_idle / (1 - stay + from_idle) if from_idle else 0.0
+        o = now.device_overhead_ms
+        y = [(w, (K * a + o) / T) for w, a in ways]
+        from_idle = sum(w * clamp((x - 1) / 0.1) for w, x in y)
+        stay = min(0.95, sum(w * min(x, 1) for w, x in y))
+        busy = from_idle / (1 - stay + from_idle)
         fresh = sum(w * max(x, 1) for w, x in y)
         queued = sum(w * (x if x > 1 else (1 + x * x) / 2) for w, x in y)
         cycle = T * max(1.0, (1 - busy) * fresh + busy * queued)
         wait = busy * T / 2
-        mean = sum(shares[i] * (wait + K * A[i]) for i in A)
+        begun = wait + o
+        mean = sum(shares[i] * (begun + K * A[i]) for i in A)
         figures = {"server_cost": 0.0}
         up, air, M, x, total_var, late = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         least, B = 0.0, 0.0
@@ -184,13 +186,13 @@ class Scalar:
             W_u = waiting(s / cycle, up, (p + 0.04) / 2)
             W_b = max(now.server_queue_ms, waiting(s / cycle, L * B, (p + tail_var / B**2) / 2))
             back = link.rtt_ms + 0.008 * 160 / link.down_mbps
-            M = wait + K * A_s + W_u + up + W_b + L * B + back
+            M = begun + K * A_s + W_u + up + W_b + L * B + back
             v = clamp(max(level, 0.0), 0.001, 0.999)
             z = math.sqrt(3) / math.pi * math.log(v / (1 - v))
             t = quantile([(w, m, math.sqrt(q)) for w, m, q in tails], v) - tail
             total_var = K**2 * var_s + wait**2 / 3 + link.jitter_ms**2 + (0.008 / link.up_mbps) ** 2 * size_sd**2
             x = z * abs(z) * total_var + L**2 * t * abs(t)
-            least = wait + K * A_s + back
+            least = begun + K * A_s + back
             total_var += L**2 * tail_var
             figures["server_cost"] = s * B
             air = size * (8e-6 * 283.17 + 0.008 / link.up_mbps * 132.86 / 1000)
@@ -198,7 +200,7 @@ class Scalar:
             parts = [(shares[i], A[i], math.sqrt(varA[i])) for i in A]
             m = sum(w * a for w, a, _ in parts) / max(p, 1e-9)
             q = quantile(parts, min(1.0, 0.95 / max(p, 1e-9)))
-            p95 = wait + K * m + math.sqrt((K * (q - m)) ** 2 + Z95**2 * wait**2 / 3)
+            p95 = begun + K * m + math.sqrt((K * (q - m)) ** 2 + Z95**2 * wait**2 / 3)
         else:
             p95 = max(M + math.copysign(math.sqrt(abs(x)), x), least)
         lost = 0.0
@@ -211,15 +213,15 @@ class Scalar:
         if now.deadline_ms is not None:
             D = now.deadline_ms
             late = clamp((M - D) / (math.sqrt(12 * total_var) + 0.02 * D) + 0.5) if s else 0.0
-            mean = sum(shares[i] * min(D, wait + K * A[i]) for i in A)
+            mean = sum(shares[i] * min(D, begun + K * A[i]) for i in A)
             M, p95 = min(M, D), min(p95, D)
             answering = [i for i in A if shares[i] > 0]
-            if answering and wait + K * max(A[i] for i in answering) > D:
+            if answering and begun + K * max(A[i] for i in answering) > D:
                 late = 1.0
             first = exits[0].cut
             rescue = prep + way(self.device, 0, first, [first])[0]
-            worst = self.lowest_run(0) if K * rescue <= D else 0.0
-            worst = max([worst] + [self.lowest_run(i) for i in A if wait + K * A[i] <= D])
+            worst = self.lowest_run(0) if K * rescue + o <= D else 0.0
+            worst = max([worst] + [self.lowest_run(i) for i in A if begun + K * A[i] <= D])
             accuracy -= late * max(0.0, accuracy - worst)
         throughput = 1000 / max(cycle, s * up, s * L * B)
         return figures | {
@@ -229,7 +231,7 @@ class Scalar:
             "accuracy": accuracy,
             "accuracy_drop": self.reference - accuracy,
             "uplink": s * size * throughput,
-            "device_energy": 0.925 * K * sum(w * a for w, a in ways) + s * air,
+            "device_energy": 0.925 * (K * sum(w * a for w, a in ways) + o) + s * air,
         }
 
     def usable(self, now: Conditions) -> list[int]:

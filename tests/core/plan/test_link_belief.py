@@ -1,0 +1,162 @@
+"""What is believed of a link, and when it is asked."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinn_stream.plan import LinkBelief, ProbeConfig, Prober
+
+from .links import PlayedLink, steady, step
+
+
+@pytest.mark.parametrize(
+    ("mbps", "rtt_ms", "size"), [(0.5, 20, 3000), (2, 60, 5000), (5, 20, 20_000), (20, 20, 20_000)]
+)
+def test_a_steady_link_is_known_within_a_seventh(mbps: float, rtt_ms: float, size: int) -> None:
+    link = PlayedLink(steady(mbps), steady(rtt_ms))
+    _, up, rtt = link.run(10, size, 0, 4)[-1]
+    assert up == pytest.approx(mbps, rel=0.15)
+    assert rtt == pytest.approx(rtt_ms, rel=0.12, abs=3)
+
+
+@pytest.mark.parametrize("fps", [10, 30])
+@pytest.mark.parametrize("size", [5000, 20_000])
+def test_a_fall_from_20_to_half_a_megabit_is_believed_within_a_second(fps: float, size: int) -> None:
+    link = PlayedLink(step(20, 0.5, 3), steady(20))
+    found = link.run(fps, size, 0, 4.1)
+    assert next(up for at, up, _ in reversed(found) if at < 3) > 10
+    assert next(up for at, up, _ in found if at >= 4) < 0.7
+
+
+def test_a_farther_server_is_not_taken_for_a_slower_link() -> None:
+    link = PlayedLink(steady(5), step(20, 300, 3))
+    _, up, rtt = link.run(20, 3000, 0, 6)[-1]
+    assert rtt == pytest.approx(300, rel=0.1) and up > 2
+
+
+def test_a_fifth_of_noise_moves_the_capacity_planned_with_by_less_than_a_tenth_of_it() -> None:
+    """Replanning looks at 5 % of a figure, and changes plans at 10 %; the capacity is a part of a latency."""
+    link = PlayedLink(steady(5), steady(20), noise=0.2, seed=2)
+    up = np.array([u for at, u, _ in link.run(15, 10_000, 0, 25) if at > 5])
+    assert up.mean() == pytest.approx(5, rel=0.12)
+    assert up.std() / up.mean() < 0.07
+
+
+def test_small_requests_alone_leave_the_capacity_open() -> None:
+    """200 bytes take 1.6 ms at 1 Mb/s, less than a timer is late."""
+    link = PlayedLink(steady(50), steady(20))
+    link.run(20, 200, 0, 5)
+    low, high = link.belief.bounds(5, 0.05), link.belief.bounds(5, 0.95)
+    assert low.up_mbps < 5 and high.up_mbps > 30
+    assert low.rtt_ms == pytest.approx(20, abs=3)
+
+
+def test_one_late_answer_changes_little_and_three_change_all() -> None:
+    link = PlayedLink(steady(20), steady(20))
+    link.run(10, 10_000, 0, 4)
+    belief = link.belief
+    link.settle(4.2)
+    found = []
+    for n in range(3):
+        at = 4.3 + 0.5 * n
+        belief.sent(9000 + n, 10_000, at)
+        belief.answered(9000 + n, at + 0.185, arrived_ms=0, left_ms=5)  # 180 ms, where 24 are usual
+        state = belief.state(at + 0.185)
+        found.append(state.rtt_ms + 80 / state.up_mbps)
+    assert found[0] < 40 and 150 < found[2] < 250  # a farther server or a slower link: a ping would tell
+
+
+def test_a_burst_waits_for_itself_and_says_nothing_against_the_link() -> None:
+    link = PlayedLink(steady(8), steady(20))
+    for k in range(8):
+        link.settle(k * 0.5)
+        for _ in range(6):  # six of 10 ms each, all at once
+            link.send(10_000, k * 0.5 + 0.01)
+    link.settle(4.5)
+    assert link.belief.state(4.5).up_mbps == pytest.approx(8, rel=0.2)
+
+
+def test_silence_lowers_what_is_believed_the_longer_the_more() -> None:
+    link = PlayedLink(steady(20), steady(20))
+    link.run(10, 10_000, 0, 3)
+    link.settle(3.5)
+    link.belief.sent(9999, 10_000, 3.5)
+    found = [link.belief.state(3.5 + wait).up_mbps for wait in (0.02, 0.3, 1.0, 2.0)]
+    assert found[0] > 10 and found[1] < found[0] and found[2] < 0.5 and found[3] < 0.5
+    link.belief.ponged(20, 5.52)  # it was sent behind the request: the request has arrived, and the server is slow
+    assert link.belief.state(5.6).up_mbps > 5
+
+
+def test_a_lost_connection_leaves_half_of_the_belief() -> None:
+    link = PlayedLink(steady(1), steady(20))
+    link.run(10, 5000, 0, 3)
+    link.belief.disconnected()
+    assert link.belief.in_flight == 0
+    assert link.belief.bounds(3, 0.9).up_mbps > 4
+
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "answer", "refuse", "pong", "drop", "wait"]), st.floats(0, 30), st.integers(0, 10**7)
+    ),
+    max_size=30,
+)
+
+
+@given(EVENTS)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_the_belief_is_a_distribution(events: list[tuple[str, float, int]]) -> None:
+    belief, now, request = LinkBelief(0.0), 0.0, 0
+    for kind, seconds, size in events:
+        now += seconds
+        if kind == "send":
+            request += 1
+            belief.sent(request, size, now)
+        elif kind == "answer":
+            belief.answered(request, now, arrived_ms=size / 10, left_ms=size / 5)
+        elif kind == "refuse":
+            belief.refused(request, now)
+        elif kind == "pong":
+            belief.ponged(seconds * 1000, now)
+        elif kind == "drop":
+            belief.disconnected()
+        low, middle, high = (belief.bounds(now, level, level) for level in (0.25, 0.5, 0.75))
+        assert 0.04 < low.up_mbps <= middle.up_mbps <= high.up_mbps < 600
+        assert 0.4 < low.rtt_ms <= middle.rtt_ms <= high.rtt_ms < 4000
+        belief.state(now)
+
+
+def test_probes_are_small_and_rare_and_find_the_way_back_in_a_second_and_a_half() -> None:
+    link = PlayedLink(step(0.5, 20, 20), steady(20))
+    link.run(10, 3000, 0, 3)
+    prober = Prober(3.0)
+    sent: list[tuple[float, int]] = []
+    believed = []
+    for tick in range(60, 500):
+        now = tick / 20
+        link.settle(now)
+        size = prober.due(now, link.belief)
+        if size is not None:
+            sent.append((now, size))
+            link.send(size, now)
+        believed.append((now, link.belief.state(now).up_mbps))
+    before = [(at, size) for at, size in sent if 4 < at < 20]
+    assert sum(8e-6 * size for _, size in before) / 16 < 0.02 * 0.5
+    assert max(b[0] - a[0] for a, b in pairwise(before)) < 2.2
+    assert all(up < 1 for at, up in believed if 5 < at < 20)
+    assert next(at for at, up in believed if at > 20 and up > 5) < 20 + ProbeConfig().interval_s + 1
+
+
+def test_nothing_is_asked_while_an_answer_is_due_or_frames_go_anyway() -> None:
+    belief, prober = LinkBelief(0.0), Prober(0.0)
+    assert prober.due(0.0, belief) is not None
+    belief.sent(1, 500, 0.0)
+    assert prober.due(10.0, belief) is None
+    belief.answered(1, 10.1, arrived_ms=0, left_ms=1)
+    prober.used(10.1)
+    assert prober.due(10.2, belief) is None

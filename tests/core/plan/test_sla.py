@@ -1,0 +1,117 @@
+"""Agreements: what their text means, and what is said of a text that means nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinn_stream.errors import ConfigError, SlaError
+from spinn_stream.plan import DEFAULT_SLA, METRICS, Constraint, Sla, Target, parse_sla
+
+NAMES = list(METRICS)
+NUMBERS = (
+    st.floats(0, 1e9, allow_nan=False) | st.integers(0, 10**6).map(float) | st.integers(0, 1000).map(lambda n: n / 100)
+)
+
+
+@st.composite
+def targets(draw: st.DrawFn, name: str) -> Target:
+    metric = METRICS[name]
+    absolute = metric.absolute or draw(st.booleans())
+    tolerance = draw(st.none() | NUMBERS)
+    return Target(metric, tolerance, absolute and tolerance is not None)
+
+
+@st.composite
+def slas(draw: st.DrawFn) -> Sla:
+    constrained = draw(st.lists(st.sampled_from(NAMES), unique=True))
+    wanted = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=1))
+    return Sla(
+        tuple(Constraint(METRICS[n], min(draw(NUMBERS), METRICS[n].largest)) for n in constrained),
+        tuple(draw(targets(n)) for n in wanted),
+    )
+
+
+@given(slas())
+@settings(max_examples=80, deadline=None)
+def test_what_is_written_reads_as_it_was(sla: Sla) -> None:
+    assert parse_sla(str(sla)) == sla
+
+
+WORDS = [
+    *NAMES, "latency_ms.mean",
+    "<=", ">=", "<", ";", ",", "minimize", "maximize", "then", "within", "and", "%", "ms", "fps",
+    "Mb/s", "/s", "1", "0.5", "1e400", "1e-40", "-", "\u2264", "\u00e9", "\n", "\x00", ".",
+]  # fmt: skip
+
+
+@given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join))
+@settings(max_examples=250, deadline=None)
+def test_any_text_is_an_agreement_or_an_error_that_points_into_it(text: str) -> None:
+    try:
+        assert isinstance(parse_sla(text), Sla)
+    except SlaError as error:
+        assert 0 <= error.position <= len(text)
+        assert len(str(error).splitlines()) == 3 and str(error).endswith("^")
+
+
+def test_the_issue_s_example() -> None:
+    sla = parse_sla("latency_ms.p95 <= 100, accuracy_drop <= 1%; minimize server_cost, then device_energy")
+    assert sla.constraints == (Constraint(METRICS["latency_ms.p95"], 100), Constraint(METRICS["accuracy_drop"], 0.01))
+    assert sla.targets == (Target(METRICS["server_cost"]), Target(METRICS["device_energy"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("minimize latency_ms.mean", "minimize latency_ms"),
+        ("MINIMISE Latency_MS within 2 ms", "minimize latency_ms within 2 ms"),
+        ("uplink <= 3 Mb/s", "uplink <= 375000 B/s; minimize latency_ms, then server_cost"),
+        ("uplink<3kB/s and throughput_fps>20; max throughput_fps then min uplink within 10%",
+         "uplink <= 3000 B/s, throughput_fps >= 20 fps; maximize throughput_fps, then minimize uplink within 10%"),
+        ("accuracy >= 0.7", "accuracy >= 70%; minimize latency_ms, then server_cost"),
+        ("maximize accuracy within 0.3%, then minimize latency_ms",
+         "maximize accuracy within 0.3%, then minimize latency_ms"),
+        ("device_energy \u2264 0.1 J; minimize latency_ms", "device_energy <= 100 mJ; minimize latency_ms"),
+        (DEFAULT_SLA, DEFAULT_SLA),
+    ],
+)  # fmt: skip
+def test_units_and_spellings(text: str, canonical: str) -> None:
+    assert str(parse_sla(text)) == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "says"),
+    [
+        ("latncy_ms <= 3", "latncy_ms", "did you mean latency_ms?"),
+        ("latency_ms >= 3", ">=", "expected '<=', as less latency_ms is better"),
+        ("latency_ms <= 3 kB", "kB", "expected a unit of latency_ms: ms, us, s"),
+        ("latency_ms <= 3; minimize", "", "got the end, expected a metric"),
+        ("latency_ms <= 3; server_cost", "server_cost", "expected 'minimize' or 'maximize'"),
+        ("minimize accuracy", "minimize", "expected 'maximize accuracy'"),
+        ("minimize latency_ms, throughput_fps", "throughput_fps", "expected 'maximize throughput_fps'"),
+        ("accuracy_drop <= 30", "30", "expected at most 1 (1% is one hundredth)"),
+        ("latency_ms <= 1, latency_ms <= 2", "latency_ms <= 2", "a second time"),
+        ("minimize latency_ms wihin 3%", "wihin", "did you mean within?"),
+        ("minimize latency_ms within 3", "", "expected % or a unit of latency_ms"),
+        ("latency_ms <= 5 @", "@", "means nothing here"),
+        ("", "", "expected a metric"),
+    ],
+)
+def test_errors_point_at_the_wrong_word(text: str, word: str, says: str) -> None:
+    with pytest.raises(SlaError) as caught:
+        parse_sla(text)
+    assert text[caught.value.position :].startswith(word) and says in caught.value.detail
+    if not word:
+        assert caught.value.position == len(text)
+    assert isinstance(caught.value, ConfigError)
+
+
+def test_values_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected 0 to 1"):
+        Constraint(METRICS["accuracy"], 1.5)
+    with pytest.raises(ValueError, match="not a share of the best"):
+        Target(METRICS["accuracy"], 0.1)
+    with pytest.raises(ValueError, match="one target or more"):
+        Sla((), ())
