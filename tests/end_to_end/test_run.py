@@ -12,7 +12,7 @@ from spinn_stream.model.bundle import Bundle
 from ..processes import ClientProcess, ServerProcess, run_client, server
 
 DEADLINE_MS = 150
-LINE = {"frame", "kind", "label", "confidence", "exit", "where", "reason", "age_ms", "plan"}
+LINE = {"frame", "kind", "label", "confidence", "exit", "where", "reason", "age_ms", "plan", "at_s"}
 SUMMARY = {"captured", "taken", "dropped", "final", "device", "server", "fallback", "late", "age_ms", "bytes_up",
            "bytes_down", "plans"}  # fmt: skip
 
@@ -41,11 +41,21 @@ def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_pat
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
 
 
-def test_a_run_without_a_plan_is_answered_on_both_sides(serving: ServerProcess, tmp_path: Path) -> None:
-    """The default split lies behind an exit that the default threshold lets answer."""
-    out = run_client(tmp_path, "--source", "demo", "--frames", "360", "--server", serving.address)
+def test_without_a_plan_the_scheduler_decides_and_says_why(serving: ServerProcess, tmp_path: Path) -> None:
+    out = run_client(tmp_path, "--source", "demo", "--frames", "150", "--server", serving.address)
     out.check_contract(DEADLINE_MS)
-    assert out.summary["device"] > 0 and out.summary["server"] > 0
+    assert all(plan["why"] for plan in out.summary["plans"])
+    assert sum(plan["frames"] for plan in out.summary["plans"]) == out.summary["final"] > 0
+
+
+def test_what_is_asked_for_decides_who_works(serving: ServerProcess, tmp_path: Path) -> None:
+    served = {}
+    for name, asked in (("policy", "server-only"), ("sla", "latency_ms <= 140; minimize server_cost")):
+        out = run_client(tmp_path / name, "--source", "demo", "--frames", "150", "--server", serving.address,
+                         f"--{name}", asked)  # fmt: skip
+        out.check_contract(DEADLINE_MS)
+        served[name] = out.summary["server"] / out.summary["final"]
+    assert served["policy"] > 0.9 and served["sla"] < 0.1
 
 
 @pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
