@@ -84,6 +84,7 @@ class Run:
         self._traffic: tuple[float, int] = (time.monotonic(), 0)
         self._up_mbps = 0.0
         self._plans: list[PlanUse] = []
+        self.slowed: Slowed | None = None  # how slowly the device works, where that was asked for
         self.error: Exception | None = None
 
     async def main(self, results: ResultLog | None, recorder: TraceRecorder | None = None) -> dict[str, Any]:
@@ -211,7 +212,8 @@ class Run:
         profile = stored_profile(self._bundle, engine, threads=config.threads, say=self._say)
         host = THIS_MACHINE
         if config.slowdown != 1:
-            profile, host = profile.slowed(config.slowdown), Host(pace=Slowed(config.slowdown))
+            self.slowed = Slowed(config.slowdown)
+            profile, host = profile.slowed(config.slowdown), Host(pace=self.slowed)
         self._device = Device(self._bundle, engine, profile, every_exit=config.provisional, host=host)
         return engine.name if config.slowdown == 1 else f"{engine.name} slowed down {config.slowdown:g} times"
 

@@ -1,0 +1,318 @@
+"""How soon is the right plan in force when link, device or server change? And does it stay when they only waver?
+
+    python benchmarks/steering.py [--json] [--plot FILE] [--seconds 14] [--noise-s 180] [--device-slowdown 8]
+
+Real processes: a client (core 0) under `--policy spinn` and the default agreement, the shaper and a server (core 1). One
+thing after the other is changed and changed back: the link's capacity (20 to 0.5 Mb/s), its round trip (20 to 300 ms),
+the device (4 times slower), the server (4 times slower), the link (cut). For each: seconds from the change to the first
+frame under another plan, and how many plans there were until the next one. Then a link whose capacity and round trip
+waver by 20 %: changes of plan a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from spinn_client.feed import FeedConfig
+from spinn_client.link import LinkConfig
+from spinn_client.result_log import ResultLog
+from spinn_client.run import Run, RunConfig
+from spinn_client.sources import open_source
+from spinn_client.steering import Asked
+from spinn_server.app import Server, ServerConfig
+from spinn_server.metrics import Metrics
+from spinn_server.tail_engine import TailEngine
+from spinn_stream.cli_options import save_figure
+from spinn_stream.model.bundle import load_bundle
+from spinn_stream.plan import DEFAULT_SLA, parse_sla, policy
+from spinn_stream.runtime import open_engine, stored_profile
+from spinn_stream.runtime.host import Host, Slowed
+
+FPS, DEADLINE_MS = 30.0, 150.0
+LINK: dict[str, Any] = {"up_mbps": 20.0, "down_mbps": 50.0, "rtt_ms": 20.0}
+STEPS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    # name, who, what
+    ("capacity 20 -> 0.5 Mb/s", "link", {"up_mbps": 0.5}),
+    ("capacity 0.5 -> 20 Mb/s", "link", {"up_mbps": 20.0}),
+    ("round trip 20 -> 300 ms", "link", {"rtt_ms": 300.0}),
+    ("round trip 300 -> 20 ms", "link", {"rtt_ms": 20.0}),
+    ("device 4 times slower", "device", {"factor": 4.0}),
+    ("device as before", "device", {"factor": 1.0}),
+    ("server 4 times slower", "server", {"factor": 4.0}),
+    ("server as before", "server", {"factor": 1.0}),
+    ("link cut", "link", {"stall": True, "refuse": True}),
+    ("link restored", "link", {"stall": False, "refuse": False}),
+)
+NOISE, NOISE_EVERY_S = 0.2, 0.5
+READY_S = 120.0
+
+
+# the two processes that can be slowed down while they run: a number a line on standard input
+
+
+async def follow(slowed: Slowed, base: float) -> None:
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        slowed.factor = base * float(line)
+
+
+async def serve() -> None:
+    bundle, slowed = load_bundle(), Slowed(1.0)
+    engine = open_engine(bundle, "auto", threads=1)
+    profile = stored_profile(bundle, engine, threads=1, batches=(1, 2, 4, 8, 16))
+    config = ServerConfig(port=0)
+    metrics = Metrics()
+    tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
+    await asyncio.to_thread(tail.prepare, lambda done, total: None)
+    async with Server(bundle, tail, metrics, config).listen() as address:
+        print(address, flush=True)
+        await follow(slowed, 1.0)
+
+
+async def drive(address: str, results: Path, base: float) -> None:
+    bundle = load_bundle()
+    run = Run(
+        Console(stderr=True, quiet=True), bundle, open_source("demo"), FeedConfig(fps=FPS, loop=True),
+        LinkConfig(address), RunConfig(Asked(policy("spinn"), parse_sla(DEFAULT_SLA)), DEADLINE_MS, slowdown=base,
+                                       quiet=True),
+    )  # fmt: skip
+
+    async def followed() -> None:
+        while run.slowed is None:
+            await asyncio.sleep(0.05)
+        await follow(run.slowed, base)
+        os.kill(os.getpid(), 15)  # nobody is there any more: end as after Ctrl-C
+
+    following = asyncio.create_task(followed())
+    log = ResultLog(results)
+    figures = await run.main(log)
+    log.close()
+    following.cancel()
+    print(json.dumps(figures["plans"]), flush=True)
+
+
+# the one that starts them
+
+
+@contextmanager
+def role(name: str, core: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, __file__, "--role", name, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def shaper(to: str, core: int) -> Iterator[tuple[str, str]]:
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in LINK.items()]
+    command = ["-m", "spinn_stream.cli", "shape", "--listen", "127.0.0.1:0", "--to", to, "--control", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [sys.executable, *command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    os.sched_setaffinity(process.pid, {core})
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[1], process.stdout.readline().split()[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def tell(stream: TextIO | None, factor: float) -> float:
+    assert stream is not None
+    stream.write(f"{factor}\n")
+    stream.flush()
+    return time.monotonic()
+
+
+def change(control: str, settings: dict[str, Any]) -> float:
+    """The time of the change on the machine's monotonic clock."""
+    with urllib.request.urlopen(f"http://{control}/", json.dumps(settings).encode(), timeout=5) as answer:
+        return float(json.loads(answer.read())["at_s"])
+
+
+def lines(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines() if '"final"' in line]
+
+
+def play(seconds: float, noise_s: float, slowdown: float) -> dict[str, Any]:
+    cores = sorted(os.sched_getaffinity(0))
+    client_core, server_core = cores[0], cores[1 % len(cores)]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        results = folder / "results.jsonl"
+        server = stack.enter_context(role("server", server_core))
+        assert server.stdout is not None
+        address = server.stdout.readline().strip().removeprefix("ws://")
+        listening, control = stack.enter_context(shaper(address, server_core))
+        client = stack.enter_context(
+            role("client", client_core, "--address", f"ws://{listening}", "--results", str(results),
+                 "--device-slowdown", str(slowdown))
+        )  # fmt: skip
+        waited = time.monotonic()
+        while not (results.exists() and results.stat().st_size):
+            if client.poll() is not None or time.monotonic() - waited > READY_S:
+                sys.exit("the client gave no result; run it by hand to see why")
+            time.sleep(0.05)
+        began = time.monotonic()
+        time.sleep(2 * seconds)
+        changes = []
+        for name, who, what in STEPS:
+            at = (
+                change(control, what) if who == "link"
+                else tell((client if who == "device" else server).stdin, what["factor"])
+            )  # fmt: skip
+            changes.append((name, at))
+            time.sleep(seconds)
+        steps_end = time.monotonic()
+        rng = random.Random(0)
+        while time.monotonic() < steps_end + noise_s:
+            wavering = {k: LINK[k] * math.exp(NOISE * rng.gauss(0, 1)) for k in ("up_mbps", "rtt_ms")}
+            change(control, wavering)
+            time.sleep(NOISE_EVERY_S)
+        ended = time.monotonic()
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.close()
+        plans = {plan["id"]: plan for plan in json.loads(client.stdout.readline())}
+        frames = lines(results)
+    return found(frames, plans, changes, began, steps_end, ended)
+
+
+def found(
+    frames: list[dict[str, Any]], plans: dict[int, Any], changes: list[tuple[str, float]], began: float,
+    steps_end: float, ended: float,
+) -> dict[str, Any]:  # fmt: skip
+    frames.sort(key=lambda f: f["frame"])
+    captured = [f["at_s"] - f["age_ms"] / 1000 for f in frames]
+    switches = [
+        (captured[i], frames[i]["plan"]) for i in range(1, len(frames)) if frames[i]["plan"] != frames[i - 1]["plan"]
+    ]
+    rows = []
+    ends = [at for _, at in changes[1:]] + [steps_end]
+    for (name, at), end in zip(changes, ends, strict=True):
+        within = [(when, plan) for when, plan in switches if at <= when < end]
+        rows.append({
+            "step": name,
+            "first_new_plan_s": round(within[0][0] - at, 2) if within else None,
+            "last_new_plan_s": round(within[-1][0] - at, 2) if within else None,
+            "plan_changes": len(within),
+            "plans": [_shown(plans[plan]) for _, plan in within],
+            "why": [plans[plan]["why"] for _, plan in within],
+        })  # fmt: skip
+    wavered = [when for when, _ in switches if steps_end <= when <= ended]
+    minutes = (ended - steps_end) / 60
+    late = sum(f["age_ms"] > DEADLINE_MS + 20 for f in frames)
+    return {
+        "steps": rows,
+        "worst_first_s": max((r["first_new_plan_s"] or 0.0) for r in rows),
+        "most_changes": max(r["plan_changes"] for r in rows),
+        "noise_changes_a_minute": round(len(wavered) / minutes, 2) if minutes > 0 else None,
+        "frames": len(frames),
+        "later_than_deadline_and_20_ms": late,
+        "timeline": {
+            "captured_s": [round(c - began, 3) for c in captured],
+            "age_ms": [f["age_ms"] for f in frames],
+            "where": [f["where"] for f in frames],
+            "plan": [f["plan"] for f in frames],
+            "changes": [(name, round(at - began, 2)) for name, at in changes],
+            "plans": {str(k): _shown(v) for k, v in plans.items()},
+        },
+    }
+
+
+def _shown(plan: dict[str, Any]) -> str:
+    threshold = "no exit" if plan["threshold"] is None else f"{plan['threshold']:g}"
+    return f"{plan['split']}, {threshold}" + (f", {plan['codec']}" if plan["codec"] else "")
+
+
+def draw(measured: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    line = measured["timeline"]
+    figure, (ages, splits) = plt.subplots(
+        2, 1, figsize=(11, 6), sharex=True, layout="constrained", height_ratios=(2, 1)
+    )
+    for where, colour, marker in (("device", "C0", "."), ("server", "C1", "x")):
+        chosen = [i for i, w in enumerate(line["where"]) if w == where]
+        ages.plot([line["captured_s"][i] for i in chosen], [line["age_ms"][i] for i in chosen], marker, ms=3,
+                  color=colour, label=f"answered by the {where}")  # fmt: skip
+    ages.axhline(DEADLINE_MS, color="0.5", linewidth=0.8, linestyle="--", label="deadline")
+    ages.set(ylabel="age of the answer, ms", ylim=(0, DEADLINE_MS * 1.25))
+    ages.legend(loc="upper left", ncols=3, fontsize=8)
+    names = [line["plans"][str(plan)].partition(",")[0] for plan in line["plan"]]
+    order = sorted(set(names), key=[c.name for c in load_bundle().cut_points].index)
+    splits.step(line["captured_s"], [order.index(name) for name in names], where="post", color="C2")
+    splits.set(yticks=range(len(order)), yticklabels=order, ylabel="the device stops at", xlabel="s")
+    for name, at in line["changes"]:
+        for axes in (ages, splits):
+            axes.axvline(at, color="0.4", linewidth=0.7)
+        ages.text(at, DEADLINE_MS * 1.22, " " + name, rotation=90, va="top", fontsize=7, color="0.3")
+    save_figure(figure, path)
+
+
+def show(measured: dict[str, Any]) -> None:
+    table = Table(title="from a change to a plan", box=None)
+    for name in ("step", "first frame after", "changes", "plans"):
+        table.add_column(name, justify="left" if name in ("step", "plans") else "right")
+    for row in measured["steps"]:
+        first = "-" if row["first_new_plan_s"] is None else f"{row['first_new_plan_s']:.2f} s"
+        table.add_row(row["step"], first, str(row["plan_changes"]), "; ".join(row["plans"]))
+    Console().print(table)
+    print(
+        f"a link that wavers by 20 %: {measured['noise_changes_a_minute']} changes a minute; "
+        f"{measured['later_than_deadline_and_20_ms']} of {measured['frames']} answers were later than promised"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one object, for scripts")
+    parser.add_argument("--plot", type=Path, help="draw it")
+    parser.add_argument("--seconds", type=float, default=14.0, help="between two changes")
+    parser.add_argument("--noise-s", type=float, default=180.0)
+    parser.add_argument("--device-slowdown", type=float, default=8.0)
+    parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role == "server":
+        uvloop.run(serve())
+    elif options.role == "client":
+        uvloop.run(drive(options.address, options.results, options.device_slowdown))
+    else:
+        measured = play(options.seconds, options.noise_s, options.device_slowdown)
+        if options.plot is not None:
+            draw(measured, options.plot)
+        if options.json:
+            del measured["timeline"]
+            print(json.dumps(measured))
+        else:
+            show(measured)
+
+
+if __name__ == "__main__":
+    main()
