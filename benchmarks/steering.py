@@ -2,11 +2,11 @@
 
     python benchmarks/steering.py [--json] [--plot FILE] [--seconds 14] [--noise-s 180] [--device-slowdown 8]
 
-Real processes: a client (core 0) under `--policy spinn` and the default agreement, the shaper and a server (core 1). One
-thing after the other is changed and changed back: the link's capacity (20 to 0.5 Mb/s), its round trip (20 to 300 ms),
-the device (4 times slower), the server (4 times slower), the link (cut). For each: seconds from the change to the first
-frame under another plan, and how many plans there were until the next one. Then a link whose capacity and round trip
-waver by 20 %: changes of plan a minute.
+Real processes: a client (core 0) under `--policy spinn` and the default agreement, the shaper and a server (core 1).
+One thing after the other is changed and changed back: the link's capacity (20 to 0.5 Mb/s), its round trip (20 to
+300 ms), the device (4 times slower), the server (4 times slower), the link (cut). For each: seconds from the change to
+the first frame under another plan, and how many plans there were until the next one. Then a link whose capacity and
+round trip waver by 20 %: changes of plan a minute.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def drive(address: str, results: Path, base: float) -> None:
     )  # fmt: skip
 
     async def followed() -> None:
-        while run.slowed is None:
+        while run.slowed is None:  # noqa: ASYNC110  it is there when the device is open
             await asyncio.sleep(0.05)
         await follow(run.slowed, base)
         os.kill(os.getpid(), 15)  # nobody is there any more: end as after Ctrl-C
