@@ -159,7 +159,7 @@ class LinkBelief:
         """(capacities, round trips), or None where it waited for something of which nothing is known."""
         left_ms = 0.0
         if not request.alone:
-            if self._last is None:
+            if self._last is None or self._last[0] > request.at:  # the server answered out of turn
                 return None
             left_ms = (sum(self._last) - request.at) * 1000
         transfer = request.size * 8e-3 / UP_MBPS

@@ -23,10 +23,12 @@ Ints = npt.NDArray[np.intp]
 class Ways:
     """What the device does to a frame, from taking it on.
 
-    ends: (E + 1, W) ms, when each exit on the device is done, and last, when a frame is ready to be sent. weights:
+    ends: (E + 1, W) ms, when each exit on the device is done (as the one before where there is none), and last, when a
+    frame is ready to be sent. weights:
     (E + 1, W), share of the frames that end there, 0 for exits behind the split; last, the share sent. busy: (W,) ms,
     the mean of `ends`. slowest: (W,) ms, the last of the exits that answer; 0 where none does. fallback: (E, W),
-    accuracy of a run in which that exit answers whatever goes beyond it; -inf where it is not evaluated on the device.
+    accuracy of a run in which the best exit up to that one answers whatever goes beyond it; -inf where none is
+    evaluated on the device.
     local_mean, local_spread: (W,) ms, of the frames answered on the device, and how far their quantile is above.
     head_var: (W,) ms^2 of the way to sending.
     """

@@ -145,7 +145,13 @@ class Predictor:
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
         self._server_cv = (1 - t.sent + t.server_cv2) / 2
         self._bytes_frame = t.sent * t.size
+        self._coded = np.where(t.coded, t.size, 0.0)
+        self._as_it_is = t.size - self._coded
         self._sends = (t.sent > 0).astype(np.float64)
+        none = np.full((1, len(self._sent_ends)), -np.inf)
+        self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
+        self._way_places = np.arange(len(self._sent_ends))
+        self._longest = float(t.ways.ends.max(initial=0.0))
         self._only_local: Predictor | None = None
 
     def __len__(self) -> int:
@@ -171,9 +177,9 @@ class Predictor:
         besides = now.device_overhead_ms
         wait, interval = self._device_stage(load, besides, 1000.0 / now.fps)  # (W,) ms, ms between frames taken
         begun = wait + besides
-        to_link = (begun + load * self._sent_ends)[t.way]
-        interval = interval[t.way]
-        size = t.size if now.payload_factor == 1.0 else np.where(t.coded, t.size * now.payload_factor, t.size)
+        to_link = (begun + load * self._sent_ends).take(t.way)
+        interval = interval.take(t.way)
+        size = t.size if now.payload_factor == 1.0 else self._as_it_is + self._coded * now.payload_factor
         bytes_ms = 8e-3 / link.up_mbps
         up_ms = size * bytes_ms
         server_ms = now.server_load * t.server
@@ -182,7 +188,7 @@ class Predictor:
         fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
         sent_ms = to_link + _queue_ms(rate, up_ms, self._link_cv) + up_ms + queue + server_ms + fixed_ms
         scatter = load * load * t.ways.head_var + wait * wait / 3 + link.jitter_ms**2
-        var = scatter[t.way] + t.size_var * (bytes_ms * bytes_ms)
+        var = scatter.take(t.way) + t.size_var * (bytes_ms * bytes_ms)
         place = t.zz * var + (now.server_load * now.server_load) * t.tail_dd
         p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), to_link + fixed_ms)
         local_spread = np.sqrt((load * t.ways.local_spread) ** 2 + (Z95 * Z95 / 3) * wait * wait)
@@ -197,8 +203,8 @@ class Predictor:
             local_ms, accuracy = self._late(begun, besides, load, deadline, late)
             sent_ms = np.minimum(sent_ms, deadline)
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
-        values[0] = local_ms[t.way] + t.sent * sent_ms
-        values[1] = np.where(t.on_device, p95_local[t.way], p95_sent)
+        values[0] = local_ms.take(t.way) + t.sent * sent_ms
+        values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
         busiest = np.maximum(interval, t.sent * np.maximum(up_ms, server_ms))
         values[2] = 1000.0 / busiest
         values[3] = accuracy
@@ -208,11 +214,14 @@ class Predictor:
         values[6] = t.server_cost
         rates = self.power.rates()
         air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
-        values[7] = (rates.compute_mw * 1e-3 * (load * t.ways.busy + besides))[t.way] + bytes_frame * air
+        values[7] = (rates.compute_mw * 1e-3 * (load * t.ways.busy + besides)).take(t.way) + bytes_frame * air
         return values
 
     def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
         """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
+        if load * self._longest + besides <= period:  # every frame finds the device free
+            nothing = np.zeros(len(self._sent_ends))
+            return nothing, nothing + period
         y = self.table.ways.ends * (load / period) + besides / period  # services in periods
         weights = self.table.ways.weights
         over = np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)
@@ -231,13 +240,12 @@ class Predictor:
         t, ways = self.table, self.table.ways
         done = begun + load * ways.ends[:-1]  # (E, W)
         local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
+        place = (done <= deadline).sum(0) * len(begun) + self._way_places
         rescue = t.rescue_accuracy if load * t.rescue_ms + besides <= deadline else 0.0
-        fallback = np.full(done.shape[1], rescue)  # (W,)
-        for exit_done, accuracy in zip(done <= deadline, ways.fallback, strict=True):
-            np.maximum(fallback, accuracy, out=fallback, where=exit_done)
+        fallback = np.maximum(self._fallback.take(place), rescue)  # (W,)
         out_of_time = (begun + load * ways.slowest > deadline).astype(np.float64)
-        share = np.maximum(out_of_time[t.way], self._sends * late)
-        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - fallback[t.way])
+        share = np.maximum(out_of_time.take(t.way), self._sends * late)
+        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - fallback.take(t.way))
 
 
 def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:

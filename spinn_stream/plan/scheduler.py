@@ -61,18 +61,30 @@ class Scheduler:
         self._sla = sla
         self._config = config or SchedulerConfig()
         self._names = [cut.name for cut in bundle.cut_points]
-        mask = self._policy.plans(bundle, table)
-        if not mask.any():
-            raise ValueError(f"policy {self._policy.name} has no plan in this table")
-        self._predictor = Predictor(table, power, plans=mask)
-        alone = mask & (table.split == table.last)
-        self._alone = Predictor(table, power, plans=alone if alone.any() else table.split == table.last)
+        self._bundle, self._power = bundle, power
+        self._plans = len(table)
+        self.use_table(table)
         self._next_id = first_id
         self._current: int | None = None  # number of the plan in the table
         self._plan: Plan | None = None
         self._looked = -float("inf")
         self._seen: Conditions | None = None
         self._hysteresis = Hysteresis(self._config)
+
+    def use_table(self, table: PlanTable) -> None:
+        """Plan with another profile's table of the same bundle from the next look on; the plan in force stays.
+
+        Raises:
+            ValueError: a table of other plans.
+        """
+        if len(table) != self._plans:
+            raise ValueError(f"a table of {len(table)} plans, expected {self._plans}; it is of another bundle")
+        mask = self._policy.plans(self._bundle, table)
+        if not mask.any():
+            raise ValueError(f"policy {self._policy.name} has no plan in this table")
+        self._predictor = Predictor(table, self._power, plans=mask)
+        alone = mask & (table.split == table.last)
+        self._alone = Predictor(table, self._power, plans=alone if alone.any() else table.split == table.last)
 
     @property
     def plan(self) -> Plan | None:

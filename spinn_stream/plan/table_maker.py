@@ -159,10 +159,12 @@ class TableMaker:
         for e in np.flatnonzero(before):
             ms, var = device.way(0, int(self._cuts[e]), self._on_device)
             here = self._on_device[:, e]
-            ends[e] = np.where(here, device.preprocess + ms, 0.0)
+            ends[e] = np.where(here, device.preprocess + ms, ends[e - 1] if e else 0.0)
             variances[e] = np.where(here, device.preprocess_var + var, 0.0)
             weights[e] = self._share[:, e]
             fallback[e, here] = self._exit_accuracy[e]
+        for e in np.flatnonzero(~before):  # rising all the way, for what is done by a deadline
+            ends[e] = ends[e - 1] if e else 0.0
         ms, var = device.way(0, split, self._on_device)
         ends[-1], variances[-1] = device.preprocess + ms + encode_ms, device.preprocess_var + var
         local = weights[:-1].sum(0)
@@ -173,7 +175,8 @@ class TableMaker:
         mean = (weights[:-1] * ends[:-1]).sum(0) / np.maximum(local, 1e-9)
         made = {
             "ends": ends, "weights": weights, "busy": (weights * ends).sum(0),
-            "slowest": np.where(weights[:-1] > 0, ends[:-1], 0.0).max(0), "fallback": fallback,
+            "slowest": np.where(weights[:-1] > 0, ends[:-1], 0.0).max(0),
+            "fallback": np.maximum.accumulate(fallback, axis=0),
             "local_mean": mean, "local_spread": quantile - mean, "head_var": variances[-1],
         }  # fmt: skip
         for name, values in made.items():

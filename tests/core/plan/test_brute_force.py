@@ -12,9 +12,9 @@ from spinn_stream.plan.choice import choose
 from .made import made_bundle, made_conditions, made_profile, made_sla
 from .scalar import Scalar, best, violation
 
-BUNDLES = 100
+BUNDLES = 70
 EACH = 1  # conditions for a bundle, and for each so many agreements:
-SLAS = 20
+SLAS = 30
 
 
 @pytest.mark.parametrize("seed", range(BUNDLES))

@@ -17,8 +17,11 @@ from spinn_stream.plan import (
     PlanTable,
     Predictor,
     Prober,
+    Profile,
     Scheduler,
     SchedulerConfig,
+    Timing,
+    build_table,
     parse_sla,
 )
 
@@ -136,6 +139,25 @@ def test_a_plan_that_was_left_is_held_off_longer_with_every_return(bundle: Bundl
             changes.append(at)
     late = [at for at in changes if at > 60]
     assert len(late) <= 8
+
+
+def test_another_server_s_profile_is_planned_with_from_the_next_look_on(
+    bundle: Bundle, table: PlanTable, made: Profile
+) -> None:
+    def times(timing: Timing) -> Timing:
+        return Timing(50 * timing.median_ms, 50 * timing.p95_ms)
+
+    (row,) = made.batches
+    slow = replace(row, segments=tuple(map(times, row.segments)), exits=tuple(map(times, row.exits)))
+    s = scheduler(bundle, table)
+    first = s.decide(0.0, FAST)
+    assert first is not None and first.plan.split < bundle.last
+    s.use_table(build_table(bundle, made, replace(made, batches=(slow,))))
+    assert s.plan == first.plan
+    decision = s.decide(5.0, FAST)
+    assert decision is not None and decision.plan.split == bundle.last
+    with pytest.raises(ValueError, match="another bundle"):
+        s.use_table(table.take(table.split > 3))
 
 
 class Loop:
