@@ -25,7 +25,7 @@ from .result_log import ResultLog
 from .run import Run, RunConfig
 from .sources import open_source
 from .steering import Asked
-from .trace_recorder import PING_S, TraceRecorder
+from .trace_recorder import TraceRecorder
 
 
 def run(
@@ -75,7 +75,6 @@ def run(
                 token=read_token(token_file),
                 tls_ca=tls_ca,
                 max_in_flight=max_in_flight,
-                ping_s=None if record_trace is None else PING_S,
             )
         )
         if record_trace is not None and server is None:

@@ -36,6 +36,9 @@ from .dial import CONNECT_TIMEOUT_S, dial
 
 log = logging.getLogger(__name__)
 
+PING_S = 0.5
+"""So often, where anybody observes the link: requests of one size cannot tell a slow link from a far one."""
+
 Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
 """As `dial`."""
 
@@ -48,7 +51,6 @@ class LinkConfig:
     token: str | None = None
     tls_ca: Path | None = None  # certificate authority to trust besides the system's
     max_in_flight: int = 16  # requests without an answer; the server may allow fewer
-    ping_s: float | None = None  # ping so often for the estimate, besides asking every 2 s whether the server is there
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 1000:
@@ -332,12 +334,12 @@ class Link:
 
     async def _ping(self) -> None:
         assert self._websocket is not None
-        while self._config.ping_s is not None:
+        while self.observers:
             pong = await self._websocket.ping()  # the first one before anything is queued
             rtt_ms = 1000 * await pong
             for observer in self.observers:
                 observer.ponged(rtt_ms, self._now())
-            await asyncio.sleep(self._config.ping_s)
+            await asyncio.sleep(PING_S)
         await asyncio.Event().wait()  # nothing to do
 
     def _codec(self, plan: Plan) -> str:

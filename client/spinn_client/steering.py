@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from spinn_stream.codec import CodecSetting
@@ -99,7 +99,6 @@ class Steering:
         self._counted_fps = FIRST_FPS
         self._server_profile: Profile | None = None
         self._scheduler: Scheduler
-        self._plan: Plan  # the one decided on last
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
         self._payload_factor = 1.0
@@ -112,11 +111,11 @@ class Steering:
         if link is not None:
             self._belief, self._prober = LinkBelief(now), Prober(now)
             link.observers.append(self._belief)
-        self._scheduler = self._make_scheduler(device.profile, device.profile, 1)
+        table = build_table(self._bundle, device.profile, device.profile)
+        self._scheduler = Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy)
         self._counted = now, feed.captured
         decision = self._scheduler.decide(now, self._conditions(now))
         assert decision is not None  # the first one always is a plan
-        self._plan = decision.plan
         return decision
 
     async def run(self) -> None:
@@ -134,9 +133,8 @@ class Steering:
         now = self._now()
         self._count_frames(now)
         decision = self._scheduler.decide(now, self._conditions(now))
-        if decision is None or replace(decision.plan, id=self._plan.id) == self._plan:
+        if decision is None:
             return
-        self._plan = decision.plan
         log.info("plan %d: %s", decision.plan.id, decision.reason)
         self._change(decision)
 
@@ -163,14 +161,9 @@ class Steering:
         if profile is None or profile == self._server_profile:
             return
         self._server_profile = profile
-        loop, first_id = asyncio.get_running_loop(), self._plan.id + 1
-        self._scheduler = await loop.run_in_executor(
-            self._thread, self._make_scheduler, self._device.profile, profile, first_id
-        )
-
-    def _make_scheduler(self, device: Profile, server: Profile, first_id: int) -> Scheduler:
-        table = build_table(self._bundle, device, server)
-        return Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy, first_id=first_id)
+        loop = asyncio.get_running_loop()
+        table = await loop.run_in_executor(self._thread, build_table, self._bundle, self._device.profile, profile)
+        self._scheduler.use_table(table)
 
     def _conditions(self, now: float) -> Conditions:
         link = self._link

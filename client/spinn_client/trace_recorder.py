@@ -14,8 +14,6 @@ from spinn_stream.trace import LIMITS, csv_end, csv_head, csv_row
 
 FIELDS = ("up_mbps", "rtt_ms")
 STEP_S = 1.0
-PING_S = 0.5
-"""Pings besides requests: a run whose exits answer here asks the server little."""
 
 HEAD = (
     "recorded by spinn run: what its own requests saw of the link",
