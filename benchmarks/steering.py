@@ -17,17 +17,14 @@ import json
 import math
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import uvloop
+from pinned import change, cores, finals, follow, role, serve, shaper, slow_down, wait_for_results
 from rich.console import Console
 from rich.table import Table
 
@@ -37,14 +34,9 @@ from spinn_client.result_log import ResultLog
 from spinn_client.run import Run, RunConfig
 from spinn_client.sources import open_source
 from spinn_client.steering import Asked
-from spinn_server.app import Server, ServerConfig
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
 from spinn_stream.cli_options import save_figure
 from spinn_stream.model.bundle import load_bundle
 from spinn_stream.plan import DEFAULT_SLA, parse_sla, policy
-from spinn_stream.runtime import open_engine, stored_profile
-from spinn_stream.runtime.host import Host, Slowed
 
 FPS, DEADLINE_MS = 30.0, 150.0
 LINK: dict[str, Any] = {"up_mbps": 20.0, "down_mbps": 50.0, "rtt_ms": 20.0}
@@ -62,28 +54,6 @@ STEPS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("link restored", "link", {"stall": False, "refuse": False}),
 )
 NOISE, NOISE_EVERY_S = 0.2, 0.5
-READY_S = 120.0
-
-
-# the two processes that can be slowed down while they run: a number a line on standard input
-
-
-async def follow(slowed: Slowed, base: float) -> None:
-    while line := await asyncio.to_thread(sys.stdin.readline):
-        slowed.factor = base * float(line)
-
-
-async def serve() -> None:
-    bundle, slowed = load_bundle(), Slowed(1.0)
-    engine = open_engine(bundle, "auto", threads=1)
-    profile = stored_profile(bundle, engine, threads=1, batches=(1, 2, 4, 8, 16))
-    config = ServerConfig(port=0)
-    metrics = Metrics()
-    tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
-    await asyncio.to_thread(tail.prepare, lambda done, total: None)
-    async with Server(bundle, tail, metrics, config).listen() as address:
-        print(address, flush=True)
-        await follow(slowed, 1.0)
 
 
 async def drive(address: str, results: Path, base: float) -> None:
@@ -108,80 +78,27 @@ async def drive(address: str, results: Path, base: float) -> None:
     print(json.dumps(figures["plans"]), flush=True)
 
 
-# the one that starts them
-
-
-@contextmanager
-def role(name: str, core: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, __file__, "--role", name, *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    os.sched_setaffinity(process.pid, {core})
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextmanager
-def shaper(to: str, core: int) -> Iterator[tuple[str, str]]:
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in LINK.items()]
-    command = ["-m", "spinn_stream.cli", "shape", "--listen", "127.0.0.1:0", "--to", to, "--control", "127.0.0.1:0"]
-    process = subprocess.Popen(
-        [sys.executable, *command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    os.sched_setaffinity(process.pid, {core})
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[1], process.stdout.readline().split()[1]
-    finally:
-        process.kill()
-        process.wait()
-
-
-def tell(stream: TextIO | None, factor: float) -> float:
-    assert stream is not None
-    stream.write(f"{factor}\n")
-    stream.flush()
-    return time.monotonic()
-
-
-def change(control: str, settings: dict[str, Any]) -> float:
-    """The time of the change on the machine's monotonic clock."""
-    with urllib.request.urlopen(f"http://{control}/", json.dumps(settings).encode(), timeout=5) as answer:
-        return float(json.loads(answer.read())["at_s"])
-
-
-def lines(results: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in results.read_text().splitlines() if '"final"' in line]
-
-
 def play(seconds: float, noise_s: float, slowdown: float) -> dict[str, Any]:
-    cores = sorted(os.sched_getaffinity(0))
-    client_core, server_core = cores[0], cores[1 % len(cores)]
+    client_core, server_core = cores()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         results = folder / "results.jsonl"
-        server = stack.enter_context(role("server", server_core))
+        server = stack.enter_context(role(__file__, "server", server_core))
         assert server.stdout is not None
         address = server.stdout.readline().strip().removeprefix("ws://")
-        listening, control = stack.enter_context(shaper(address, server_core))
+        listening, control = stack.enter_context(shaper(address, server_core, LINK))
         client = stack.enter_context(
-            role("client", client_core, "--address", f"ws://{listening}", "--results", str(results),
+            role(__file__, "client", client_core, "--address", f"ws://{listening}", "--results", str(results),
                  "--device-slowdown", str(slowdown))
         )  # fmt: skip
-        waited = time.monotonic()
-        while not (results.exists() and results.stat().st_size):
-            if client.poll() is not None or time.monotonic() - waited > READY_S:
-                sys.exit("the client gave no result; run it by hand to see why")
-            time.sleep(0.05)
+        wait_for_results(results, client)
         began = time.monotonic()
         time.sleep(2 * seconds)
         changes = []
         for name, who, what in STEPS:
             at = (
                 change(control, what) if who == "link"
-                else tell((client if who == "device" else server).stdin, what["factor"])
+                else slow_down((client if who == "device" else server).stdin, what["factor"])
             )  # fmt: skip
             changes.append((name, at))
             time.sleep(seconds)
@@ -195,7 +112,7 @@ def play(seconds: float, noise_s: float, slowdown: float) -> dict[str, Any]:
         assert client.stdin is not None and client.stdout is not None
         client.stdin.close()
         plans = {plan["id"]: plan for plan in json.loads(client.stdout.readline())}
-        frames = lines(results)
+        frames = finals(results)
     return found(frames, plans, changes, began, steps_end, ended)
 
 
@@ -203,7 +120,6 @@ def found(
     frames: list[dict[str, Any]], plans: dict[int, Any], changes: list[tuple[str, float]], began: float,
     steps_end: float, ended: float,
 ) -> dict[str, Any]:  # fmt: skip
-    frames.sort(key=lambda f: f["frame"])
     captured = [f["at_s"] - f["age_ms"] / 1000 for f in frames]
     switches = [
         (captured[i], frames[i]["plan"]) for i in range(1, len(frames)) if frames[i]["plan"] != frames[i - 1]["plan"]

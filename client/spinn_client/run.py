@@ -84,6 +84,7 @@ class Run:
         self._traffic: tuple[float, int] = (time.monotonic(), 0)
         self._up_mbps = 0.0
         self._plans: list[PlanUse] = []
+        self.steering: Steering | None = None  # from the first plan on, where a policy decides
         self.slowed: Slowed | None = None  # how slowly the device works, where that was asked for
         self.error: Exception | None = None
 
@@ -123,7 +124,7 @@ class Run:
             f"bundle {self._bundle.name} {self._bundle.hash[:12]}, engine {engine}, "
             f"source {self._source.name}: building the network ..."
         )
-        plan = self._first_plan(pipeline, feed)
+        plan = await self._first_plan(pipeline, feed)
         await loop.run_in_executor(None, self._device.prepare, plan)
         self._warn_of_deadline()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -163,13 +164,13 @@ class Run:
             )
         return figures
 
-    def _first_plan(self, pipeline: Pipeline, feed: Feed) -> Plan:
+    async def _first_plan(self, pipeline: Pipeline, feed: Feed) -> Plan:
         """The fixed one, or the first that the policy decides on; it goes on deciding then."""
         asked = self._config.plan
         if isinstance(asked, Plan):
             self._plans.append(PlanUse(asked))
             return asked
-        steering = Steering(
+        self.steering = steering = Steering(
             self._bundle,
             asked,
             deadline_ms=self._config.deadline_ms,
@@ -177,7 +178,7 @@ class Run:
             unpaced=self._feed_config.unpaced,
             change=lambda decision: self._change_plan(pipeline, decision),
         )
-        decision = steering.begin(self._device, self._link, feed)
+        decision = await asyncio.to_thread(steering.begin, self._device, self._link, feed)
         pipeline.use_steering(steering)
         self._tell(decision)
         return decision.plan

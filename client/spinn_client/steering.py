@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from spinn_stream.codec import CodecSetting
+from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import (
     Conditions,
     Decision,
+    Figures,
     LinkBelief,
     Plan,
     Policy,
@@ -68,7 +70,7 @@ class Frames(Protocol):
 class Steering:
     """One client's scheduler, and what it is told.
 
-    All methods but `begin` run on the event loop.
+    All methods but `begin`, which comes first, run on the event loop.
 
     Args:
         fps: of the source; None: it is counted. change: called with each new plan.
@@ -105,14 +107,21 @@ class Steering:
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
 
     def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
-        """The first plan. Blocks while the tables are set up."""
+        """The first plan. Blocks while the tables are set up.
+
+        Raises:
+            ConfigError: the policy has no plan for this bundle.
+        """
         self._device, self._link, self._feed = device, link, feed
         now = self._now()
         if link is not None:
             self._belief, self._prober = LinkBelief(now), Prober(now)
             link.observers.append(self._belief)
         table = build_table(self._bundle, device.profile, device.profile)
-        self._scheduler = Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy)
+        try:
+            self._scheduler = Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy)
+        except ValueError as error:
+            raise ConfigError(f"bundle {self._bundle.name}: {error}; take another --policy, or fix a plan") from error
         self._counted = now, feed.captured
         decision = self._scheduler.decide(now, self._conditions(now))
         assert decision is not None  # the first one always is a plan
@@ -137,6 +146,18 @@ class Steering:
             return
         log.info("plan %d: %s", decision.plan.id, decision.reason)
         self._change(decision)
+
+    def forecast(self) -> Figures:
+        """What the best plan, which is the one in force unless a change is pending, would do from now on.
+
+        By the medians of what is believed of the link; plans are chosen by less favourable quantiles.
+        """
+        now = self._now()
+        conditions = self._conditions(now)
+        if conditions.link is not None and self._belief is not None:
+            middle = self._belief.bounds(now, 0.5, 0.5)
+            conditions = replace(conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms))
+        return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:
         """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""

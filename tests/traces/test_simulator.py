@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spinn_client.steering import Asked
 from spinn_stream.codec import CodecSetting
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import BatchProfile, Plan, Profile, Timing
+from spinn_stream.plan import DEFAULT_SLA, BatchProfile, Plan, Profile, Timing, parse_sla, policy
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace
 from spinn_traces.flow import Direction
@@ -203,6 +204,50 @@ def test_a_dead_link_is_left_and_found_again(system: System, photographs: list[n
     assert by_second[28] == {"server": 30}
     reasons = Counter(r.reason for _, r in outcome.results)
     assert reasons["disconnected"] > 100
+
+
+def decided(system: System, trace: Trace, photographs: list[npt.NDArray[np.uint8]], seconds: float) -> Outcome:
+    """With a device at a third of the server's speed, under the default agreement."""
+    asked = Asked(policy("spinn"), parse_sla(DEFAULT_SLA))
+    slow = replace(system.device, slowdown=3.0)
+    return play(replace(system, plan=asked, device=slow, trace=trace, frames=round(30 * seconds)), photographs)
+
+
+def test_the_scheduler_follows_the_link(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    times = np.array([0.0, 15.0, 30.0, 45.0, 60.0])
+    up = np.array([20.0, 0.3, 20.0, 20.0, 20.0])
+    rtt = np.array([20.0, 20.0, 20.0, 400.0, 20.0])
+    outcome = decided(system, Trace(times, 75.0, up, np.full(5, 50.0), rtt).filled(), photographs, 75)
+    assert len(outcome.results) == outcome.taken and max(ages(outcome)) <= 150 + 20
+    changes = [(at, plan.split == bundle.last) for at, plan, _ in outcome.plans]
+    for begin, local, within in ((15.0, True, 2.0), (30.0, False, 3.0), (45.0, True, 2.0), (60.0, False, 3.0)):
+        after = [(at, alone) for at, alone in changes if begin <= at < begin + 15]
+        assert 1 <= len(after) <= 2 and after[0][0] - begin <= within, (begin, changes)
+        assert after[-1][1] == local, (begin, changes)
+    assert all(why for _, _, why in outcome.plans)
+
+
+def test_a_link_that_wavers_changes_no_plans(
+    system: System, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    rng = np.random.default_rng(0)
+    steps = 120
+    up, rtt = (middle * np.exp(0.2 * rng.standard_normal(steps)) for middle in (10.0, 30.0))
+    trace = Trace(np.arange(steps) / 2, steps / 2, up, np.full(steps, 50.0), rtt).filled()
+    outcome = decided(system, trace, photographs, 60)
+    assert len([at for at, _, _ in outcome.plans if at > 5]) <= 1
+    assert where(outcome)["server"] > 0.8 * outcome.taken
+
+
+def test_while_all_is_answered_here_the_link_is_probed(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    asked = Asked(policy("device-only"), parse_sla(DEFAULT_SLA))
+    outcome = play(replace(system, plan=asked, trace=link(8.0, 30.0), frames=300), photographs)
+    assert where(outcome) == {"device": 300} and outcome.late == 0
+    assert 4 * 500 < outcome.bytes_up < 60_000, "a probe every two seconds, of at most 20 kB"
 
 
 def test_costs_are_measured(

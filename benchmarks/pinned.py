@@ -1,0 +1,108 @@
+"""Real processes on cores of their own, for benchmarks that change things while they run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from spinn_server.app import Server, ServerConfig
+from spinn_server.metrics import Metrics
+from spinn_server.tail_engine import TailEngine
+from spinn_stream.model.bundle import load_bundle
+from spinn_stream.runtime import open_engine, stored_profile
+from spinn_stream.runtime.host import Host, Slowed
+
+READY_S = 120.0
+
+
+def cores() -> tuple[int, int]:
+    """The client's, and that of server and shaper; the same where there is one."""
+    free = sorted(os.sched_getaffinity(0))
+    return free[0], free[1 % len(free)]
+
+
+async def follow(slowed: Slowed, base: float) -> None:
+    """Work so many times slower as the numbers say that come on standard input, a line each; until its end."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        slowed.factor = base * float(line)
+
+
+async def serve() -> None:
+    """A server that says where it is, until its standard input ends; see `follow`."""
+    bundle, slowed = load_bundle(), Slowed(1.0)
+    engine = open_engine(bundle, "auto", threads=1)
+    profile = stored_profile(bundle, engine, threads=1, batches=(1, 2, 4, 8, 16))
+    config, metrics = ServerConfig(port=0), Metrics()
+    tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
+    await asyncio.to_thread(tail.prepare, lambda done, total: None)
+    async with Server(bundle, tail, metrics, config).listen() as address:
+        print(address, flush=True)
+        await follow(slowed, 1.0)
+
+
+def slow_down(stream: TextIO | None, factor: float) -> float:
+    """Tell a process that follows; gives the time on the machine's monotonic clock."""
+    assert stream is not None
+    stream.write(f"{factor}\n")
+    stream.flush()
+    return time.monotonic()
+
+
+@contextmanager
+def role(script: str, name: str, core: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """This script again, in another role, until the block ends."""
+    command = [sys.executable, script, "--role", name, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def shaper(to: str, core: int, settings: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """`spinn shape`; gives where it listens and where it is controlled."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = ["-m", "spinn_stream.cli", "shape", "--listen", "127.0.0.1:0", "--to", to, "--control", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [sys.executable, *command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    os.sched_setaffinity(process.pid, {core})
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[1], process.stdout.readline().split()[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def change(control: str, settings: Mapping[str, Any]) -> float:
+    """Other settings of the shaper; gives the time of the change on the machine's monotonic clock."""
+    with urllib.request.urlopen(f"http://{control}/", json.dumps(settings).encode(), timeout=5) as answer:
+        return float(json.loads(answer.read())["at_s"])
+
+
+def wait_for_results(results: Path, client: subprocess.Popen[str]) -> None:
+    """Until there is one."""
+    began = time.monotonic()
+    while not (results.exists() and results.stat().st_size):
+        if client.poll() is not None or time.monotonic() - began > READY_S:
+            sys.exit("the client gave no result; run it by hand to see why")
+        time.sleep(0.05)
+
+
+def finals(results: Path) -> list[dict[str, Any]]:
+    """Final results, as `--jsonl` has them, in the order of the frames."""
+    found = [json.loads(line) for line in results.read_text().splitlines() if '"final"' in line]
+    return sorted(found, key=lambda line: line["frame"])

@@ -1,0 +1,179 @@
+"""How far are the scheduler's predictions from what happens?
+
+    python benchmarks/prediction.py [--json] [--seconds 9]
+
+Real processes, pinned: a client (core 0) that stays with one plan, the shaper and a server (core 1), at five bandwidths
+and two speeds of the device. Every half second the client predicts its plan's figures from what it believes of link and
+loads just then; their means stand against the median age of the answers at 30 frames a second, and against the answers
+a second where frames are taken as fast as the slowest stage allows. Plans without exits, so that a mean is a median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+from pinned import change, cores, finals, role, serve, shaper, wait_for_results
+from rich.console import Console
+from rich.table import Table
+
+from spinn_client.feed import FeedConfig
+from spinn_client.link import LinkConfig
+from spinn_client.result_log import ResultLog
+from spinn_client.run import Run, RunConfig
+from spinn_client.sources import open_source
+from spinn_client.steering import Asked
+from spinn_stream.model.bundle import Bundle, load_bundle
+from spinn_stream.plan import Policy, parse_sla
+from spinn_stream.plan.plan_table import PlanTable
+from spinn_stream.plan.policies import Mask
+
+MBPS = (0.5, 1.5, 4.0, 10.0, 30.0)
+SLOWDOWNS = (1.0, 8.0)
+PLANS = ("input jpeg:95", "block7 transform:6", "final")
+RTT_MS = 20.0
+FPS, DEADLINE_MS = 30.0, 10_000.0
+SETTLE_S = 3.0
+EVERY_S = 0.5
+
+
+def only(text: str) -> Policy:
+    """A policy that knows one plan."""
+    split, _, codec = text.partition(" ")
+
+    def plans(bundle: Bundle, table: PlanTable) -> Mask:
+        settings = [str(setting) for setting in table.settings]
+        without = [t is None or not bundle.needed(t) for t in table.thresholds]
+        right = [codec == (settings[k] if k >= 0 else "") for k in table.setting]
+        return np.asarray((table.split == bundle.split_index(split)) & right & np.array(without)[table.threshold])
+
+    return Policy(text, "One plan.", plans, lambda sla, deadline_ms: sla)
+
+
+async def drive(address: str, results: Path, slowdown: float, text: str, *, unpaced: bool) -> None:
+    feed = FeedConfig(unpaced=True, loop=True) if unpaced else FeedConfig(fps=FPS, loop=True)
+    asked = Asked(only(text), parse_sla("minimize latency_ms"))
+    run = Run(
+        Console(stderr=True, quiet=True), load_bundle(), open_source("demo"), feed, LinkConfig(address),
+        RunConfig(asked, DEADLINE_MS, slowdown=slowdown, quiet=True),
+    )  # fmt: skip
+
+    async def predicted() -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            if run.steering is not None:
+                print(json.dumps({"at_s": time.monotonic(), **run.steering.forecast().as_json()}), flush=True)
+
+    async def ended() -> None:
+        await asyncio.to_thread(os.read, 0, 1)
+        os.kill(os.getpid(), 15)  # as after Ctrl-C
+
+    beside = [asyncio.create_task(predicted()), asyncio.create_task(ended())]
+    log = ResultLog(results)
+    await run.main(log)
+    log.close()
+    for task in beside:
+        task.cancel()
+
+
+def play(seconds: float) -> list[dict[str, Any]]:
+    client_core, server_core = cores()
+    rows = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = stack.enter_context(role(__file__, "server", server_core))
+        assert server.stdout is not None
+        address = server.stdout.readline().strip().removeprefix("ws://")
+        first = {"up_mbps": MBPS[-1], "down_mbps": 50.0, "rtt_ms": RTT_MS}
+        listening, control = stack.enter_context(shaper(address, server_core, first))
+        for slowdown in SLOWDOWNS:
+            for text in PLANS:
+                for unpaced in (False, True):
+                    results = folder / f"{slowdown}{text}{unpaced}.jsonl"
+                    arguments = ["--address", f"ws://{listening}", "--results", str(results), "--plan", text,
+                                 "--device-slowdown", str(slowdown), *(["--unpaced"] if unpaced else [])]  # fmt: skip
+                    with role(__file__, "client", client_core, *arguments) as client:
+                        wait_for_results(results, client)
+                        phases = []
+                        for mbps in MBPS if text != "final" else MBPS[-1:]:
+                            at = change(control, {"up_mbps": mbps})
+                            time.sleep(SETTLE_S + seconds)
+                            phases.append((mbps, at + SETTLE_S, at + SETTLE_S + seconds))
+                        said, _ = client.communicate("\n", timeout=60)
+                    found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+                    rows += compare(slowdown, text, unpaced, phases, found, finals(results))
+    return rows
+
+
+def compare(
+    slowdown: float, text: str, unpaced: bool, phases: list[tuple[float, float, float]],
+    predicted: list[dict[str, Any]], answered: list[dict[str, Any]],
+) -> list[dict[str, Any]]:  # fmt: skip
+    rows = []
+    for mbps, begin, end in phases:
+        within = [line for line in answered if begin <= line["at_s"] < end]
+        figure = "throughput_fps" if unpaced else "latency_ms"
+        said = float(np.mean([p[figure] for p in predicted if begin <= p["at_s"] < end]))
+        seen = len(within) / (end - begin) if unpaced else float(np.median([line["age_ms"] for line in within]))
+        rows.append({
+            "figure": figure, "device_slowdown": slowdown, "plan": text, "up_mbps": mbps, "predicted": round(said, 2),
+            "measured": round(seen, 2), "off": round(said / seen - 1, 3), "answers": len(within),
+            "on_device_percent": round(100 * sum(line["where"] == "device" for line in within) / len(within), 1),
+        })  # fmt: skip
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="predicted and measured", box=None)
+    for name in ("device", "plan", "Mb/s", "figure", "predicted", "measured", "off"):
+        table.add_column(name, justify="left" if name in ("plan", "figure") else "right")
+    for row in rows:
+        table.add_row(
+            f"/ {row['device_slowdown']:g}", row["plan"], f"{row['up_mbps']:g}", row["figure"],
+            f"{row['predicted']:.1f}", f"{row['measured']:.1f}", f"{100 * row['off']:+.1f} %",
+        )  # fmt: skip
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="one object, for scripts")
+    parser.add_argument("--seconds", type=float, default=9.0, help="measured at each bandwidth")
+    parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", help=argparse.SUPPRESS)
+    parser.add_argument("--device-slowdown", type=float, default=1.0, help=argparse.SUPPRESS)
+    parser.add_argument("--unpaced", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.role == "server":
+        uvloop.run(serve())
+    elif options.role == "client":
+        uvloop.run(
+            drive(options.address, options.results, options.device_slowdown, options.plan, unpaced=options.unpaced)
+        )
+    else:
+        rows = play(options.seconds)
+        off = [abs(row["off"]) for row in rows]
+        found = {
+            "rows": rows,
+            "worst_latency_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] == "latency_ms"),
+            "worst_throughput_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] != "latency_ms"),
+        }
+        if options.json:
+            print(json.dumps(found))
+        else:
+            show(rows)
+
+
+if __name__ == "__main__":
+    main()
