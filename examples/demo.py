@@ -70,7 +70,7 @@ def main() -> int:
         results, summary = Path(folder, "results.jsonl"), Path(folder, "summary.json")
         client = subprocess.Popen([
             str(SPINN), "run", "--source", "demo", "--loop", "--frames", str(total), "--server", address,
-            "--codec", "transform:6",  # with a codec the plan is fixed: split in the middle, whatever would be faster here
+            "--codec", "transform:6",  # fixes the plan: split in the middle, whatever is faster
             "--deadline-ms", str(DEADLINE_MS), "--jsonl", str(results), "--summary", str(summary),
         ])  # fmt: skip
         try:

@@ -156,7 +156,9 @@ class Steering:
         conditions = self._conditions(now)
         if conditions.link is not None and self._belief is not None:
             middle = self._belief.bounds(now, 0.5, 0.5)
-            conditions = replace(conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms))
+            conditions = replace(
+                conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms)
+            )
         return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:

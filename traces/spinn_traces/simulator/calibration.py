@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import math
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import uvloop
@@ -17,114 +14,107 @@ from spinn_client.feed import Feed, FeedConfig
 from spinn_client.ledger import Ledger
 from spinn_client.pipeline import Pipeline
 from spinn_client.results import FrameResult
+from spinn_client.sources import open_source
 from spinn_stream.codec import PayloadReceiver, PayloadSender, default_setting
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Engine
-from spinn_stream.runtime.host import Host, Step
+from spinn_stream.runtime.host import Host, Pace, Slowed, Step, full_speed
 
 from .costs import Costs
 
 SAMPLES = 12
-"""Pictures that costs are measured with, again and again."""
+"""Pictures that a server's costs are measured with, again and again."""
 
 FRAMES, WARM_UP = 75, 15
-DECODES = 30
-LEAST_FPS = 10.0
 
-DEADLINE_MS = 10_000.0
+MOST_BUSY = 0.6
+"""The calibration leaves the device idle for the rest of the time, so that no frame waits for another."""
 
-P95_SIGMAS = 1.645
-"""The 95th percentile of a normal distribution, in standard deviations."""
+DEADLINE_MS = 60_000.0
 
-MOST_SPREAD = 0.3
-"""What was measured on a busy machine has no more than this."""
-
-
-class _Pictures:
-    """A source of a few pictures, over and over."""
-
-    name = "pictures"
-
-    def __init__(self, pictures: Sequence[Pixels], fps: float) -> None:
-        self._pictures = pictures
-        self.fps: float | None = fps
-
-    def frames(self) -> Iterator[Pixels]:
-        return itertools.cycle(self._pictures)
-
-    def close(self) -> None: ...
+MOST_RATIO = 3.0
+"""What took longer than so many medians was a disturbed machine."""
 
 
 class _StepTimes:
-    """A pace that takes no time and remembers what each step took, ms."""
+    """A pace that passes on to another one and remembers what each step took with it, ms; and each frame's sum."""
 
-    def __init__(self) -> None:
-        self.ms: defaultdict[Step, list[float]] = defaultdict(list)
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self.ms: dict[Step, list[float]] = {}
+        self.frames: list[float] = []
 
     def __call__(self, step: Step, began: float) -> None:
-        self.ms[step].append((time.monotonic() - began) * 1000)
+        self._pace(step, began)
+        ms = (time.monotonic() - began) * 1000
+        self.ms.setdefault(step, []).append(ms)
+        if step.kind == "preprocess":
+            self.frames.append(0.0)
+        if self.frames:
+            self.frames[-1] += ms
 
     def median(self, step: Step) -> float:
-        times = self.ms[step][WARM_UP:] or self.ms[step]
-        return float(np.median(times)) if times else 0.0
+        times = self.ms.get(step, [0.0])
+        return float(np.median(times[WARM_UP:] or times))
 
 
 def measure_costs(
-    bundle: Bundle, engine: Engine, profile: Profile, pictures: Sequence[Pixels], plan: Plan, fps: float
-) -> Costs:
-    """The real client's pipeline without a server, at the source's rate, for FRAMES frames; medians.
-
-    It runs the plan's head and codes what would be sent, then the tail; no exit answers, so that every part is seen.
-    The pace that this finds for the tail is taken for the server's. Not to be called where an event loop runs.
-
-    Args:
-        pictures: (H, W, 3) uint8 BGR, as the source has them; the first SAMPLES are used.
-        fps: at least LEAST_FPS is used, so that it ends.
-
-    Raises:
-        EngineError: the engine cannot run this bundle.
-    """
-    pictures, fps = pictures[:SAMPLES], max(LEAST_FPS, fps)
-    asked = Plan(plan.id, plan.split, None, plan.codec)
-    sends = plan.split < bundle.last
-    codec = default_setting(bundle, plan.split, plan.codec).codec if sends else ""
-    steps = _StepTimes()
-    ages = uvloop.run(_play(bundle, engine, profile, pictures, asked, fps, steps))
-    head, tail = bundle.pieces(0, plan.split), bundle.pieces(plan.split, bundle.last)
-
-    def graphs(pieces: Sequence[tuple[int, int]]) -> tuple[float, float]:
-        """What they took, and what the profile says, ms."""
-        took = sum(steps.median(Step("graph", *piece, piece[1] in bundle.exit_at)) for piece in pieces)
-        return took, profile.expected_ms(pieces, {stop for _, stop in pieces})
-
-    (head_ms, head_expected), (tail_ms, tail_expected) = graphs(head), graphs(tail)
-    prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split, codec=codec))
-    jobs = 1 + sends
-    beside = float(np.median(ages)) - prepared - coded - head_ms - tail_ms
-    spread = math.log(max(1.0, float(np.percentile(ages, 95) / np.median(ages)))) / P95_SIGMAS
-    head_pace = head_ms / head_expected if head_expected else None
-    tail_pace = tail_ms / tail_expected if tail_expected else None
-    return Costs(
-        preprocess_ms=prepared,
-        encode_ms={(plan.split, codec): coded} if sends else {},
-        decode_ms={(plan.split, codec): _decode_ms(bundle, engine, pictures, asked, fps)} if sends else {},
-        device_pace=head_pace or tail_pace or 1.0,
-        server_pace=tail_pace or head_pace or 1.0,
-        hand_over_ms=max(0.0, beside / (2 * jobs)),
-        spread=min(spread, MOST_SPREAD),
-    )
-
-
-async def _play(
     bundle: Bundle,
     engine: Engine,
     profile: Profile,
+    source: str,
     pictures: Sequence[Pixels],
     plan: Plan,
     fps: float,
-    steps: _StepTimes,
+    *,
+    slowdown: float = 1.0,
+) -> Costs:
+    """The real client's pipeline on the source, without a server, for FRAMES frames; then a server's work. Medians.
+
+    The client runs the plan's head and codes what would be sent, then the tail; no exit answers, so that every part is
+    seen. Frames come at the source's rate, or less often where the device could not keep up. Not to be called where an
+    event loop runs.
+
+    Args:
+        source: as `spinn run` takes it. pictures: its first ones, (H, W, 3) uint8 BGR.
+        slowdown: of the device. What it does to disturbances, too, is in the costs, which are divided by it.
+
+    Raises:
+        EngineError: the engine cannot run this bundle. SourceError: the source cannot be read.
+    """
+    asked = Plan(plan.id, plan.split, None, plan.codec)
+    sends = plan.split < bundle.last
+    codec = default_setting(bundle, plan.split, plan.codec).codec if sends else ""
+    steps = _StepTimes(full_speed if slowdown == 1 else Slowed(slowdown))
+    slowed = profile.slowed(slowdown)
+    every = [*bundle.pieces(0, plan.split), *bundle.pieces(plan.split, bundle.last)]
+    least_s = (slowed.expected_ms(every, bundle.exit_at) + slowed.preprocess.median_ms) / 1000
+    ages = uvloop.run(_play(bundle, engine, slowed, source, asked, min(fps, MOST_BUSY / least_s), steps))
+    took = sum(steps.median(Step("graph", *piece, piece[1] in bundle.exit_at)) for piece in every)
+    prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split, codec=codec))
+    beside = float(np.median(ages)) - prepared - coded - took
+    decode_ms, tail_pace = _serve(bundle, engine, profile, pictures[:SAMPLES], asked, fps) if sends else (0.0, None)
+    device_pace = took / slowed.expected_ms(every, bundle.exit_at)
+    return Costs(
+        preprocess_ms=prepared / slowdown,
+        encode_ms={(plan.split, codec): coded / slowdown} if sends else {},
+        decode_ms={(plan.split, codec): decode_ms} if sends else {},
+        device_pace=device_pace,
+        server_pace=tail_pace or device_pace,
+        hand_over_ms=max(0.0, beside / (4 if sends else 2)),
+        ratios=_ratios(steps.frames[WARM_UP:] or steps.frames),
+    )
+
+
+def _ratios(frames: Sequence[float]) -> tuple[float, ...]:
+    middle = float(np.median(frames))
+    return tuple(round(min(ms / middle, MOST_RATIO), 3) for ms in frames) if middle > 0 else (1.0,)
+
+
+async def _play(
+    bundle: Bundle, engine: Engine, profile: Profile, source: str, plan: Plan, fps: float, steps: _StepTimes
 ) -> list[float]:
     """Ages of the answers, ms."""
     results: list[FrameResult] = []
@@ -132,7 +122,7 @@ async def _play(
     device = Device(bundle, engine, profile, host=host)
     pipeline = Pipeline(
         bundle,
-        Feed(_Pictures(pictures, fps), FeedConfig(max_frames=FRAMES)),
+        Feed(open_source(source), FeedConfig(fps=fps, loop=True, max_frames=FRAMES)),
         Ledger(bundle.labels),
         deadline_ms=DEADLINE_MS,
         unpaced=False,
@@ -142,6 +132,7 @@ async def _play(
     )
     await asyncio.to_thread(device.prepare, plan)
     steps.ms.clear()
+    steps.frames.clear()
     try:
         await pipeline.run(device, plan)
     finally:
@@ -150,13 +141,19 @@ async def _play(
     return ages[WARM_UP:] or ages  # on a busy machine most frames may be dropped
 
 
-def _decode_ms(bundle: Bundle, engine: Engine, pictures: Sequence[Pixels], plan: Plan, fps: float) -> float:
-    """Of one payload, at the source's rate, each referring to the one before where the codec does that."""
+def _serve(
+    bundle: Bundle, engine: Engine, profile: Profile, pictures: Sequence[Pixels], plan: Plan, fps: float
+) -> tuple[float, float]:
+    """(ms to decode a payload, the tail's time over the profile's), at the source's rate.
+
+    Each payload refers to the one before where the codec does that.
+    """
     setting = default_setting(bundle, plan.split, plan.codec)
     sender, receiver = PayloadSender(bundle), PayloadReceiver(bundle)
-    taken = []
+    tail = bundle.pieces(plan.split, bundle.last)
+    rows: list[tuple[float, float]] = []
     due = time.monotonic()
-    for request in range(DECODES):
+    for request in range(FRAMES):
         small = crop(pictures[request % len(pictures)], bundle.input.size)
         x = normalise(small, bundle.input)
         if plan.split:
@@ -165,7 +162,11 @@ def _decode_ms(bundle: Bundle, engine: Engine, pictures: Sequence[Pixels], plan:
         due += 1 / fps
         time.sleep(max(0.0, due - time.monotonic()))
         began = time.perf_counter()
-        receiver.decode(request, plan.split, setting.codec, payload)
-        taken.append((time.perf_counter() - began) * 1000)
+        x = receiver.decode(request, plan.split, setting.codec, payload)
+        middle = time.perf_counter()
+        for start, stop in tail:
+            x, _ = engine.run(start, stop, x)
+        rows.append((middle - began, time.perf_counter() - middle))
         sender.acknowledge(request)
-    return float(np.median(taken))
+    decode_s, tail_s = np.median(np.array(rows[WARM_UP:]), axis=0)
+    return 1000 * float(decode_s), 1000 * float(tail_s) / profile.expected_ms(tail, {stop for _, stop in tail})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +26,8 @@ class Costs:
     preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload, by
     (cut point, codec); what is missing takes what the scheduler plans with, times the pace. device_pace, server_pace:
     how many times as long as in its profile a network takes at the source's rate: a processor that had other things
-    to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. spread:
-    standard deviation of the logarithm of a step's time.
+    to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. ratios: times of some frames over
+    their median; one of them is drawn for each frame and each batch.
     """
 
     preprocess_ms: float
@@ -38,7 +37,7 @@ class Costs:
     server_pace: float = 1.0
     hand_over_ms: float = HAND_OVER_MS
     hop_ms: float = HOP_MS
-    spread: float = 0.0
+    ratios: tuple[float, ...] = (1.0,)
 
 
 class CostedPace:
@@ -66,13 +65,13 @@ class CostedPace:
         self._spend = spend
         self._rng = rng
         self._pace = pace
+        self._ratio = 1.0
         self.slowdown = slowdown
 
     def __call__(self, step: Step, began: float) -> None:
-        ms = self._expected_ms(step) * self.slowdown
-        if self._costs.spread:
-            ms *= math.exp(self._rng.gauss(0, self._costs.spread))
-        self._spend(ms / 1000)
+        if step.kind in ("preprocess", "decode"):  # what comes next is of another frame or batch
+            self._ratio = self._rng.choice(self._costs.ratios)
+        self._spend(self._expected_ms(step) * self.slowdown * self._ratio / 1000)
 
     def _expected_ms(self, step: Step) -> float:
         if step.kind == "graph":

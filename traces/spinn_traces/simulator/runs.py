@@ -69,7 +69,7 @@ class Simulator:
         self._plain = engine
         self._profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
         self._sources: dict[tuple[str, int], tuple[list[Pixels], list[Pixels]]] = {}
-        self._costs: dict[tuple[str, Plan, float], Costs] = {}
+        self._costs: dict[tuple[str, Plan, float, float], Costs] = {}
 
     def run(self, spec: RunSpec, trace: Trace, progress: Callable[[float], None]) -> RunRecord:
         """Simulate it.
@@ -80,7 +80,7 @@ class Simulator:
         rate, first, pictures = self._pictures(spec.source, spec.fps, spec.duration_s)
         frames = max(1, round(spec.duration_s * rate))
         plan = parse_policy(spec.policy, self._bundle).plan
-        costs = self._costs_of(spec.source, first, plan, rate)
+        costs = self._costs_of(spec, first, plan, rate)
         outcome = play(
             System(
                 bundle=self._bundle,
@@ -155,11 +155,20 @@ class Simulator:
             opened.close()
         return fps, *self._sources[source, frames]
 
-    def _costs_of(self, source: str, first: list[Pixels], plan: Plan | Asked, fps: float) -> Costs:
+    def _costs_of(self, spec: RunSpec, first: list[Pixels], plan: Plan | Asked, fps: float) -> Costs:
         measured = plan if isinstance(plan, Plan) else Plan(1, self._bundle.last // 2, None)
-        key = source, measured, fps
+        key = spec.source, measured, fps, spec.device_slowdown
         if key not in self._costs:
-            self._costs[key] = measure_costs(self._bundle, self._plain, self._profile, first, measured, fps)
+            self._costs[key] = measure_costs(
+                self._bundle,
+                self._plain,
+                self._profile,
+                spec.source,
+                first,
+                measured,
+                fps,
+                slowdown=spec.device_slowdown,
+            )
         return self._costs[key]
 
 
