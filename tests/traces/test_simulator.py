@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -251,14 +252,13 @@ def test_while_all_is_answered_here_the_link_is_probed(
     assert 4 * 500 < outcome.bytes_up < 60_000, "a probe every two seconds, of at most 20 kB"
 
 
-def test_costs_are_measured(
-    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[npt.NDArray[np.uint8]]
-) -> None:
+def test_costs_are_measured(bundle: Bundle, engine: Engine, profile: Profile) -> None:
     cut = bundle.split_index("block7")
     for plan in (Plan(1, cut, None, CodecSetting.parse("transform:6")), Plan(1, bundle.last, 0.5)):
-        costs = measure_costs(bundle, engine, profile, "demo", photographs, plan, 60.0)
+        costs = measure_costs(bundle, engine, profile, "demo", plan, 60.0)
         for values in (costs.encode_ms, costs.decode_ms):
             assert {at for at, _ in values} == {plan.split} - {bundle.last}
             assert all(0.01 < ms < 100 for ms in values.values())
         assert 0.01 < costs.preprocess_ms < 100 and all(0 < ratio <= 3 for ratio in costs.ratios)
         assert 0.2 < costs.device_pace < 20 and 0.2 < costs.server_pace < 20
+        assert Costs.from_json(json.loads(json.dumps(costs.as_json()))) == costs

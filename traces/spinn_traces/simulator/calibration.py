@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import uvloop
@@ -15,14 +22,20 @@ from spinn_client.ledger import Ledger
 from spinn_client.pipeline import Pipeline
 from spinn_client.results import FrameResult
 from spinn_client.sources import open_source
-from spinn_stream.codec import PayloadReceiver, PayloadSender, default_setting
+from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting
+from spinn_stream.errors import SourceError, SpinnError
 from spinn_stream.frame import Pixels, crop, normalise
-from spinn_stream.model.bundle import Bundle
+from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Plan, Profile
-from spinn_stream.runtime import Engine
+from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.runtime.host import Host, Pace, Slowed, Step, full_speed
 
 from .costs import Costs
+
+BATCHES = (1, 2, 4, 8, 16)
+"""Of the profile, as `spinn serve` measures it."""
+
+TIMEOUT_S = 300.0
 
 SAMPLES = 12
 """Pictures that a server's costs are measured with, again and again."""
@@ -61,15 +74,7 @@ class _StepTimes:
 
 
 def measure_costs(
-    bundle: Bundle,
-    engine: Engine,
-    profile: Profile,
-    source: str,
-    pictures: Sequence[Pixels],
-    plan: Plan,
-    fps: float,
-    *,
-    slowdown: float = 1.0,
+    bundle: Bundle, engine: Engine, profile: Profile, source: str, plan: Plan, fps: float, *, slowdown: float = 1.0
 ) -> Costs:
     """The real client's pipeline on the source, without a server, for FRAMES frames; then a server's work. Medians.
 
@@ -78,7 +83,7 @@ def measure_costs(
     event loop runs.
 
     Args:
-        source: as `spinn run` takes it. pictures: its first ones, (H, W, 3) uint8 BGR.
+        source: as `spinn run` takes it.
         slowdown: of the device. What it does to disturbances, too, is in the costs, which are divided by it.
 
     Raises:
@@ -95,7 +100,8 @@ def measure_costs(
     took = sum(steps.median(Step("graph", *piece, piece[1] in bundle.exit_at)) for piece in every)
     prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split, codec=codec))
     beside = float(np.median(ages)) - prepared - coded - took
-    decode_ms, tail_pace = _serve(bundle, engine, profile, pictures[:SAMPLES], asked, fps) if sends else (0.0, None)
+    pictures = _first(source)
+    decode_ms, tail_pace = _serve(bundle, engine, profile, pictures, plan, fps) if sends else (0.0, None)
     device_pace = took / slowed.expected_ms(every, bundle.exit_at)
     return Costs(
         preprocess_ms=prepared / slowdown,
@@ -106,6 +112,18 @@ def measure_costs(
         hand_over_ms=max(0.0, beside / (4 if sends else 2)),
         ratios=_ratios(steps.frames[WARM_UP:] or steps.frames),
     )
+
+
+def _first(source: str) -> list[Pixels]:
+    """The first pictures of a source, (H, W, 3) uint8 BGR."""
+    opened = open_source(source)
+    try:
+        pictures = list(itertools.islice(opened.frames(), SAMPLES))
+    finally:
+        opened.close()
+    if not pictures:
+        raise SourceError(f"{source} has no frame that can be read")
+    return pictures
 
 
 def _ratios(frames: Sequence[float]) -> tuple[float, ...]:
@@ -150,7 +168,7 @@ def _serve(
     """
     setting = default_setting(bundle, plan.split, plan.codec)
     sender, receiver = PayloadSender(bundle), PayloadReceiver(bundle)
-    tail = bundle.pieces(plan.split, bundle.last)
+    tail = bundle.pieces(plan.split, bundle.last, bundle.needed(plan.confidence_threshold))
     rows: list[tuple[float, float]] = []
     due = time.monotonic()
     for request in range(FRAMES):
@@ -170,3 +188,49 @@ def _serve(
         sender.acknowledge(request)
     decode_s, tail_s = np.median(np.array(rows[WARM_UP:]), axis=0)
     return 1000 * float(decode_s), 1000 * float(tail_s) / profile.expected_ms(tail, {stop for _, stop in tail})
+
+
+def measure_apart(
+    bundle: str, runtime: str, source: str, plan: Plan, fps: float, *, slowdown: float, core: int | None
+) -> Costs:
+    """`measure_costs` in a process of its own, on one core where that is given, as a client's would be.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        SpinnError: it failed, or took too long; says why.
+    """
+    asked = {
+        "bundle": bundle, "runtime": runtime, "source": source, "fps": fps, "slowdown": slowdown,
+        "plan": [plan.split, plan.confidence_threshold, None if plan.codec is None else str(plan.codec)],
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__, json.dumps(asked)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})  # it has one thread yet; those to come inherit this
+        try:
+            said, errors = process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise SpinnError(f"measuring this machine took more than {TIMEOUT_S:g} s") from None
+    if process.returncode:
+        why = errors.strip().splitlines()[-1:] or ["it said nothing"]
+        raise SpinnError(f"measuring this machine failed: {why[0][:300]}")
+    return Costs.from_json(json.loads(said))
+
+
+def main(asked: dict[str, Any]) -> None:
+    """Print the costs. asked: as `measure_apart` writes it."""
+    model = load_bundle(Path(asked["bundle"]))
+    engine = open_engine(model, asked["runtime"], threads=1)
+    profile = stored_profile(model, engine, threads=1, batches=BATCHES)
+    split, threshold, codec = asked["plan"]
+    plan = Plan(1, split, threshold, None if codec is None else CodecSetting.parse(codec))
+    costs = measure_costs(model, engine, profile, asked["source"], plan, asked["fps"], slowdown=asked["slowdown"])
+    print(json.dumps(costs.as_json()))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

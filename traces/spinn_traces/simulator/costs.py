@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from spinn_stream.codec import CodecSetting
 from spinn_stream.model.bundle import Bundle
@@ -38,6 +39,17 @@ class Costs:
     hand_over_ms: float = HAND_OVER_MS
     hop_ms: float = HOP_MS
     ratios: tuple[float, ...] = (1.0,)
+
+    def as_json(self) -> dict[str, Any]:
+        """As `from_json` reads it."""
+        tables = {name: [[*key, ms] for key, ms in getattr(self, name).items()] for name in ("encode_ms", "decode_ms")}
+        return {**asdict(self), **tables, "ratios": list(self.ratios)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Costs:
+        """What `as_json` gave."""
+        tables = {name: {(cut, codec): ms for cut, codec, ms in values[name]} for name in ("encode_ms", "decode_ms")}
+        return cls(**{**values, **tables, "ratios": tuple(values["ratios"])})
 
 
 class CostedPace:

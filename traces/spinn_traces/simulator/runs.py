@@ -20,11 +20,11 @@ from spinn_stream.plan import Plan
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.trace import Trace
 from spinn_traces.readers import read_trace
-from spinn_traces.replay.machine import this_machine
+from spinn_traces.replay.machine import cores_for_pinning, this_machine
 from spinn_traces.replay.policy import parse_policy
 from spinn_traces.replay.record import Finals, PlanUse, RunRecord, RunSpec, link_series
 
-from .calibration import SAMPLES, measure_costs
+from .calibration import BATCHES, measure_apart
 from .costs import Costs
 from .memo import MemoEngine
 from .side import Side
@@ -32,9 +32,6 @@ from .system import Outcome, System, play
 
 LIVE_FPS = 30.0
 """Of a source without a rate of its own."""
-
-BATCHES = (1, 2, 4, 8, 16)
-"""As `spinn serve` measures its profile."""
 
 
 def simulate(spec: RunSpec, *, progress: Callable[[float], None]) -> RunRecord:
@@ -68,7 +65,7 @@ class Simulator:
         self._engine = MemoEngine(engine)
         self._plain = engine
         self._profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
-        self._sources: dict[tuple[str, int], tuple[list[Pixels], list[Pixels]]] = {}
+        self._sources: dict[tuple[str, int], list[Pixels]] = {}
         self._costs: dict[tuple[str, Plan, float, float], Costs] = {}
 
     def run(self, spec: RunSpec, trace: Trace, progress: Callable[[float], None]) -> RunRecord:
@@ -77,10 +74,10 @@ class Simulator:
         Raises:
             SourceError: the source has no frame, or one that cannot be read.
         """
-        rate, first, pictures = self._pictures(spec.source, spec.fps, spec.duration_s)
+        rate, pictures = self._pictures(spec.source, spec.fps, spec.duration_s)
         frames = max(1, round(spec.duration_s * rate))
         plan = parse_policy(spec.policy, self._bundle).plan
-        costs = self._costs_of(spec, first, plan, rate)
+        costs = self._costs_of(spec, plan, rate)
         outcome = play(
             System(
                 bundle=self._bundle,
@@ -135,39 +132,35 @@ class Simulator:
     def _setting(self, plan: Plan) -> CodecSetting | None:
         return default_setting(self._bundle, plan.split, plan.codec) if plan.split < self._bundle.last else None
 
-    def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels], list[Pixels]]:
-        """The rate, the source's first frames as they are, and all that are played, as the network sees them."""
+    def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels]]:
+        """The rate, and the pictures that are played, as the network sees them."""
         opened = open_source(source)
         try:
             fps = fps or opened.fps or LIVE_FPS
             frames = math.ceil(duration_s * fps)
             if (source, frames) not in self._sources:
-                first: list[Pixels] = []
-                pictures: list[Pixels] = []
-                for picture in itertools.islice(opened.frames(), frames):
-                    if len(first) < SAMPLES:
-                        first.append(picture)
-                    pictures.append(_small(picture, self._bundle.input.size))
+                size = self._bundle.input.size
+                pictures = [_small(picture, size) for picture in itertools.islice(opened.frames(), frames)]
                 if not pictures:
                     raise SourceError(f"{source} has no frame that can be read")
-                self._sources[source, frames] = first, pictures
+                self._sources[source, frames] = pictures
         finally:
             opened.close()
-        return fps, *self._sources[source, frames]
+        return fps, self._sources[source, frames]
 
-    def _costs_of(self, spec: RunSpec, first: list[Pixels], plan: Plan | Asked, fps: float) -> Costs:
+    def _costs_of(self, spec: RunSpec, plan: Plan | Asked, fps: float) -> Costs:
         measured = plan if isinstance(plan, Plan) else Plan(1, self._bundle.last // 2, None)
         key = spec.source, measured, fps, spec.device_slowdown
         if key not in self._costs:
-            self._costs[key] = measure_costs(
-                self._bundle,
-                self._plain,
-                self._profile,
+            cores = cores_for_pinning()
+            self._costs[key] = measure_apart(
+                spec.bundle,
+                spec.runtime,
                 spec.source,
-                first,
                 measured,
                 fps,
                 slowdown=spec.device_slowdown,
+                core=None if cores is None else cores[0],
             )
         return self._costs[key]
 
