@@ -3,8 +3,8 @@
 from .calibration import measure_costs
 from .costs import Costs
 from .memo import MemoEngine
-from .runs import simulate
+from .runs import forget, simulate
 from .side import Side
 from .system import Outcome, System, play
 
-__all__ = ["Costs", "MemoEngine", "Outcome", "Side", "System", "measure_costs", "play", "simulate"]
+__all__ = ["Costs", "MemoEngine", "Outcome", "Side", "System", "forget", "measure_costs", "play", "simulate"]

@@ -52,25 +52,33 @@ MOST_RATIO = 3.0
 
 
 class _StepTimes:
-    """A pace that passes on to another one and remembers what each step took with it, ms; and each frame's sum."""
+    """A pace that passes on to another one and remembers, for each frame, what each of its steps took with it, ms."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self.ms: dict[Step, list[float]] = {}
-        self.frames: list[float] = []
+        self.frames: list[dict[Step, float]] = []
 
     def __call__(self, step: Step, began: float) -> None:
         self._pace(step, began)
-        ms = (time.monotonic() - began) * 1000
-        self.ms.setdefault(step, []).append(ms)
         if step.kind == "preprocess":
-            self.frames.append(0.0)
+            self.frames.append({})
         if self.frames:
-            self.frames[-1] += ms
+            self.frames[-1][step] = (time.monotonic() - began) * 1000
 
-    def median(self, step: Step) -> float:
-        times = self.ms.get(step, [0.0])
-        return float(np.median(times[WARM_UP:] or times))
+    def medians(self) -> dict[Step, float]:
+        """Of each step, over the frames that had it."""
+        times: dict[Step, list[float]] = {}
+        for frame in self.frames[WARM_UP:] or self.frames:
+            for step, ms in frame.items():
+                times.setdefault(step, []).append(ms)
+        return {step: float(np.median(found)) for step, found in times.items()}
+
+    def ratios(self) -> tuple[float, ...]:
+        """Each frame's time over the sum of its steps' medians."""
+        medians = self.medians()
+        frames = [f for f in self.frames[WARM_UP:] or self.frames if f]
+        found = (sum(frame.values()) / max(1e-6, sum(medians[step] for step in frame)) for frame in frames)
+        return tuple(round(min(ratio, MOST_RATIO), 3) for ratio in found) or (1.0,)
 
 
 def measure_costs(
@@ -78,9 +86,8 @@ def measure_costs(
 ) -> Costs:
     """The real client's pipeline on the source, without a server, for FRAMES frames; then a server's work. Medians.
 
-    The client runs the plan's head and codes what would be sent, then the tail; no exit answers, so that every part is
-    seen. Frames come at the source's rate, or less often where the device could not keep up. Not to be called where an
-    event loop runs.
+    The client runs the plan's head and codes what would be sent, then the tail. Frames come at the source's rate, or
+    less often where the device could not keep up. Not to be called where an event loop runs.
 
     Args:
         source: as `spinn run` takes it.
@@ -89,28 +96,30 @@ def measure_costs(
     Raises:
         EngineError: the engine cannot run this bundle. SourceError: the source cannot be read.
     """
-    asked = Plan(plan.id, plan.split, None, plan.codec)
     sends = plan.split < bundle.last
     codec = default_setting(bundle, plan.split, plan.codec).codec if sends else ""
     steps = _StepTimes(full_speed if slowdown == 1 else Slowed(slowdown))
     slowed = profile.slowed(slowdown)
     every = [*bundle.pieces(0, plan.split), *bundle.pieces(plan.split, bundle.last)]
     least_s = (slowed.expected_ms(every, bundle.exit_at) + slowed.preprocess.median_ms) / 1000
-    ages = uvloop.run(_play(bundle, engine, slowed, source, asked, min(fps, MOST_BUSY / least_s), steps))
-    took = sum(steps.median(Step("graph", *piece, piece[1] in bundle.exit_at)) for piece in every)
-    prepared, coded = steps.median(Step("preprocess", 0)), steps.median(Step("encode", plan.split, codec=codec))
-    beside = float(np.median(ages)) - prepared - coded - took
-    pictures = _first(source)
-    decode_ms, tail_pace = _serve(bundle, engine, profile, pictures, plan, fps) if sends else (0.0, None)
-    device_pace = took / slowed.expected_ms(every, bundle.exit_at)
+    ages = uvloop.run(_play(bundle, engine, slowed, source, plan, min(fps, MOST_BUSY / least_s), steps))
+    medians = steps.medians()
+    graphs = {step: ms / slowdown for step, ms in medians.items() if step.kind == "graph"}
+    expected = sum(profile.expected_ms([(g.start, g.stop)], {g.stop} if g.exit else ()) for g in graphs)
+    device_pace = sum(graphs.values()) / expected
+    worked = np.array([sum(frame.values()) for frame in steps.frames[WARM_UP:] or steps.frames])
+    beside = float(np.median(ages) - np.median(worked))
+    decode_ms, tail_pace = _serve(bundle, engine, profile, _first(source), plan, fps) if sends else (0.0, None)
+    encode = Step("encode", plan.split, codec=codec)
     return Costs(
-        preprocess_ms=prepared / slowdown,
-        encode_ms={(plan.split, codec): coded / slowdown} if sends else {},
+        preprocess_ms=medians[Step("preprocess", 0)] / slowdown,
+        encode_ms={(plan.split, codec): medians[encode] / slowdown} if encode in medians else {},
         decode_ms={(plan.split, codec): decode_ms} if sends else {},
+        graph_ms={(g.start, g.stop, g.exit): round(ms, 4) for g, ms in graphs.items()},
         device_pace=device_pace,
         server_pace=tail_pace or device_pace,
         hand_over_ms=max(0.0, beside / (4 if sends else 2)),
-        ratios=_ratios(steps.frames[WARM_UP:] or steps.frames),
+        ratios=steps.ratios(),
     )
 
 
@@ -124,11 +133,6 @@ def _first(source: str) -> list[Pixels]:
     if not pictures:
         raise SourceError(f"{source} has no frame that can be read")
     return pictures
-
-
-def _ratios(frames: Sequence[float]) -> tuple[float, ...]:
-    middle = float(np.median(frames))
-    return tuple(round(min(ms / middle, MOST_RATIO), 3) for ms in frames) if middle > 0 else (1.0,)
 
 
 async def _play(
@@ -149,7 +153,6 @@ async def _play(
         host=host,
     )
     await asyncio.to_thread(device.prepare, plan)
-    steps.ms.clear()
     steps.frames.clear()
     try:
         await pipeline.run(device, plan)

@@ -25,7 +25,9 @@ class Costs:
     """What a profile does not have, of a machine at full speed.
 
     preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload, by
-    (cut point, codec); what is missing takes what the scheduler plans with, times the pace. device_pace, server_pace:
+    (cut point, codec); what is missing takes what the scheduler plans with, times the pace. graph_ms: of graphs that
+    ran on the device, (start, stop, whether with the exit there); others take what the profile says, times the pace.
+    device_pace, server_pace:
     how many times as long as in its profile a network takes at the source's rate: a processor that had other things
     to do, or nothing, finds its caches cold. hand_over_ms, hop_ms: see the constants. ratios: times of some frames over
     their median; one of them is drawn for each frame and each batch.
@@ -34,6 +36,7 @@ class Costs:
     preprocess_ms: float
     encode_ms: Mapping[tuple[int, str], float] = field(default_factory=dict)
     decode_ms: Mapping[tuple[int, str], float] = field(default_factory=dict)
+    graph_ms: Mapping[tuple[int, int, bool], float] = field(default_factory=dict)
     device_pace: float = 1.0
     server_pace: float = 1.0
     hand_over_ms: float = HAND_OVER_MS
@@ -42,14 +45,17 @@ class Costs:
 
     def as_json(self) -> dict[str, Any]:
         """As `from_json` reads it."""
-        tables = {name: [[*key, ms] for key, ms in getattr(self, name).items()] for name in ("encode_ms", "decode_ms")}
+        tables = {name: [[*key, ms] for key, ms in getattr(self, name).items()] for name in TABLES}
         return {**asdict(self), **tables, "ratios": list(self.ratios)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Costs:
         """What `as_json` gave."""
-        tables = {name: {(cut, codec): ms for cut, codec, ms in values[name]} for name in ("encode_ms", "decode_ms")}
+        tables = {name: {tuple(key): ms for *key, ms in values[name]} for name in TABLES}
         return cls(**{**values, **tables, "ratios": tuple(values["ratios"])})
+
+
+TABLES = ("encode_ms", "decode_ms", "graph_ms")
 
 
 class CostedPace:
@@ -57,6 +63,7 @@ class CostedPace:
 
     Args:
         profile: of the engine at full speed. pace: how many times as long as that graphs take.
+        graphs: those of which more is known, ms.
         slowdown: everything takes so many times as long; may be changed. spend: takes seconds.
     """
 
@@ -68,6 +75,7 @@ class CostedPace:
         spend: Callable[[float], None],
         *,
         pace: float = 1.0,
+        graphs: Mapping[tuple[int, int, bool], float] | None = None,
         slowdown: float = 1.0,
         rng: random.Random,
     ) -> None:
@@ -77,6 +85,7 @@ class CostedPace:
         self._spend = spend
         self._rng = rng
         self._pace = pace
+        self._graphs = graphs or {}
         self._ratio = 1.0
         self.slowdown = slowdown
 
@@ -87,6 +96,9 @@ class CostedPace:
 
     def _expected_ms(self, step: Step) -> float:
         if step.kind == "graph":
+            known = self._graphs.get((step.start, step.stop, step.exit)) if step.batch == 1 else None
+            if known is not None:
+                return known
             exits = {step.stop} if step.exit else set()
             return self._pace * self._profile.expected_ms([(step.start, step.stop)], exits, batch=step.batch)
         if step.kind == "preprocess":

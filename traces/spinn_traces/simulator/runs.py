@@ -16,7 +16,7 @@ from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels, crop
 from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Conditions, LinkBelief, Plan, Scheduler, build_table
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.trace import Trace
 from spinn_traces.readers import read_trace
@@ -45,6 +45,11 @@ def simulate(spec: RunSpec, *, progress: Callable[[float], None]) -> RunRecord:
     """
     trace = read_trace(Path(spec.trace.file), spec.trace.format).trace
     return _simulator(spec.bundle, spec.runtime).run(spec, trace, progress)
+
+
+def forget() -> None:
+    """Measure the machine anew for the next run, and remember nothing of the engine's work."""
+    _simulator.cache_clear()
 
 
 @lru_cache(maxsize=1)
@@ -82,7 +87,7 @@ class Simulator:
             System(
                 bundle=self._bundle,
                 engine=self._engine,
-                device=Side(self._profile, costs, costs.device_pace, spec.device_slowdown),
+                device=Side(self._profile, costs, costs.device_pace, costs.graph_ms, spec.device_slowdown),
                 server=Side(self._profile, costs, costs.server_pace),
                 plan=plan,
                 trace=trace.filled(),
@@ -148,8 +153,15 @@ class Simulator:
             opened.close()
         return fps, self._sources[source, frames]
 
+    def _first_choice(self, asked: Asked, spec: RunSpec, fps: float) -> Plan:
+        """What a policy would begin with, as long as little is known of the link."""
+        device = self._profile.slowed(spec.device_slowdown)
+        table = build_table(self._bundle, device, self._profile)
+        now = Conditions(LinkBelief(0.0).state(0.0), fps=fps, deadline_ms=spec.deadline_ms)
+        return Scheduler(self._bundle, table, asked.sla, chooses=asked.policy).choose(now).plan
+
     def _costs_of(self, spec: RunSpec, plan: Plan | Asked, fps: float) -> Costs:
-        measured = plan if isinstance(plan, Plan) else Plan(1, self._bundle.last // 2, None)
+        measured = plan if isinstance(plan, Plan) else self._first_choice(plan, spec, fps)
         key = spec.source, measured, fps, spec.device_slowdown
         if key not in self._costs:
             cores = cores_for_pinning()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Profile
@@ -15,7 +16,8 @@ from .virtual_loop import VirtualLoop, VirtualThread
 
 @dataclass(frozen=True)
 class Side:
-    """profile: of the engine at full speed; pace: how many times as long as that its graphs take (see `Costs`).
+    """profile: of the engine at full speed; pace: how many times as long as that its graphs take; graphs: those of
+    which more is known (see `Costs`).
 
     slowdown: everything takes so many times as long, and its own profile says so.
     """
@@ -23,6 +25,7 @@ class Side:
     profile: Profile
     costs: Costs
     pace: float = 1.0
+    graphs: Mapping[tuple[int, int, bool], float] = field(default_factory=dict)
     slowdown: float = 1.0
 
 
@@ -32,5 +35,14 @@ def host_of(loop: VirtualLoop, bundle: Bundle, side: Side, rng: random.Random) -
     def thread(name: str) -> VirtualThread:
         return VirtualThread(loop, side.costs.hand_over_ms / 1000)
 
-    pace = CostedPace(bundle, side.profile, side.costs, loop.spend, pace=side.pace, slowdown=side.slowdown, rng=rng)
+    pace = CostedPace(
+        bundle,
+        side.profile,
+        side.costs,
+        loop.spend,
+        pace=side.pace,
+        graphs=side.graphs,
+        slowdown=side.slowdown,
+        rng=rng,
+    )
     return Host(clock=loop.clock, worker=thread, builder=thread, pace=pace)
