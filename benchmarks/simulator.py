@@ -3,9 +3,10 @@
     python benchmarks/simulator.py [--json] [--trace FILE ...] [--source S] [--policy P ...] [--duration-s 40]
                                    [--device-slowdown K] [--out DIR]
 
-For each trace and policy: median age of the answers and share answered on the device, real and simulated, one right after
-the other, with the machine's costs measured anew for each; and how long both took. Within 10 % and 5 points is asked for. The real runs are pinned, client on one core, server and
-shaper on another, and want a quiet machine. With --out the runs are kept, and only what is missing is run.
+For each trace and policy: median age of the answers and share answered on the device, real and simulated, one right
+after the other, with the machine's costs measured anew for each; and how long both took. Within 10 % and 5 points is
+asked for. The real runs are pinned, client on one core, server and shaper on another, and want a quiet machine. With
+--out the runs are kept, and only what is missing is run.
 """
 
 from __future__ import annotations
