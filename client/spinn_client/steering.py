@@ -141,7 +141,11 @@ class Steering:
         """Change the plan if that is due."""
         now = self._now()
         self._count_frames(now)
-        decision = self._scheduler.decide(now, self._conditions(now))
+        try:
+            decision = self._scheduler.decide(now, self._conditions(now))
+        except Exception:  # our own fault; frames go on under the plan there is
+            log.exception("deciding on a plan failed")
+            return
         if decision is None:
             return
         log.info("plan %d: %s", decision.plan.id, decision.reason)
@@ -185,8 +189,11 @@ class Steering:
             return
         self._server_profile = profile
         loop = asyncio.get_running_loop()
-        table = await loop.run_in_executor(self._thread, build_table, self._bundle, self._device.profile, profile)
-        self._scheduler.use_table(table)
+        try:
+            table = await loop.run_in_executor(self._thread, build_table, self._bundle, self._device.profile, profile)
+            self._scheduler.use_table(table)
+        except ValueError as error:
+            log.error("the server's profile cannot be planned with: %s", error)
 
     def _conditions(self, now: float) -> Conditions:
         link = self._link

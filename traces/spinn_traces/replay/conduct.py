@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -149,15 +148,9 @@ def conduct(config: ReplayConfig, bundle: Bundle, engine: Engine, watcher: Watch
 
 
 def simulator() -> Callable[..., RunRecord]:
-    """`simulate(spec, *, progress) -> RunRecord`.
+    """`simulate(spec, *, progress) -> RunRecord`, loaded when it is asked for."""
+    from ..simulator import simulate
 
-    Raises:
-        ConfigError: this version has none.
-    """
-    try:
-        simulate: Callable[..., RunRecord] = import_module("spinn_traces.simulator").simulate
-    except (ImportError, AttributeError) as error:
-        raise ConfigError("--simulate: this version of spinn-traces has no simulator; leave it out") from error
     return simulate
 
 
