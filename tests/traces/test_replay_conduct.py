@@ -229,12 +229,3 @@ def test_a_trace_given_twice_is_told(
     (tmp_path / "copy.csv").write_text(traces[0].read_text())
     with pytest.raises(TraceError, match=r"copy\.csv plays the same as .*one\.csv; give each trace once"):
         run(config(traces=(*traces, tmp_path / "copy.csv")), bundle, engine)
-
-
-def test_a_simulator_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> object:
-        raise ImportError(name)
-
-    monkeypatch.setattr(conducting, "import_module", absent)
-    with pytest.raises(ConfigError, match="has no simulator"):
-        conducting.simulator()
