@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,10 @@ from .summary import PlanUse, Tally, show_summary, summarise
 from .trace_recorder import TraceRecorder
 
 FASTER_THAN_PROFILED = 0.7
+
+SWITCH_S = 0.0005
+"""How long a thread that computes in Python, as one that sets up the scheduler's tables, may keep the others waiting:
+a frame takes the interpreter's lock dozens of times, and Python's own 5 ms each would cost it its deadline."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Run:
         self._feed_config = feed
         self._link_config = link
         self._config = config
+        sys.setswitchinterval(SWITCH_S)
         cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
         self._device: Device  # from `main` on: what can be wrong besides is found before the machine is measured
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)

@@ -93,7 +93,7 @@ class Steering:
         self._fps = UNPACED_FPS if unpaced else fps
         self._change = change
         self._now = host.clock
-        self._thread = host.builder("plans")
+        self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
         self._device: Device
         self._link: Link | None = None
         self._feed: Frames | None = None
