@@ -7,8 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,8 @@ from spinn_server.tail_engine import TailEngine
 from spinn_stream.model.bundle import load_bundle
 from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.host import Host, Slowed
+from spinn_traces.replay.processes import get, started
+from spinn_traces.simulator.calibration import BATCHES
 
 READY_S = 120.0
 
@@ -40,7 +42,7 @@ async def serve() -> None:
     """A server that says where it is, until its standard input ends; see `follow`."""
     bundle, slowed = load_bundle(), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
-    profile = stored_profile(bundle, engine, threads=1, batches=(1, 2, 4, 8, 16))
+    profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
     config, metrics = ServerConfig(port=0), Metrics()
     tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
     await asyncio.to_thread(tail.prepare, lambda done, total: None)
@@ -71,26 +73,18 @@ def role(script: str, name: str, core: int, *arguments: str) -> Iterator[subproc
 
 
 @contextmanager
-def shaper(to: str, core: int, settings: Mapping[str, float]) -> Iterator[tuple[str, str]]:
-    """`spinn shape`; gives where it listens and where it is controlled."""
+def shaper(to: str, core: int, settings: Mapping[str, float]) -> Iterator[tuple[str, int]]:
+    """`spinn shape`; gives where it listens and the port it is controlled at."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = ["-m", "spinn_stream.cli", "shape", "--listen", "127.0.0.1:0", "--to", to, "--control", "127.0.0.1:0"]
-    process = subprocess.Popen(
-        [sys.executable, *command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    os.sched_setaffinity(process.pid, {core})
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[1], process.stdout.readline().split()[1]
-    finally:
-        process.kill()
-        process.wait()
+    arguments = ["shape", "--listen", "127.0.0.1:0", "--to", to, "--control", "127.0.0.1:0", *options]
+    with tempfile.TemporaryDirectory() as folder, started("shaper", arguments, Path(folder), core) as running:
+        listening, control = (running.line(start, READY_S) for start in ("ready ", "control "))
+        yield listening, int(control.rpartition(":")[2])
 
 
-def change(control: str, settings: Mapping[str, Any]) -> float:
+def change(control: int, settings: dict[str, Any]) -> float:
     """Other settings of the shaper; gives the time of the change on the machine's monotonic clock."""
-    with urllib.request.urlopen(f"http://{control}/", json.dumps(settings).encode(), timeout=5) as answer:
-        return float(json.loads(answer.read())["at_s"])
+    return float(json.loads(get(control, "/", settings))["at_s"])
 
 
 def wait_for_results(results: Path, client: subprocess.Popen[str]) -> None:

@@ -164,9 +164,12 @@ class Device:
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
             return HeadOutcome(None, x, payload)
 
-        besides_ms = self.profile.preprocess.median_ms
-        if plan.split < self._bundle.last:
-            besides_ms += default_cost(setting, self._bundle.cut_points[plan.split].elements).encode_ms
+        def besides_ms(outcome: HeadOutcome) -> float:
+            prepared = self.profile.preprocess.median_ms
+            if outcome.payload is None:
+                return prepared
+            return prepared + default_cost(setting, self._bundle.cut_points[plan.split].elements).encode_ms
+
         return await self._job("head", work, besides_ms)
 
     async def complete(
@@ -209,8 +212,13 @@ class Device:
 
         return await self._job("complete", work)
 
-    async def _job(self, kind: str, work: Callable[[list[Graph]], T], besides_ms: float | None = None) -> T:
-        """Run it in the thread, and tell the clock how long that took; not the wait for another job there."""
+    async def _job(
+        self, kind: str, work: Callable[[list[Graph]], T], besides_ms: Callable[[T], float] | None = None
+    ) -> T:
+        """Run it in the thread, and tell the clock how long that took; not the wait for another job there.
+
+        besides_ms: what a prediction takes for what was done besides running graphs; None: nobody predicts such jobs.
+        """
         ran: list[Graph] = []
         began = [self._now()]
         alone, self._jobs = self._jobs == 0, self._jobs + 1
@@ -226,7 +234,8 @@ class Device:
             self._jobs -= 1
         now = self._now()
         if ran:
-            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides_ms)
+            besides = None if besides_ms is None else besides_ms(result)
+            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides)
         return result
 
     def close(self) -> None:

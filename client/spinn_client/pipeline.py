@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -38,6 +39,9 @@ Half of the 20 ms that the contract allows; the other half is for the way back t
 
 PROBE_S = 2.0
 """A probe that waits for longer before it is sent is not sent."""
+
+MOST_PROBES = 16
+"""Whose answers may be under way; the oldest is forgotten then."""
 
 PROBE_CODEC = CodecSetting("jpeg", 95)
 """Of its name alone is told to the server; any quality is decoded alike."""
@@ -88,7 +92,7 @@ class Pipeline:
         self._now = host.clock
         self._link: Link | None = None
         self._steering: Steering | None = None
-        self._probes: set[int] = set()  # frames sent to learn of the link; their answers are of no other use
+        self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
         self._pending: dict[int, _Pending] = {}
         self._completions: set[asyncio.Task[None]] = set()
         self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
@@ -160,7 +164,7 @@ class Pipeline:
                 continue
             self.taken += 1
             self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
-            asyncio.get_running_loop().call_later(deadline - self._now(), self._time_out, frame.index)
+            self._later(deadline, self._time_out, frame.index, deadline)
             await self._treat(frame, deadline)
 
     async def _treat(self, frame: Frame, deadline: float) -> None:
@@ -196,7 +200,7 @@ class Pipeline:
         """A frame that is answered already; the server's first exit will do."""
         plan = Plan(0, 0, 0.0, PROBE_CODEC)
         if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S):
-            self._probes.add(frame)
+            self._probes.append(frame)
 
     def _rescue_in(self, plan: Plan, deadline: float) -> float:
         """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
@@ -240,6 +244,9 @@ class Pipeline:
         elif not only_first_exit:
             self._emit(self._ledger.settle_locally(frame, None, "deadline", self._now()))
 
+    def _later(self, when: float, then: Callable[..., None], *arguments: object) -> None:
+        asyncio.get_running_loop().call_later(max(0.0, when - self._now()), then, *arguments)
+
     # What the device and the clock tell
 
     def _local_exit(self, frame: int, answer: Answer) -> None:
@@ -251,10 +258,10 @@ class Pipeline:
         final = answer.exit == self._bundle.exits[-1].name
         self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", self._now()))
 
-    def _time_out(self, frame: int) -> None:
+    def _time_out(self, frame: int, deadline: float) -> None:
         if frame in self._ledger and not self._ledger.has_local_answer(frame):
             self._overdue.add(frame)
-            asyncio.get_running_loop().call_later(GRACE_MS / 1000, self._give_up, frame)
+            self._later(deadline + GRACE_MS / 1000, self._give_up, frame)
         else:
             self._give_up(frame)
 
@@ -272,8 +279,7 @@ class Pipeline:
 
     def on_answer(self, message: Result) -> None:
         """See `LinkEvents`."""
-        if message.id in self._probes:
-            self._probes.discard(message.id)
+        if message.id in self._probes:  # its frame was answered here; this says no more of it
             return
         self._device.sender.acknowledge(message.id)
         exit_ = self._bundle.exits[message.exit]
@@ -285,8 +291,6 @@ class Pipeline:
         """See `LinkEvents`."""
         if message.reason == "no_reference":
             self._device.sender.reset()
-        if message.id is not None:
-            self._probes.discard(message.id)
         if message.id is not None and message.id in self._ledger:
             log.warning("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
             self._ledger.trouble(message.id, "rejected")

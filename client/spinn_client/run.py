@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Decision, LinkEstimate, Plan
 from spinn_stream.runtime import open_engine, stored_profile
+from spinn_stream.runtime.background import shorten_pauses
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Slowed
 
 from .device import Device
@@ -34,10 +34,6 @@ from .summary import PlanUse, Tally, show_summary, summarise
 from .trace_recorder import TraceRecorder
 
 FASTER_THAN_PROFILED = 0.7
-
-SWITCH_S = 0.0005
-"""How long a thread that computes in Python, as one that sets up the scheduler's tables, may keep the others waiting:
-a frame takes the interpreter's lock dozens of times, and Python's own 5 ms each would cost it its deadline."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,6 @@ class Run:
         self._feed_config = feed
         self._link_config = link
         self._config = config
-        sys.setswitchinterval(SWITCH_S)
         cv2.setNumThreads(config.threads)  # or resizing takes every core from the network
         self._device: Device  # from `main` on: what can be wrong besides is found before the machine is measured
         self._ledger = Ledger(bundle.labels, provisional=config.provisional, late=config.late)
@@ -132,6 +127,7 @@ class Run:
         )
         plan = await self._first_plan(pipeline, feed)
         await loop.run_in_executor(None, self._device.prepare, plan)
+        shorten_pauses()
         self._warn_of_deadline()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, feed.stop)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from websockets.typing import Subprotocol
 from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
+from spinn_stream.runtime.host import THIS_MACHINE, Host
 from spinn_stream.wire import SUBPROTOCOL, ServerSession, SessionLimits, encode, profile_message
 from spinn_stream.wire.messages import MAX_HEADER_BYTES
 
@@ -27,6 +27,10 @@ from .batcher import BatchLimits
 from .connection import Connection
 from .metrics import Metrics
 from .tail_engine import TailEngine
+
+KEEPALIVE_S = 5.0
+KEEPALIVE_TIMEOUT_S = 10.0
+"""A client is asked so often whether it is there, and gone where it says nothing for so long."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,14 @@ class ServerConfig:
 class Server:
     """Ties sessions to the engine. `listen` owns every task it starts."""
 
-    def __init__(self, bundle: Bundle, engine: TailEngine, metrics: Metrics, config: ServerConfig) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: TailEngine, metrics: Metrics, config: ServerConfig, *, host: Host = THIS_MACHINE
+    ) -> None:
         self._bundle = bundle
         self._engine = engine
         self._metrics = metrics
         self._config = config
+        self._host = host
         self._profile = None if engine.profile is None else encode(profile_message(engine.profile, bundle))
         self._numbers = itertools.count()
         self._open = 0
@@ -72,7 +79,7 @@ class Server:
         running = asyncio.create_task(self._engine.run(), name="tail engine")
         try:
             server = await serve(
-                self._handle,
+                self.handle,
                 config.host,
                 config.port,
                 ssl=tls,
@@ -82,8 +89,8 @@ class Server:
                 max_size=largest + MAX_HEADER_BYTES + 2,
                 max_queue=8,
                 open_timeout=5,
-                ping_interval=5,
-                ping_timeout=10,
+                ping_interval=KEEPALIVE_S,
+                ping_timeout=KEEPALIVE_TIMEOUT_S,
                 close_timeout=1,
                 server_header=self._name,
             )
@@ -99,13 +106,14 @@ class Server:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _handle(self, websocket: ServerConnection) -> None:
+    async def handle(self, websocket: ServerConnection) -> None:
+        """Serve one client until either end closes."""
         session = ServerSession(
             self._bundle,
             self._config.session,
             token=self._config.token,
             server=self._name,
-            now=time.monotonic(),
+            now=self._host.clock(),
             profile=self._profile,
         )
         connection = Connection(
@@ -115,6 +123,7 @@ class Server:
             self._engine,
             self._metrics,
             max_outgoing=3 * self._config.session.max_in_flight + 8,
+            host=self._host,
         )
         self._open += 1
         try:

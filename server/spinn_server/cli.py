@@ -19,6 +19,7 @@ from spinn_stream.cli_options import read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.runtime import open_engine, stored_profile
+from spinn_stream.runtime.background import shorten_pauses
 from spinn_stream.wire import SessionLimits
 
 from .app import Server, ServerConfig
@@ -84,6 +85,7 @@ def serve(
             await asyncio.get_running_loop().run_in_executor(
                 None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total)
             )
+        shorten_pauses()
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -119,7 +119,7 @@ def test_make_demo_ends_by_itself_with_its_figures() -> None:
     away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
     assert away is not None and int(away[1]) >= int(away[2]) - 3 >= 100  # it ends a moment after the server is back
     oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)
-    assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 20
+    assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 120
 
 
 def test_make_test_and_plain_make_say_what_they_do() -> None:

@@ -122,7 +122,8 @@ def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path
         outs = {name: client.finish() for name, client in clients.items()}
         singles = running.metric('spinn_batch_size_bucket{le="1.0"}')
         batches = running.metric("spinn_batch_size_count")
-        assert running.metric("spinn_batch_size_sum") == sum(o.summary["server"] for o in outs.values())
+        served = running.metric("spinn_batch_size_sum")
+    assert sum(o.summary["server"] for o in outs.values()) <= served <= sum(o.summary["taken"] for o in outs.values())
     assert batches > singles, "no batch was larger than one"
     print(f"{batches:.0f} batches, {batches - singles:.0f} of them larger than one")
     alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "300", "--unpaced", "--threshold", "none",

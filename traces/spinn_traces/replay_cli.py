@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import json
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -127,22 +126,3 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def main() -> None:
-    """`python -m spinn_traces.replay_cli`: as `spinn replay`."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(replay)
-    try:
-        app(prog_name="spinn replay")
-    except SpinnError as error:
-        if "--debug" in sys.argv:
-            raise
-        print(f"spinn replay: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
+
+from spinn_stream.runtime.store import processor
 
 from .record import Machine
 
@@ -20,7 +21,7 @@ def cores_for_pinning() -> tuple[int, int] | None:
 
 def this_machine(engine: str, cores: tuple[int, int] | None) -> Machine:
     return Machine(
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count() or 1,
         system=platform.system(),
         python=platform.python_version(),
@@ -29,13 +30,3 @@ def this_machine(engine: str, cores: tuple[int, int] | None) -> Machine:
         client_core=None if cores is None else cores[0],
         server_core=None if cores is None else cores[1],
     )
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -6,14 +6,13 @@ import asyncio
 import random
 from typing import Any
 
+from spinn_server.app import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, Server, ServerConfig
 from spinn_server.batcher import BatchLimits
-from spinn_server.connection import Connection
 from spinn_server.metrics import Metrics
 from spinn_server.tail_engine import TailEngine
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import DIRECTIONS, FIELDS, Trace
-from spinn_stream.wire import ServerSession, SessionLimits, encode, profile_message
 from spinn_traces.flow import Direction
 from spinn_traces.link_model import LinkModel
 from spinn_traces.settings import TRACE, Settings
@@ -21,9 +20,6 @@ from spinn_traces.settings import TRACE, Settings
 from .side import Side, host_of
 from .virtual_loop import VirtualLoop
 from .virtual_socket import VirtualNetwork
-
-KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 5.0, 10.0
-"""As `spinn_server.app` asks of its WebSockets."""
 
 
 class VirtualServer:
@@ -45,19 +41,17 @@ class VirtualServer:
         offset_s: float,
         seed: int,
     ) -> None:
-        self._loop = loop
-        self._bundle = bundle
         self._trace = trace
         self._offset_s = offset_s
         self._settings = Settings().changed(
             {} if trace is None else dict.fromkeys(FIELDS, TRACE), has_trace=trace is not None
         )
-        self._host = host_of(loop, bundle, side, random.Random(f"{seed}/server"))
+        host = host_of(loop, bundle, side, random.Random(f"{seed}/server"))
         profile = side.profile.slowed(side.slowdown)
         self._metrics = Metrics()
-        self._engine = TailEngine(bundle, engine, batch, self._metrics, profile, host=self._host)
+        self._engine = TailEngine(bundle, engine, batch, self._metrics, profile, host=host)
         self._engine.prepare(lambda done, total: None)
-        self._profile = encode(profile_message(profile, bundle))
+        self._server = Server(bundle, self._engine, self._metrics, ServerConfig(batch=batch), host=host)
         zero = loop.time() - offset_s
         self._directions = {
             name: Direction(LinkModel(self._settings.conditions(name, trace, zero), seed=seed, name=name), loop.clock)
@@ -66,7 +60,6 @@ class VirtualServer:
         up, down = (self._directions[name] for name in DIRECTIONS)
         self.network = VirtualNetwork(up, down, self._serve, hop_s=side.costs.hop_ms / 1000)
         self._before = [0, 0]
-        self._connections = 0
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -98,23 +91,9 @@ class VirtualServer:
             direction.close()
 
     async def _serve(self, websocket: Any) -> None:
-        limits = SessionLimits()
-        session = ServerSession(
-            self._bundle, limits, token=None, server="simulated", now=self._loop.time(), profile=self._profile
-        )
-        self._connections += 1
-        connection = Connection(
-            self._connections,
-            websocket,
-            session,
-            self._engine,
-            self._metrics,
-            max_outgoing=3 * limits.max_in_flight + 8,
-            host=self._host,
-        )
         watch = asyncio.create_task(websocket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
         try:
-            await connection.serve()
+            await self._server.handle(websocket)
         finally:
             watch.cancel()
             websocket.abort()

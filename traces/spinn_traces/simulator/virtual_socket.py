@@ -195,7 +195,7 @@ class VirtualNetwork:
     """Where the client dials and the server serves. Owns what it starts until `close`.
 
     Args:
-        serve: serves one connection at the server until it ends. refuses: whether nobody answers now.
+        serve: serves one connection at the server until it ends.
     """
 
     def __init__(
