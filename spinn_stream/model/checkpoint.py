@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import ConfigError, DataError
+from .network import EarlyExitNetwork
+
+STAGES, HEADS = "stages.", "heads."
+"""What the names of a network's tensors begin with."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins from.
+
+    config: of the training that made the weights. untrained: exits whose heads it did not have.
+    """
+
+    config: str
+    untrained: tuple[str, ...]
+
+
+def _kind(key: str, tensors: dict[str, Any]) -> str:
+    return f"{key.rpartition('.')[2]} of shape {tuple(tensors[key].shape)}"
 
 
 class Checkpoint:
@@ -43,29 +64,60 @@ class Checkpoint:
                 "give the same options to continue, or another --work folder to begin anew"
             ) from error
 
-    def read_weights(self, network: nn.Module) -> str:
+    def read_weights(self, network: EarlyExitNetwork) -> Start:
         """Take the weights alone, to begin another training from them.
 
-        Returns:
-            The configuration that the checkpoint was made with.
+        The backbone's must all be there. A head's are taken where the checkpoint has an exit of the same design at the
+        same cut point; other heads are left as they are.
 
         Raises:
-            DataError: no checkpoint of this network.
+            DataError: no checkpoint, or one of another backbone.
         """
         try:
             saved = torch.load(self._path, weights_only=True, map_location="cpu")
-            network.load_state_dict(saved["network"])
-            return str(saved["config"])
+            theirs, config = dict(saved["network"]), str(saved["config"])
+            exits = [str(name) for name in saved.get("exits", [])]
         except Exception as error:  # torch, pickle and zip files raise many kinds
             raise DataError(
-                f"{self._path} is not a checkpoint of this network ({type(error).__name__}: {error}); "
-                "it must come from the same --backbone, --image-size and exits"
+                f"{self._path} is not a checkpoint of a training ({type(error).__name__}: {error})"
             ) from error
+        wanted = network.state_dict()
+        backbone = [key for key in wanted if key.startswith(STAGES)]
+        found = [key for key in theirs if key.startswith(STAGES)]
+        differing = next(
+            (
+                f"{ours} is {_kind(ours, wanted)}, expected {_kind(key, theirs)}"
+                for ours, key in zip(backbone, found, strict=False)
+                if _kind(ours, wanted) != _kind(key, theirs)
+            ),
+            None if len(backbone) == len(found) else f"it has {len(found)} tensors, expected {len(backbone)}",
+        )
+        if differing is not None:
+            raise DataError(
+                f"{self._path} has another backbone: {differing}; it must come from the same --backbone, "
+                "--image-size and classes"
+            )
+        # Which layers make a stage depends on where exits are: the tensors are the same ones in the same order.
+        taken = dict(zip(backbone, (theirs[key] for key in found), strict=True))
+        untrained = []
+        for i, name in enumerate(network.exit_names):
+            prefix = f"{HEADS}{i}."
+            ours = [key for key in wanted if key.startswith(prefix)]
+            from_ = f"{HEADS}{exits.index(name) if name in exits else i if not exits else -1}."
+            head = {key: theirs.get(from_ + key.removeprefix(prefix)) for key in ours}
+            if all(value is not None and value.shape == wanted[key].shape for key, value in head.items()):
+                taken |= head
+            else:
+                untrained.append(name)
+        network.load_state_dict(taken, strict=False)
+        network.is_classifier_new = False
+        return Start(config, tuple(untrained))
 
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def save(self, network: EarlyExitNetwork, optimizer: torch.optim.Optimizer, step: int) -> None:
         partial = self._path.with_suffix(".partial")
         state = {
             "network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "config": self._config,
+            "exits": network.exit_names,
         }  # fmt: skip
         try:
             with partial.open("wb") as file:

@@ -104,6 +104,8 @@ class BundleNetwork(EarlyExitNetwork):
         BundleError: the bundle's graph is not one. ConfigError: torch cannot run or train it.
     """
 
+    is_classifier_new = False
+
     def __init__(self, bundle: Bundle) -> None:
         model = read_graph(bundle)
         try:

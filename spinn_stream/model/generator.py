@@ -54,7 +54,7 @@ class Recipe:
     held_out: float  # share of the training images, or a number of them from 1 up; the last ones in order
     pretrained: bool
     training: TrainingConfig
-    start: str | None = None  # checkpoint whose weights this training begins from
+    start: str | None = None  # checkpoint whose backbone, and heads where they fit, this training begins from
 
     def __post_init__(self) -> None:
         if self.held_out <= 0:
@@ -189,8 +189,10 @@ def generate(
             if renamed is not None:
                 say(renamed)
         if recipe.start is not None:
-            earlier = json.loads(Checkpoint(Path(recipe.start), "").read_weights(network))
-            say(f"starting from the weights of {recipe.start}")
+            start = Checkpoint(Path(recipe.start), "").read_weights(network)
+            earlier = json.loads(start.config)
+            untrained = f"; new, and not trained yet: the exits at {', '.join(start.untrained)}" if start.untrained else ""
+            say(f"starting from the weights of {recipe.start}{untrained}")
         elif prepared.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
             few = images.take(slice(0, ADOPTION_IMAGES))
             rows = adopt_classifier(network, prepared.pretrained_classifier, few, prepared.scaling)

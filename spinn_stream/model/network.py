@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .counting import MultiplyAdds
-from .exit_head import ExitHead
+from .exit_head import ExitHead, halvings_for, head_width
 from .placement import fits_exit, place_exits
 from .tracing import FoundCut, Trace
 
@@ -31,6 +30,9 @@ class EarlyExitNetwork(nn.Module):
 
     origin = ""
     """Hash of the bundle that its weights come from, all of them trained; see `from_bundle.BundleNetwork`."""
+
+    is_classifier_new = True
+    """Whether the final exit was never trained to these classes."""
 
     def __init__(self, cuts: Sequence[FoundCut], stages: Sequence[nn.Module], heads: dict[int, nn.Module]) -> None:
         super().__init__()
@@ -56,6 +58,11 @@ class EarlyExitNetwork(nn.Module):
             if cut in self.exit_cuts:
                 logits.append(self.heads[len(logits)](x))
         return logits, x
+
+    @property
+    def exit_names(self) -> list[str]:
+        """Cut points of the early exits, shallow to deep."""
+        return [self.cuts[cut].name for cut in self.exit_cuts]
 
     def freeze(self, through: int) -> None:
         """Train nothing up to this cut point any more: no gradients there, batch norm as it is."""
@@ -98,10 +105,12 @@ def attach_exits(
     wrong = [name for name in names if name not in fits]
     if wrong or len(set(names)) != len(names):
         raise ConfigError(f"exits at {', '.join(names)}: expected different ones of {', '.join(fits)}")
-    last_side = max(1, min(cuts[index[fits[-1]]].shape[1:])) if fits else 1
+    sides = {cut.name: min(cut.shape[1:]) for cut in cuts[1:-1] if cut.name in fits}
+    largest = max((-(-side // 2 ** halvings_for(side)) for side in sides.values()), default=1)
+    width = head_width(cuts[-1].macs, largest)
     heads: dict[int, nn.Module] = {}
     for name in names:
-        channels, *sides = cuts[index[name]].shape
-        halvings = min(5, max(0, round(math.log2(min(sides) / max(last_side, 4)))))
-        heads[index[name]] = ExitHead(channels, halvings=halvings, num_classes=num_classes)
+        channels = cuts[index[name]].shape[0]
+        halvings = halvings_for(sides[name])
+        heads[index[name]] = ExitHead(channels, width=width, halvings=halvings, num_classes=num_classes)
     return EarlyExitNetwork(cuts, trace.stages, heads)

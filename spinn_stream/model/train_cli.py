@@ -44,7 +44,7 @@ def train(
     label_smoothing: Annotated[float, typer.Option(help="of the hard labels")] = 0.05,
     freeze: Annotated[str, typer.Option(help="train nothing up to this cut point; `backbone`: exits alone")] = "",
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
-    start: Annotated[Path | None, typer.Option(help="checkpoint of the same network to begin from")] = None,
+    start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
     classes: Annotated[Path | None, typer.Option(help="JSON list of the classes' names, in label order")] = None,
     seed: Annotated[int, typer.Option(help="decides weights, order and crops")] = 1,

@@ -95,7 +95,7 @@ def joint_loss(
 
 def new_classifier(network: EarlyExitNetwork) -> nn.Linear | None:
     """The backbone's own last linear layer, where it makes the logits and was not trained to before."""
-    if network.origin:
+    if not network.is_classifier_new:
         return None
     classes = network.cuts[-1].shape[0]
     linear = [m for m in network.stages[-1].modules() if isinstance(m, nn.Linear) and m.out_features == classes]
