@@ -76,35 +76,34 @@ class Checkpoint:
         try:
             saved = torch.load(self._path, weights_only=True, map_location="cpu")
             theirs, config = dict(saved["network"]), str(saved["config"])
-            exits = [str(name) for name in saved.get("exits", [])]
+            exits = [str(name) for name in saved.get("exits", [])]  # not there: written before they were kept
         except Exception as error:  # torch, pickle and zip files raise many kinds
             raise DataError(
                 f"{self._path} is not a checkpoint of a training ({type(error).__name__}: {error})"
             ) from error
         wanted = network.state_dict()
-        backbone = [key for key in wanted if key.startswith(STAGES)]
-        found = [key for key in theirs if key.startswith(STAGES)]
-        differing = next(
-            (
-                f"{ours} is {_kind(ours, wanted)}, expected {_kind(key, theirs)}"
-                for ours, key in zip(backbone, found, strict=False)
-                if _kind(ours, wanted) != _kind(key, theirs)
-            ),
-            None if len(backbone) == len(found) else f"it has {len(found)} tensors, expected {len(backbone)}",
-        )
-        if differing is not None:
+        backbone, found = ([key for key in tensors if key.startswith(STAGES)] for tensors in (wanted, theirs))
+        differing = [
+            f"{_kind(key, theirs)}, expected {_kind(ours, wanted)}"
+            for ours, key in zip(backbone, found, strict=False)
+            if _kind(ours, wanted) != _kind(key, theirs)
+        ]
+        if differing or len(backbone) != len(found):
+            reason = differing[0] if differing else f"{len(found)} tensors, expected {len(backbone)}"
             raise DataError(
-                f"{self._path} has another backbone: {differing}; it must come from the same --backbone, "
-                "--image-size and classes"
+                f"{self._path} has another backbone: {reason}; it must come from the same --backbone, --image-size "
+                "and number of classes"
             )
-        # Which layers make a stage depends on where exits are: the tensors are the same ones in the same order.
+        # Which layers make a stage may depend on where exits are: the tensors are the same ones in the same order.
         taken = dict(zip(backbone, (theirs[key] for key in found), strict=True))
         untrained = []
         for i, name in enumerate(network.exit_names):
-            prefix = f"{HEADS}{i}."
-            ours = [key for key in wanted if key.startswith(prefix)]
-            from_ = f"{HEADS}{exits.index(name) if name in exits else i if not exits else -1}."
-            head = {key: theirs.get(from_ + key.removeprefix(prefix)) for key in ours}
+            before = exits.index(name) if name in exits else i if not exits else None
+            head = {
+                key: theirs.get(f"{HEADS}{before}.{key.split('.', 2)[2]}")
+                for key in wanted
+                if key.startswith(f"{HEADS}{i}.")
+            }
             if all(value is not None and value.shape == wanted[key].shape for key, value in head.items()):
                 taken |= head
             else:

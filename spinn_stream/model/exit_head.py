@@ -41,9 +41,8 @@ def head_width(backbone_macs: int, side: int) -> int:
 class ExitHead(nn.Module):
     """Depthwise filters that shrink large maps, 1x1, 3x3, 3x3 and 1x1 convolutions, a classifier.
 
-    Few operators, and dense ones: an engine computes them two to three times as fast per multiply-add as
-    inverted-residual blocks on maps this small, where starting an operator and reading its weights is what costs
-    (docs/decisions/0006-default-model.md).
+    Few operators, and dense ones: on maps this small, starting an operator and reading its weights is what costs, not
+    its multiply-adds (docs/decisions/0006-default-model.md).
 
     Args:
         channels: channels of the activation at the cut point.

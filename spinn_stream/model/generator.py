@@ -191,8 +191,9 @@ def generate(
         if recipe.start is not None:
             start = Checkpoint(Path(recipe.start), "").read_weights(network)
             earlier = json.loads(start.config)
-            untrained = f"; new, and not trained yet: the exits at {', '.join(start.untrained)}" if start.untrained else ""
-            say(f"starting from the weights of {recipe.start}{untrained}")
+            say(f"starting from the weights of {recipe.start}")
+            if start.untrained:
+                say(f"new, and not trained yet: the exits at {', '.join(start.untrained)}")
         elif prepared.pretrained_classifier is not None and not (work / CHECKPOINT).exists():
             few = images.take(slice(0, ADOPTION_IMAGES))
             rows = adopt_classifier(network, prepared.pretrained_classifier, few, prepared.scaling)

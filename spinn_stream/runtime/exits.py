@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 TOP_K = 5
+
+PLAIN = 60
+"""Exponentials of values between this and its negative, and the sum of a million of them, are ordinary float32."""
 
 Top = tuple[tuple[int, float], ...]
 """(class, probability), the likeliest first."""
@@ -76,7 +80,14 @@ def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float)
     Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). The other probabilities
     are computed when somebody asks: most answers of early exits are only compared.
     """
-    logits = logits.copy()
+    if len(logits) == 1:
+        label = int(logits.argmax())
+        peak = logits.item(label) / temperature
+        if -PLAIN < peak < PLAIN:
+            # A device does this after every exit, its caches full of weights: each call of numpy costs microseconds.
+            scaled = logits[0] / temperature
+            total = float(np.add.reduce(np.exp(scaled)))
+            return [Answer(exit_name, label, math.exp(peak) / total, None, logits=scaled)]
     with np.errstate(over="ignore"):  # a difference beyond float32 is a probability of 0
         shares = logits - logits.max(axis=1, keepdims=True)
         shares *= np.float32(1 / temperature)
@@ -84,5 +95,5 @@ def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float)
     confidences = (1 / shares.sum(axis=1)).tolist()
     return [
         Answer(exit_name, label, confidence, None, logits=row, temperature=temperature)
-        for label, confidence, row in zip(logits.argmax(axis=1).tolist(), confidences, logits, strict=True)
+        for label, confidence, row in zip(logits.argmax(axis=1).tolist(), confidences, logits.copy(), strict=True)
     ]

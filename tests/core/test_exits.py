@@ -29,3 +29,27 @@ def test_a_higher_temperature_is_less_sure_of_the_same_label() -> None:
 def test_huge_logits_do_not_overflow() -> None:
     [answer] = answers("x", np.array([[3e38, -3e38]], np.float32), 0.01)
     assert answer.confidence == 1.0
+
+
+@pytest.mark.parametrize("shift", [-500.0, -61.0, 0.0, 61.0, 500.0])
+def test_only_differences_between_logits_count(shift: float) -> None:
+    [answer] = answers("x", np.array([[0.0, 4.0]], np.float32) + np.float32(shift), 2.0)
+    assert answer.label == 1
+    assert answer.confidence == pytest.approx(1 / (1 + math.exp(-2)))
+    assert answer.top[0] == (1, pytest.approx(answer.confidence))
+
+
+def test_a_frame_alone_gets_the_answer_that_it_gets_in_a_batch() -> None:
+    logits = np.random.default_rng(0).normal(0, 5, (2, 1000)).astype(np.float32)
+    first, _ = answers("x", logits, 1.3)
+    [alone] = answers("x", logits[:1], 1.3)
+    assert alone.label == first.label
+    assert alone.confidence == pytest.approx(first.confidence, rel=1e-5)
+    assert [k for k, _ in alone.top] == [k for k, _ in first.top]
+
+
+def test_an_answer_keeps_its_own_copy_of_the_logits() -> None:
+    logits = np.array([[1.0, 3.0, 2.0]], np.float32)
+    [answer] = answers("x", logits, 1.0)
+    logits[:] = 0.0  # as an engine does with the next frame
+    assert [k for k, _ in answer.top] == [1, 2, 0]

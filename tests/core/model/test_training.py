@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from torch import nn
 
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.model.adoption import adopt_classifier
+from spinn_stream.model.checkpoint import Checkpoint
+from spinn_stream.model.exit_head import ExitHead
 from spinn_stream.model.generator import split_held_out
 from spinn_stream.model.images import LabelledImages, augment, resize
 from spinn_stream.model.network import EarlyExitNetwork
@@ -76,8 +80,6 @@ def test_the_image_size_follows_its_schedule(tmp_path: Path) -> None:
 @pytest.mark.parametrize("freeze", [ALL, "stem", "middle"])
 def test_what_is_frozen_stays_and_the_rest_learns(tmp_path: Path, freeze: str) -> None:
     net, before = network(exits=("stem", "middle")), network(exits=("stem", "middle"))
-    from dataclasses import replace
-
     config = replace(CONFIG, epochs=1, freeze=freeze)
     train(net, images(), config, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
     frozen = {"stem": 1, "middle": 2, ALL: 2}[freeze]
@@ -101,6 +103,63 @@ def test_a_checkpoint_of_another_configuration_is_not_continued(tmp_path: Path) 
         train(network(exits=("stem", "middle")), images(), short, SCALING, checkpoint=tmp_path / "c.pt", report=ignore)
 
 
+def trained(path: Path, exits: tuple[str, ...]) -> EarlyExitNetwork:
+    net = network(exits=exits)
+    short = TrainingConfig(epochs=0.4, batch_size=10, image_sizes=((1.0, SIZE),))
+    train(net, images(), short, SCALING, checkpoint=path, report=ignore)
+    return net
+
+
+def test_a_training_starts_from_a_checkpoint_with_other_exits(tmp_path: Path) -> None:
+    first = trained(tmp_path / "c.pt", ("stem",))
+    net, fresh = network(seed=5, exits=("stem", "middle")), network(seed=5, exits=("stem", "middle"))
+    start = Checkpoint(tmp_path / "c.pt", "").read_weights(net)
+    assert start.untrained == ("middle",)
+    assert same(net.stages, first.stages)
+    assert same(net.heads[0], first.heads[0]) and same(net.heads[1], fresh.heads[1])
+
+
+def test_a_head_of_another_design_starts_untrained(tmp_path: Path) -> None:
+    trained(tmp_path / "c.pt", ("stem",))
+    net = network(seed=5)
+    net.heads[0] = ExitHead(8, width=48, halvings=0, num_classes=CLASSES)
+    assert Checkpoint(tmp_path / "c.pt", "").read_weights(net).untrained == ("stem",)
+
+
+def test_the_backbone_of_a_checkpoint_is_the_same_wherever_the_exits_cut_it(tmp_path: Path) -> None:
+    """Which cut points there are may depend on the exits; with them the names of the stages' tensors do."""
+    first = trained(tmp_path / "c.pt", ("stem",))
+    net = network(seed=5)
+    joined = EarlyExitNetwork(
+        (net.cuts[0], *net.cuts[2:]), (nn.Sequential(*net.stages[:2]), *net.stages[2:]), {1: nn.Identity()}
+    )
+    Checkpoint(tmp_path / "c.pt", "").read_weights(joined)
+    assert same(joined.stages, first.stages)
+
+
+def test_a_checkpoint_of_another_backbone_is_no_start(tmp_path: Path) -> None:
+    trained(tmp_path / "c.pt", ("stem",))
+    other = network()
+    other.stages[1] = nn.Conv2d(8, 24, 3, 2, 1)
+    with pytest.raises(DataError, match=r"weight of shape \(16, 4, 3, 3\), expected weight of shape \(24, 8, 3, 3\)"):
+        Checkpoint(tmp_path / "c.pt", "").read_weights(other)
+    other.stages[1] = nn.Identity()
+    with pytest.raises(DataError, match="another backbone"):
+        Checkpoint(tmp_path / "c.pt", "").read_weights(other)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    with pytest.raises(DataError, match="is not a checkpoint of a training"):
+        Checkpoint(tmp_path / "junk.pt", "").read_weights(other)
+
+
+def test_exits_alone_are_trained_beside_a_final_exit_that_is_trained_already(tmp_path: Path) -> None:
+    first = trained(tmp_path / "c.pt", ("stem",))
+    net = network(seed=5, exits=("middle",))
+    Checkpoint(tmp_path / "c.pt", "").read_weights(net)
+    before = copy.deepcopy(net.heads)
+    train(net, images(), replace(CONFIG, epochs=1, freeze=ALL), SCALING, checkpoint=tmp_path / "d.pt", report=ignore)
+    assert same(net.stages, first.stages) and not same(net.heads, before)
+
+
 def test_a_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "c.pt"
     train(network(), images(), CONFIG, SCALING, checkpoint=path, report=ignore, checkpoint_every=8, stop_after=16)
@@ -115,8 +174,6 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_says_what_to_do(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     net = network()
     with torch.no_grad():
         next(net.heads.parameters()).fill_(math.nan)
