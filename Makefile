@@ -7,7 +7,7 @@ EXITS := block7,block11,block13,block16,block18
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bundle clean
+.PHONY: help setup demo test lint bench bundle models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
@@ -42,6 +42,9 @@ bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder 
 	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.3,112:0.65,128:1 --epochs 4.5 --lr 2.5e-4 --lr-heads 1.2e-3 \
 	    --exit-weight 2 --label-smoothing 0 --seed 3 --start lite2-200.work/2/checkpoint.pt \
 	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/3
+
+models: .venv/.setup ## fit the models of networks again and make traces/data/: make models DATA=folder of real traces
+	PATH="$(abspath $(BIN)):$$PATH" traces/make_models.sh "$(DATA)"
 
 clean: ## remove .venv/ and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
@@ -184,11 +186,20 @@ def answered(results: list[dict[str, Any]]) -> int:
 
 def arm64_wheels(environment: Environment) -> dict[str, str | None]:
     """Name -> file of the wheel that an arm64 Linux machine would install of the same version, None: not found."""
-    found = _dry_run(environment, environment.pinned)
+    pinned = {name: version for name, version in environment.pinned.items() if name not in _elsewhere()}
+    found = _dry_run(environment, pinned)
     if found is None:  # pip does not say all that it misses
-        each = {n: _dry_run(environment, {n: version}) for n, version in environment.pinned.items()}
+        each = {n: _dry_run(environment, {n: version}) for n, version in pinned.items()}
         return {name: one[name] if one else None for name, one in each.items()}
     return found
+
+
+def _elsewhere() -> set[str]:
+    """Packages that our own requirements leave out on arm64 Linux; the client does without."""
+    arm64 = {"platform_system": "Linux", "platform_machine": "aarch64", "sys_platform": "linux"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    return {r.name for r in wanted if r.marker is not None and not r.marker.evaluate(arm64)}
 
 
 def _dry_run(environment: Environment, packages: dict[str, str]) -> dict[str, str | None] | None:

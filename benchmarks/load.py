@@ -52,7 +52,7 @@ async def run(runtime: str, fps: float) -> dict[str, Any]:
         began, shown, due = time.monotonic(), 0.0, time.monotonic()
         try:
             while (passed := time.monotonic() - began) < seconds:
-                await device.head(frame, plan, lambda answer: None)
+                await device.head(0, frame, plan, lambda answer: None)
                 if passed - shown >= EVERY_S:
                     shown = passed
                     factor = round(device.clock.load_factor(time.monotonic()), 3)

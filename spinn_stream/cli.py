@@ -1,12 +1,13 @@
 """The `spinn` command: finds a verb in the package that has it, and shows errors as one line.
 
 Each package registers its verbs as entry points of the group `spinn.verbs`; a verb is a plain function
-with Typer's annotations and is imported only when it is called.
+with Typer's annotations, or an app of Typer's where it has verbs of its own, and is imported only when it is called.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
     "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
+    "calibrate": ("spinn-stream", "fit a bundle's confidences, thresholds and codec anew; its weights stay"),
     "profile": ("spinn-stream", "measure how long each part of a bundle takes on this machine"),
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
+    "trace": ("spinn-traces", "recordings of networks: what is in them, a plot, others like them"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),
 }
 """Verb -> the package that has it, and what it does. Here, so that a missing package can be named."""
@@ -45,8 +48,8 @@ def _show_help() -> None:
     console.print(table)
 
 
-def _load(verb: str) -> Callable[..., Any] | None:
-    """The verb's function, or None after saying why there is none."""
+def _load(verb: str) -> Callable[..., Any] | typer.Typer | None:
+    """The verb's function or app, or None after saying why there is none."""
     entry = _registered().get(verb)
     if entry is None and verb in VERBS:
         print(f"spinn: `{verb}` is in the package {VERBS[verb][0]}: pip install {VERBS[verb][0]}", file=sys.stderr)
@@ -54,8 +57,14 @@ def _load(verb: str) -> Callable[..., Any] | None:
     if entry is None:
         print(f"spinn: no verb {verb!r}; expected one of {', '.join(VERBS)}", file=sys.stderr)
         return None
-    function: Callable[..., Any] = entry.load()
+    function: Callable[..., Any] | typer.Typer = entry.load()
     return function
+
+
+def _app(verb: str, function: Callable[..., Any]) -> typer.Typer:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name=verb, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    return app
 
 
 def main() -> None:
@@ -69,11 +78,13 @@ def main() -> None:
         sys.exit(0)
     verb = arguments[0]
     debug = "--debug" in arguments
+    # Before numpy is imported. The codec's products are small, and on a busy processor threads wait for each other:
+    # four clients and a server on two cores beside a training got most of their answers too late.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     function = _load(verb)
     if function is None:
         sys.exit(1 if verb in VERBS else 2)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name=verb, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    app = function if isinstance(function, typer.Typer) else _app(verb, function)
     try:
         app(args=arguments[1:], prog_name=f"spinn {verb}")
     except SpinnError as error:

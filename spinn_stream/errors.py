@@ -5,11 +5,13 @@
     ├── TracingError          a network that cannot be cut: its code cannot be recorded, or does not run
     ├── EngineError           an engine cannot build or run a segment
     ├── CodecError            an activation or a payload that the codec refuses
+    │   └── ReferenceMissing      ... a change since something that is not held
     ├── ProtocolError         the rules of spinn.v1 were broken
     │   ├── LocalProtocolError    ... by us: a bug in the caller
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
     ├── SourceError           a camera, stream or file gives no frames
     ├── DataError             labelled images that cannot be learned from or scored
+    ├── TraceError            a network trace that cannot be read; names the file, the line and the reason
     ├── ServerUnreachable     no server answers at the address
     ├── ServerRefused         a server answers and says no
     └── ConfigError           a value that was given does not fit; the message says what would
@@ -27,11 +29,13 @@ __all__ = [
     "EngineError",
     "LocalProtocolError",
     "ProtocolError",
+    "ReferenceMissing",
     "RemoteProtocolError",
     "ServerRefused",
     "ServerUnreachable",
     "SourceError",
     "SpinnError",
+    "TraceError",
     "TracingError",
 ]
 
@@ -54,6 +58,10 @@ class EngineError(SpinnError):
 
 class CodecError(SpinnError):
     """An activation or a payload that the codec refuses."""
+
+
+class ReferenceMissing(CodecError):
+    """A payload is the change since an activation that is not held, or that is another one here."""
 
 
 class ProtocolError(SpinnError):
@@ -84,6 +92,10 @@ class SourceError(SpinnError):
 
 class DataError(SpinnError):
     """Labelled images that cannot be learned from or scored: damaged, mislabelled, too few or too many."""
+
+
+class TraceError(SpinnError):
+    """A network trace that cannot be read; the message names the file, the line and the reason."""
 
 
 class ServerUnreachable(SpinnError):

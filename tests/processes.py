@@ -74,20 +74,61 @@ def _with_engine(options: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
-    """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
-    command = [str(SPINN), "serve", "--port", str(port), *_with_engine(options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def _gone_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    """However the block ends, nothing of the process is left."""
     try:
-        yield ServerProcess(process, wait_ready(process))
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=15) == 0
+        yield
     finally:
         process.kill()
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
+    """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
+    command = [str(SPINN), "serve", "--port", str(port), *_with_engine(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with _gone_at_the_end(process):
+        yield ServerProcess(process, wait_ready(process))
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=15) == 0
+
+
+@dataclass
+class ShaperProcess:
+    """A running `spinn shape` with a control endpoint."""
+
+    process: subprocess.Popen[str]
+    port: int  # connect here
+    control_port: int
+
+    def state(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Its state, after changes if there are any."""
+        data = None if changes is None else json.dumps(changes).encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.control_port}/", data, timeout=5) as response:
+            found: dict[str, Any] = json.load(response)
+        return found
+
+
+@contextlib.contextmanager
+def shaper(target_port: int, *options: str, errors: Path | None = None) -> Iterator[ShaperProcess]:
+    """`spinn shape` before a server on this machine, until the block ends; it must end well. errors: for its stderr."""
+    command = [str(SPINN), "shape", "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{target_port}"]
+    command += ["--control", "127.0.0.1:0", *options]
+    with contextlib.ExitStack() as stack:
+        said = stack.enter_context(errors.open("w")) if errors is not None else subprocess.DEVNULL
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True)
+        stack.enter_context(_gone_at_the_end(process))
+        port = wait_ready(process).rpartition(":")[2]
+        assert process.stdout is not None
+        control = process.stdout.readline()
+        assert control.startswith("control ")
+        yield ShaperProcess(process, int(port), int(control.rpartition(":")[2]))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15) == 0
 
 
 @dataclass

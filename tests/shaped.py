@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spinn_traces.link_model import Conditions
+from spinn_traces.settings import Settings
 from spinn_traces.shaper import Shaper
 
 
@@ -27,13 +27,13 @@ class ShapedLink:
 @contextlib.contextmanager
 def shaped_link(server_port: int, *, mbps: float | None = None, delay_ms: float = 0.0) -> Iterator[ShapedLink]:
     """A link of so many Mb/s and so much delay each way to the server, until the block ends."""
-    conditions = Conditions(mbps, delay_ms)
+    settings = Settings(up_mbps=mbps, down_mbps=mbps, rtt_ms=2 * delay_ms)
     started = threading.Event()
     links: list[ShapedLink] = []
     stop: list[asyncio.Event] = []
 
     async def main() -> None:
-        shaper = Shaper("127.0.0.1", server_port, up=conditions, down=conditions)
+        shaper = Shaper("127.0.0.1", server_port, settings)
         stop.append(asyncio.Event())
         async with shaper.listen("127.0.0.1", 0) as port:
             links.append(ShapedLink(port, shaper, asyncio.get_running_loop()))

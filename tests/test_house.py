@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,9 +66,31 @@ def test_client_and_server_run_where_torch_and_onnx_are_not() -> None:
     """Every module that they load when they run is imported with these made impossible to import."""
     script = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'ml_dtypes']))\n"
-        "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli, spinn_traces.cli\n"
+        "import spinn_client.cli, spinn_client.demo_source, spinn_server.cli\n"
+        "import spinn_traces.cli, spinn_traces.trace_cli\n"
         "from spinn_stream.model.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
         "bundle = load_bundle(); open_engine(bundle, 'onnxruntime').prepare(0, bundle.last)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_a_verb_s_small_products_are_made_in_one_thread() -> None:
+    """numpy's threads wait for each other on a busy processor; none of it is imported before they are told."""
+    script = (
+        "import sys, spinn_stream.cli as cli\n"
+        "assert 'numpy' not in sys.modules\n"
+        "cli._load = lambda verb: print(__import__('os').environ['OPENBLAS_NUM_THREADS'])\n"
+        "sys.argv = ['spinn', 'run']; cli.main()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    for asked, expected in ({}, "1\n"), ({"OPENBLAS_NUM_THREADS": "3"}, "3\n"):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment | asked,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stdout == expected, done.stderr

@@ -13,7 +13,8 @@ import uvloop
 from rich.console import Console
 
 from spinn_stream.cli_options import read_token
-from spinn_stream.errors import ConfigError
+from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.plan import Plan
 
@@ -22,6 +23,7 @@ from .link import LinkConfig
 from .result_log import ResultLog
 from .run import Run, RunConfig
 from .sources import open_source
+from .trace_recorder import PING_S, TraceRecorder
 
 
 def run(
@@ -30,6 +32,7 @@ def run(
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="an exit")] = None,
     threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
+    codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png", show_default="auto")] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
@@ -45,6 +48,7 @@ def run(
     late: Annotated[bool, typer.Option("--late", help="report answers after the deadline, too")] = False,
     jsonl: Annotated[Path | None, typer.Option(help="write results here, a JSON object a line; - for stdout")] = None,
     summary: Annotated[Path | None, typer.Option(help="write the run's figures here, as JSON")] = None,
+    record_trace: Annotated[Path | None, typer.Option(help="write what the link shows here, as a trace")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no live table")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:  # fmt: skip
@@ -61,11 +65,19 @@ def run(
         link_config = (
             None
             if server is None
-            else LinkConfig(server, token=read_token(token_file), tls_ca=tls_ca, max_in_flight=max_in_flight)
+            else LinkConfig(
+                server,
+                token=read_token(token_file),
+                tls_ca=tls_ca,
+                max_in_flight=max_in_flight,
+                ping_s=None if record_trace is None else PING_S,
+            )
         )
+        if record_trace is not None and server is None:
+            raise ConfigError("--record-trace records the link to a server: add --server ws://HOST:PORT")
         model = load_bundle(bundle)
         config = RunConfig(
-            plan=_plan(model, split, threshold, has_server=server is not None),
+            plan=_plan(model, split, threshold, codec, has_server=server is not None),
             deadline_ms=deadline_ms,
             runtime=runtime,
             threads=threads,
@@ -80,9 +92,12 @@ def run(
     session = Run(console, model, opened, feed_config, link_config, config)
     results = ResultLog(jsonl) if jsonl is not None else None
     _check_writable(summary)
+    recorder = TraceRecorder(record_trace) if record_trace is not None else None
     try:
-        figures = uvloop.run(session.main(results))
+        figures = uvloop.run(session.main(results, recorder))
     finally:
+        if recorder is not None:
+            recorder.close()
         if results is not None:
             results.close()
     if summary is not None:
@@ -91,7 +106,7 @@ def run(
         raise session.error
 
 
-def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_server: bool) -> Plan:
+def _plan(bundle: Bundle, split: str | None, threshold: str | None, codec: str | None, *, has_server: bool) -> Plan:
     """The fixed plan that the command line asks for."""
     value: float | None = bundle.default_threshold
     if threshold is not None:
@@ -106,8 +121,17 @@ def _plan(bundle: Bundle, split: str | None, threshold: str | None, *, has_serve
         raise ConfigError(
             f"--split {split} leaves work for a server: add --server ws://HOST:PORT, or leave out --split"
         )
+    setting = default_setting(bundle, index) if index < bundle.last else None  # None: nothing is sent
+    if codec is not None:
+        try:
+            setting = CodecSetting.parse(codec)
+            setting.check_split(index)
+            if index and setting.codec == "transform":
+                bundle.basis(index)
+        except CodecError as error:
+            raise ConfigError(f"--codec: {error}") from error
     try:
-        return Plan(1, index, value)
+        return Plan(1, index, value, setting)
     except ValueError:
         raise ConfigError(f"--threshold is {threshold!r}, expected a number from 0 to 1, or none") from None
 

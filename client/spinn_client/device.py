@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from spinn_stream.codec import encode_payload
+from spinn_stream.codec import PayloadSender, default_setting, encode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
@@ -29,6 +29,8 @@ OnExit = Callable[[Answer], None]
 """Called on the event loop with every local answer that was not confident enough."""
 
 WARM_UP_RUNS = 3
+
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 KEPT_PLANS = 8
 """Plans whose graphs are kept; each holds its own copy of the weights on its way."""
@@ -67,10 +69,16 @@ class Device:
         self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
+        self.sender = PayloadSender(bundle)
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
         self._build(plan)
+        if 0 < plan.split < self._bundle.last:  # the codec's tables, too
+            x = np.zeros((1, *self._bundle.cut_points[plan.split].shape), np.float32)
+            encode_payload(
+                self._bundle, plan.split, default_setting(self._bundle, plan.split, plan.codec), x, NO_PICTURE
+            )
         for _ in range(WARM_UP_RUNS):
             self.clock = StageClock(self._profile)  # the first run of a graph is slow; it is forgotten
             for (start, stop), exit in self._graphs(plan):
@@ -98,14 +106,18 @@ class Device:
         pieces = self._bundle.pieces(0, plan.split, self._evaluated(plan))
         return self.clock.expected_ms(pieces, time.monotonic())
 
-    async def head(self, frame: Pixels, plan: Plan, on_exit: OnExit, *, answer_by: float | None = None) -> HeadOutcome:
+    async def head(
+        self, request: int, frame: Pixels, plan: Plan, on_exit: OnExit, *, answer_by: float | None = None
+    ) -> HeadOutcome:
         """Run a frame up to the plan's split, or to the first exit that is confident.
 
         Args:
+            request: what the payload is sent as; ids rise.
             answer_by: time.monotonic() by which some exit should have answered: where the first of the plan would
                 be later, every exit is evaluated.
         """
         loop = asyncio.get_running_loop()
+        setting = default_setting(self._bundle, plan.split, plan.codec)
 
         def work(ran: list[Graph]) -> HeadOutcome:
             picture = crop(frame, self._bundle.input.size)
@@ -122,7 +134,7 @@ class Device:
                 return HeadOutcome(answer, x, None)
             x = x.copy()  # it may be the engine's memory, which the next frame overwrites
             try:
-                return HeadOutcome(None, x, encode_payload(plan.split, x, picture))
+                return HeadOutcome(None, x, self.sender.encode(request, plan.split, setting, x, picture))
             except CodecError:  # values that cannot be sent: the device finishes alone
                 return HeadOutcome(None, x, None)
 

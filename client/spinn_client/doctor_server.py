@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from spinn_stream.codec import encode_payload
+from spinn_stream.codec import default_setting, encode_payload
 from spinn_stream.errors import ServerRefused, ServerUnreachable
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
@@ -108,7 +108,7 @@ def _payload(bundle: Bundle, engine: Engine | None, split: int, frame: Pixels | 
     times, payload = [], b""
     for _ in range(CODINGS):
         began = time.monotonic()
-        payload = encode_payload(split, x, picture)
+        payload = encode_payload(bundle, split, default_setting(bundle, split), x, picture)
         times.append((time.monotonic() - began) * 1000)
     return split, median(times), payload
 

@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError, ProxyError
 from websockets.typing import Subprotocol
 
-from spinn_stream.codec import SUPPORTED, codec_for
+from spinn_stream.codec import SUPPORTED, default_setting
 from spinn_stream.errors import (
     ConfigError,
     ProtocolError,
@@ -27,7 +27,7 @@ from spinn_stream.errors import (
     SpinnError,
 )
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan, Profile
+from spinn_stream.plan import LinkEstimate, Plan, Profile
 from spinn_stream.wire import (
     SUBPROTOCOL,
     ClientSession,
@@ -54,6 +54,7 @@ class LinkConfig:
     token: str | None = None
     tls_ca: Path | None = None  # certificate authority to trust besides the system's
     max_in_flight: int = 16  # requests without an answer; the server may allow fewer
+    ping_s: float | None = None  # ping so often for the estimate, besides asking every 2 s whether the server is there
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 1000:
@@ -104,6 +105,7 @@ class Link:
         self._queued = 0  # requests among them
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
+        self.estimate = LinkEstimate(time.monotonic())
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
@@ -129,7 +131,7 @@ class Link:
         session = self._session
         if session is None or not self.ready or self._outgoing.full():
             return False
-        if not session.takes(codec_for(plan.split), len(payload)):
+        if not session.takes(self._codec(plan), len(payload)):
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
@@ -207,6 +209,7 @@ class Link:
             if item.deadline is not None:
                 lost.append(item.request)
         self._websocket = self._session = None
+        self.estimate.disconnected()
         self.server_profile = self.server_queue_ms = self.server_load = None
         self._queued = 0
         self._sent.clear()
@@ -275,6 +278,7 @@ class Link:
     async def _serve(self) -> str:
         """Move messages until the connection ends; says why it did."""
         tasks = [
+            asyncio.create_task(self._ping(), name="link ping"),
             asyncio.create_task(self._read(), name="link read"),
             asyncio.create_task(self._write(), name="link write"),
         ]
@@ -298,12 +302,15 @@ class Link:
             event = self._session.receive(data)
             self._room.set()
             if isinstance(event, Result):
+                now = time.monotonic()
+                self.estimate.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 sent = self._sent.pop(event.id, None)
                 if sent is not None:
-                    self._observe_rtt((time.monotonic() - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
+                    self._observe_rtt((now - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
                 self._events.on_answer(event)
             elif isinstance(event, Reject) and event.id is not None:
                 self._sent.pop(event.id, None)
+                self.estimate.refused(event.id)
                 self._events.on_reject(event)
             elif isinstance(event, Load):
                 self.server_queue_ms, self.server_load = event.queue_ms, event.factor
@@ -326,15 +333,27 @@ class Link:
                 data = self._session.infer(
                     item.request,
                     item.plan.split,
-                    codec_for(item.plan.split),
+                    self._codec(item.plan),
                     item.plan.confidence_threshold,
                     (item.deadline - now) * 1000,
                     item.payload,
                 )
                 self._sent[item.request] = _Sent(now, item.deadline)
+                self.estimate.sent(item.request, len(data), now)
             if data is not None:
                 self.bytes_up += len(data)
                 await self._websocket.send(data)
+
+    async def _ping(self) -> None:
+        assert self._websocket is not None
+        while self._config.ping_s is not None:
+            pong = await self._websocket.ping()  # the first one before anything is queued
+            self.estimate.ponged(1000 * await pong, time.monotonic())
+            await asyncio.sleep(self._config.ping_s)
+        await asyncio.Event().wait()  # nothing to do
+
+    def _codec(self, plan: Plan) -> str:
+        return default_setting(self._bundle, plan.split, plan.codec).codec
 
     def _observe_rtt(self, ms: float) -> None:
         self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms

@@ -148,6 +148,7 @@ class Pipeline:
     async def _treat(self, frame: Frame, deadline: float) -> None:
         plan = self._plan
         outcome = await self._device.head(
+            frame.index,
             frame.pixels,
             plan,
             lambda answer: self._local_exit(frame.index, answer),
@@ -242,6 +243,7 @@ class Pipeline:
 
     def on_answer(self, message: Result) -> None:
         """See `LinkEvents`."""
+        self._device.sender.acknowledge(message.id)
         exit_ = self._bundle.exits[message.exit]
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
@@ -249,6 +251,8 @@ class Pipeline:
 
     def on_reject(self, message: Reject) -> None:
         """See `LinkEvents`."""
+        if message.reason == "no_reference":
+            self._device.sender.reset()
         if message.id is not None and message.id in self._ledger:
             log.warning("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
             self._ledger.trouble(message.id, "rejected")
@@ -261,6 +265,7 @@ class Pipeline:
     def on_down(self, lost: list[int], why: str) -> None:
         """See `LinkEvents`."""
         log.warning("lost the server (%s); answering on the device alone", why)
+        self._device.sender.reset()
         for frame in lost:
             self._ledger.trouble(frame, "disconnected")
             if frame in self._ledger:

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 from rich.console import Console
 
+from spinn_stream.codec import default_setting
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
@@ -27,6 +28,7 @@ from .result_log import ResultLog
 from .results import FrameResult
 from .sources import Source
 from .summary import Tally, show_summary, summarise
+from .trace_recorder import TraceRecorder
 
 FASTER_THAN_PROFILED = 0.7
 
@@ -78,8 +80,11 @@ class Run:
         self._up_mbps = 0.0
         self.error: Exception | None = None
 
-    async def main(self, results: ResultLog | None) -> dict[str, Any]:
-        """Run to the end; gives the summary. A source that failed half-way is left in `error`."""
+    async def main(self, results: ResultLog | None, recorder: TraceRecorder | None = None) -> dict[str, Any]:
+        """Run to the end; gives the summary. A source that failed half-way is left in `error`.
+
+        recorder: writes what the link shows; there must be a link.
+        """
 
         def emit(result: FrameResult) -> None:
             self._tally.add(result)
@@ -120,11 +125,13 @@ class Run:
         if not self._config.quiet:
             view.start()
         began = time.monotonic()
+        recording = self._record(recorder)
         try:
             await pipeline.run(self._device)
         except Exception as error:  # every frame was answered; the figures are still worth showing
             self.error = error
         finally:
+            await self._end(recorder, recording)
             if not self._config.quiet:
                 view.stop()
             self._device.close()
@@ -148,6 +155,19 @@ class Run:
                 "`spinn profile` measures it again"
             )
         return figures
+
+    def _record(self, recorder: TraceRecorder | None) -> asyncio.Task[None] | None:
+        if recorder is None or self._link is None:
+            return None
+        return asyncio.create_task(recorder.run(self._link.estimate), name="record trace")
+
+    async def _end(self, recorder: TraceRecorder | None, recording: asyncio.Task[None] | None) -> None:
+        if recorder is not None and recording is not None:
+            recorder.stop()
+            try:
+                await recording
+            except ConfigError as error:  # answers mattered more
+                self.error = self.error or error
 
     def _open_device(self) -> str:
         """Open the engine and measure it where that was never done; gives its name. Blocks."""
@@ -195,5 +215,6 @@ class Run:
             "up_mbps": self._up_mbps,
             "load": self._device.clock.load_factor(now),
             "plan": f"{self._config.plan.id}: split {self._bundle.cut_points[self._config.plan.split].name}, "
-                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}",
+                    f"threshold {'none' if threshold is None else format(threshold, '.2f')}, "
+                    f"codec {default_setting(self._bundle, self._config.plan.split, self._config.plan.codec)}",
         }  # fmt: skip

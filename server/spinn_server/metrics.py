@@ -29,6 +29,9 @@ class Metrics:
             "spinn_batch_compute_seconds", "Engine time of one batch", buckets=_SECONDS, registry=r
         )
         self.fused = Gauge("spinn_fused_graphs", "Fused graphs held beside the basic ones", registry=r)
+        self.held_bytes = Gauge(
+            "spinn_reference_bytes", "Memory of activations that clients' next payloads may refer to", registry=r
+        )
         self.bytes_in = Counter("spinn_received_bytes", "Message bytes received", registry=r)
         self.bytes_out = Counter("spinn_sent_bytes", "Message bytes sent", registry=r)
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spinn_stream.codec import decode_payload
-from spinn_stream.errors import CodecError, EngineError
+from spinn_stream.codec import PayloadReceiver
+from spinn_stream.errors import CodecError, EngineError, ReferenceMissing
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Profile
 from spinn_stream.runtime import Answer, Engine, answers
@@ -66,7 +66,7 @@ class TailEngine:
         self._requests: dict[RequestKey, _Request] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
         self._changed = asyncio.Event()
-        self._sessions: set[int] = set()
+        self._sessions: dict[int, PayloadReceiver] = {}  # who is there, and what is held of whom
 
     def submit(
         self,
@@ -95,15 +95,16 @@ class TailEngine:
 
     def join(self, session: int) -> None:
         """A client is there and may send requests."""
-        self._sessions.add(session)
+        self._sessions[session] = PayloadReceiver(self._bundle)
 
     def forget(self, session: int) -> None:
         """A client is gone: nothing of it is run or answered any more."""
-        self._sessions.discard(session)
+        self._sessions.pop(session, None)
         for key in [k for k in self._requests if k[0] == session]:
             del self._requests[key]
             self._batcher.remove(key)
         self._metrics.queue.set(len(self._batcher))
+        self._count_held()
 
     def load(self, now: float) -> tuple[float, float]:
         """(queueing delay in ms, load factor) of the last second."""
@@ -111,6 +112,9 @@ class TailEngine:
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
         """Build and run once every graph that any split needs. Blocks: call it before the loop or in a thread."""
+        for split in range(1, self._bundle.last):
+            if self._bundle.has_basis(split):
+                self._bundle.basis(split)
         for start, stop in self._paths.prepare(progress):
             self._engine.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32))
 
@@ -210,25 +214,31 @@ class TailEngine:
     async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
         """Activations of those requests whose payload is good; the others are refused."""
         infers = {key: self._requests[key].infer for key in keys if key in self._requests}
+        receivers = {key: self._sessions.get(key[0]) or PayloadReceiver(self._bundle) for key in infers}
 
-        def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | str]]:
-            decoded: list[tuple[RequestKey, npt.NDArray[np.float32] | str]] = []
+        def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]]:
+            decoded: list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]] = []
             for key, infer in infers.items():
                 try:
-                    decoded.append((key, decode_payload(self._bundle, split, infer.codec, infer.payload)))
+                    decoded.append((key, receivers[key].decode(infer.id, split, infer.codec, infer.payload)))
                 except CodecError as error:
-                    decoded.append((key, str(error)))
+                    decoded.append((key, error))
             return decoded
 
         good: list[tuple[RequestKey, npt.NDArray[np.float32]]] = []
         for key, activation in await self._in_thread(decode_all):
-            if isinstance(activation, str):
-                self._refuse(key, "bad_payload", activation)
+            if isinstance(activation, CodecError):
+                missing = isinstance(activation, ReferenceMissing)
+                self._refuse(key, "no_reference" if missing else "bad_payload", str(activation))
             else:
                 good.append((key, activation))
+        self._count_held()
         if not good:
             return [], np.empty(0, np.float32)
         return [key for key, _ in good], np.concatenate([a for _, a in good])
+
+    def _count_held(self) -> None:
+        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._sessions.values()))
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)

@@ -1,12 +1,13 @@
 """A bundle: a model on disk, all that either end needs to run any part of it.
 
-A folder with two files, and nothing else is read:
+A folder with two files or three, and nothing else is read:
 
     manifest.json   names, shapes, costs, temperatures, labels, and the SHA-256 of the graph
     graph.onnx      one graph; every cut point is a tensor of that name, the logits of the exit at cut point
                     X are the tensor `exit:X`; weights are stored once, as float16
+    codec.npz       the bases in which the `transform` codec codes activations; may be missing
 
-The bundle's hash is the SHA-256 of manifest.json, which pins the graph too. Both ends compare it before
+The bundle's hash is the SHA-256 of manifest.json, which pins the others too. Both ends compare it before
 they work together. Nothing in a bundle is executed: no pickle, no Python, no external data files.
 """
 
@@ -16,21 +17,28 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import BundleError, ConfigError
+import numpy as np
+
+from ..errors import BundleError, CodecError, ConfigError
+
+if TYPE_CHECKING:
+    from ..codec.basis import Basis
 
 FORMAT = "spinn-bundle"
 VERSION = 2
 MANIFEST = "manifest.json"
 GRAPH = "graph.onnx"
+CODEC = "codec.npz"
 EXIT_PREFIX = "exit:"
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 200 labels and 19 cut points take 20 kB
 MAX_GRAPH_BYTES = 1024 * 1024 * 1024  # VGG-16, the largest network anyone cuts, is 550 MB
+MAX_CODEC_BYTES = 64 * 1024 * 1024  # 1 MB for the default bundle
 MAX_CUT_POINTS = 1000
 MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
@@ -123,6 +131,7 @@ class Bundle:
     thresholds: tuple[ThresholdRow, ...]
     payloads: tuple[PayloadRow, ...]
     graph_path: Path
+    codec_path: Path | None = None
 
     @property
     def last(self) -> int:
@@ -133,6 +142,27 @@ class Bundle:
     def exit_at(self) -> Mapping[int, Exit]:
         """Index of the cut point -> the exit there."""
         return {e.cut: e for e in self.exits}
+
+    def has_basis(self, cut: int) -> bool:
+        """Whether activations at this cut point can be coded with `transform`."""
+        return self.codec_path is not None and 0 < cut < self.last
+
+    def basis(self, cut: int) -> Basis:
+        """The basis in which activations at a cut point are coded. The first call for each reads it.
+
+        Raises:
+            CodecError: the bundle has none for it.
+        """
+        found = self._bases.get(cut)
+        if found is None:
+            if not self.has_basis(cut):
+                raise CodecError(f"bundle {self.name} has no basis at split {cut}; use cnn-co, or `spinn calibrate` it")
+            found = self._bases[cut] = read_basis(self, cut)
+        return found
+
+    @cached_property
+    def _bases(self) -> dict[int, Basis]:
+        return {}
 
     def split_index(self, text: str) -> int:
         """The cut point that `--split NAME|N` means.
@@ -203,6 +233,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
         raise BundleError(f"{manifest_path} is not JSON: {error}") from error
     try:
         bundle = _parse(manifest, hashlib.sha256(raw).hexdigest(), graph_path)
+        bundle = replace(bundle, codec_path=_codec_path(path, manifest.get("codec_sha256")))
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{manifest_path}: {type(error).__name__}: {error}") from error
     if manifest["graph_sha256"] != graph_hash:
@@ -211,6 +242,40 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
             f"expected {str(manifest['graph_sha256'])[:12]}; copy the bundle again"
         )
     return bundle
+
+
+def _codec_path(folder: Path, expected: Any) -> Path | None:
+    if expected is None:
+        return None
+    path = folder / CODEC
+    try:
+        if path.stat().st_size > MAX_CODEC_BYTES:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes, at most {MAX_CODEC_BYTES} are read")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BundleError(f"{folder} is not a whole bundle: {path.name}: {error.strerror}") from error
+    if found != expected:
+        raise BundleError(
+            f"{path} is not the file its manifest names: SHA-256 {found[:12]}, expected {str(expected)[:12]}; "
+            "copy the bundle again"
+        )
+    return path
+
+
+def read_basis(bundle: Bundle, cut: int) -> Basis:
+    """One basis out of the bundle's file.
+
+    Raises:
+        BundleError: the file has none for this cut point, or another kind of one.
+    """
+    from ..codec.basis import from_arrays
+
+    assert bundle.codec_path is not None
+    try:
+        with np.load(bundle.codec_path, allow_pickle=False) as arrays:
+            return from_arrays(arrays, cut, bundle.cut_points[cut].shape)
+    except Exception as error:  # numpy, zipfile and zlib raise theirs, and say so nowhere
+        raise BundleError(f"{bundle.codec_path}, cut point {cut}: {type(error).__name__}: {error}") from error
 
 
 def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:

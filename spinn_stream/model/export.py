@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.onnx import symbolic_helper
 
+from ..codec.basis import Basis, as_arrays
 from ..errors import BundleError
-from .bundle import EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION, Bundle, PayloadRow
+from .bundle import CODEC, EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, VERSION, Bundle, PayloadRow
 from .from_bundle import BundleNetwork
 from .network import EarlyExitNetwork
 from .thresholds import Row
@@ -191,6 +193,23 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     partial = folder / (MANIFEST + ".partial")
     partial.write_text(json.dumps(manifest, indent=1) + "\n")
     partial.replace(folder / MANIFEST)
+
+
+def write_bases(folder: Path, bases: Mapping[int, Basis]) -> None:
+    """Put the codec's bases into a bundle, in place of those it has.
+
+    Raises:
+        BundleError: the folder cannot be written.
+    """
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **as_arrays(bases))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["codec_sha256"] = hashlib.sha256(file.getvalue()).hexdigest()
+    try:
+        (folder / CODEC).write_bytes(file.getvalue())
+        write_manifest(folder, manifest)
+    except OSError as error:
+        raise BundleError(f"cannot write the bundle {folder}: {error.strerror}") from error
 
 
 def complete(

@@ -15,25 +15,18 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, DataError
-from ..runtime import Engine, open_engine
 from .adoption import adopt_classifier
 from .bundle import Bundle, load_bundle
-from .calibration import collect_logits, confidences, fit_temperature
+from .calibrate import calibrate
 from .checkpoint import Checkpoint
 from .choose_backbone import choose_backbone
 from .datasets import Dataset
-from .evaluation import costs_of
-from .export import complete, export_draft
+from .export import export_draft
 from .from_bundle import FORM, BundleNetwork, check_classes, differing_labels, input_size, notes_of, source_bundle
 from .images import LabelledImages
 from .network import EarlyExitNetwork, attach_exits
-from .tables import payload_table
-from .thresholds import Scores, default_threshold, map_thresholds
 from .tracing import PrunedCut, trace_backbone
 from .training import Progress, Scaling, TrainingConfig, train
-
-MOST_PAYLOAD_IMAGES = 1000
-"""Held-out images that the payload table is measured on: every tail runs over them once."""
 
 ADOPTION_IMAGES = 6000
 """Training images by which a new class finds its row in a pretrained classifier."""
@@ -221,23 +214,3 @@ def generate(
     )  # fmt: skip
     calibrate(out, held_out, say=say)
     return load_bundle(out)
-
-
-def calibrate(folder: Path, held_out: LabelledImages, *, say: Callable[[str], None]) -> None:
-    """Fit temperatures and thresholds and measure the tables of a bundle on images it was not trained on."""
-    bundle = load_bundle(folder)
-    engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
-    say(f"fitting temperatures and thresholds on {len(held_out)} held-out images")
-    logits = collect_logits(bundle, engine, held_out.pixels)
-    temperatures = tuple(fit_temperature(exit_logits, held_out.labels) for exit_logits in logits)
-    sure, right = confidences(logits, temperatures, held_out.labels)
-    scores = Scores(sure, right, costs_of(bundle))
-    rows = map_thresholds(scores, len(bundle.exits) - 1)
-    few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
-    say(f"measuring payloads and tails on {len(few)} of them")
-    payloads = payload_table(bundle, engine, few.pixels, few.labels)
-    complete(
-        folder, bundle, temperatures=temperatures, rows=rows, payloads=payloads,
-        default_threshold=default_threshold(rows, scores.accuracy()),
-        provenance={"tables": {"thresholds_on": len(held_out), "payloads_on": len(few)}},
-    )  # fmt: skip

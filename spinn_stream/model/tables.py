@@ -7,11 +7,23 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..codec import SUPPORTED, codec_for, decode_payload, encode_payload
+from ..codec import CodecSetting, cnn_co, decode_payload, encode_payload, transform
 from ..frame import crop
 from ..runtime.engine import Engine
 from .bundle import Bundle, PayloadRow
 from .calibration import Pixels, batches
+
+PART = 50  # images run at once
+
+JPEG_QUALITIES = (30, 50, 70, 85, 95, 100)
+
+
+def settings_of(bundle: Bundle, cut: int) -> list[CodecSetting]:
+    """The codec settings that a plan may choose from at a cut point."""
+    if cut == 0:
+        return [*(CodecSetting("jpeg", quality) for quality in JPEG_QUALITIES), CodecSetting("png", None)]
+    fitted = [CodecSetting(transform.NAME, bits) for bits in transform.BITS] if bundle.has_basis(cut) else []
+    return [*fitted, CodecSetting(cnn_co.NAME, 4), CodecSetting(cnn_co.NAME, 8)]
 
 
 def payload_table(
@@ -21,41 +33,38 @@ def payload_table(
     labels: npt.NDArray[np.int64],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[PayloadRow]:
-    """For each cut point that can be a split: bytes of a payload, and accuracy of every exit behind it.
+    """For each cut point that can be a split and each codec setting: bytes, and accuracy of every exit behind it.
 
-    Activations at every cut point come from one pass over the images; each tail is run once, on what its codec
-    gave back.
+    Each picture is coded alone: what coding changes saves, the content of a camera decides.
 
     Args:
         pixels: (N, H, W, 3) uint8, RGB. labels: (N,).
     """
-    sizes: list[list[int]] = [[] for _ in range(bundle.last)]
-    right: list[dict[str, int]] = [{} for _ in range(bundle.last)]
-    done = 0
-    for x in batches(bundle, pixels):
-        own = labels[done : done + len(x)]
-        pictures = [crop(p[:, :, ::-1], bundle.input.size) for p in pixels[done : done + len(x)]]
-        y = x
-        for cut in range(bundle.last):
-            if cut:
-                y, _ = engine.run(cut - 1, cut, y, exit=False)
-            payloads = [encode_payload(cut, y[i : i + 1], pictures[i]) for i in range(len(y))]
-            sizes[cut] += [len(p) for p in payloads]
-            z = np.concatenate([decode_payload(bundle, cut, codec_for(cut), p) for p in payloads])
-            for start, stop in bundle.pieces(cut, bundle.last):
-                z, logits = engine.run(start, stop, z)
-                if logits is not None:
-                    name = bundle.exit_at[stop].name
-                    right[cut][name] = right[cut].get(name, 0) + int((logits.argmax(axis=1) == own).sum())
-        done += len(x)
-        progress(done, len(pixels))
-    rows = []
+    pictures = [crop(p[:, :, ::-1], bundle.input.size) for p in pixels]
+    y = np.concatenate(list(batches(bundle, pixels)))
+    rows: list[PayloadRow] = []
     for cut in range(bundle.last):
-        codec = codec_for(cut)
-        rows.append(
-            PayloadRow(
-                cut, f"{codec}:{SUPPORTED[codec]}", float(np.mean(sizes[cut])), float(np.percentile(sizes[cut], 95)),
-                {name: count / done for name, count in right[cut].items()},
+        if cut:
+            y = np.concatenate(
+                [
+                    engine.run(cut - 1, cut, part, exit=False)[0].copy()
+                    for part in np.split(y, range(PART, len(y), PART))
+                ]
             )
-        )  # fmt: skip
+        for setting in settings_of(bundle, cut):
+            payloads = [encode_payload(bundle, cut, setting, x[None], p) for x, p in zip(y, pictures, strict=True)]
+            sizes = [len(p) for p in payloads]
+            right: dict[str, int] = {}
+            for i in range(0, len(payloads), PART):
+                z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads[i : i + PART]])
+                own = labels[i : i + PART]
+                for start, stop in bundle.pieces(cut, bundle.last):
+                    z, logits = engine.run(start, stop, z)
+                    if logits is not None:
+                        name = bundle.exit_at[stop].name
+                        right[name] = right.get(name, 0) + int((logits.argmax(axis=1) == own).sum())
+            accuracy = {name: count / len(pixels) for name, count in right.items()}
+            mean, most = float(np.mean(sizes)), float(np.percentile(sizes, 95))
+            rows.append(PayloadRow(cut, str(setting), mean, most, accuracy))
+        progress(cut + 1, bundle.last)
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -100,7 +101,8 @@ class ClientSession:
                 f"{len(payload)} bytes of {codec}: the server takes {self._max_payload_bytes} of {sorted(self._codecs)}"
             )
         self._in_flight.add(request)
-        return encode(Infer(request, split, codec, threshold, min(max(budget_ms, 0.0), MAX_MS), payload))
+        budget = math.floor(min(max(budget_ms, 0.0), MAX_MS))  # whole ms: fewer bytes
+        return encode(Infer(request, split, codec, threshold, float(budget), payload))
 
     def cancel(self, request: int) -> bytes | None:
         """The bytes that tell the server an answer came too late, or None where it has answered."""

@@ -3,11 +3,11 @@
 One WebSocket binary message is one message here:
 
     2 bytes   length of the header, big-endian
-    header    a msgpack map; "t" names the type, the other keys are the fields of the class below
+    header    a msgpack array: the type's name, then the fields of the class below in their order
     rest      payload (infer and profile only)
 
 Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
-nothing: unknown types, unknown or missing fields, wrong types and values out of range raise
+nothing: unknown types, another number of fields, wrong types and values out of range raise
 `RemoteProtocolError`, before anything is allocated for them.
 """
 
@@ -41,6 +41,7 @@ RejectReason = Literal[
     "codec_mismatch",  # no common version of a codec that is needed; the session ends
     "bad_request",  # a field of this request does not fit the bundle or the limits
     "bad_payload",  # the payload does not decode to the activation it should be
+    "no_reference",  # the payload is a change since an activation that the server does not hold: send a key frame
     "overloaded",  # more in flight than agreed, or the server's queue is full
     "expired",  # its budget ran out before an engine took it
     "cancelled",  # as asked
@@ -165,9 +166,9 @@ def encode(message: Message) -> bytes:
     Raises:
         LocalProtocolError: the header would be longer than the peer accepts.
     """
-    values = {f.name: getattr(message, f.name) for f in fields(message)}
-    payload: bytes = values.pop("payload", b"")
-    header: bytes = msgpack.packb({"t": _NAMES[type(message)], **values})
+    kind = type(message)
+    payload: bytes = getattr(message, "payload", b"")
+    header: bytes = msgpack.packb([_NAMES[kind], *(_short(getattr(message, name)) for name in _FIELDS[kind])])
     if len(header) > MAX_HEADER_BYTES:
         raise LocalProtocolError(f"a header of {len(header)} bytes, at most {MAX_HEADER_BYTES} go")
     return _HEADER_LENGTH.pack(len(header)) + header + payload
@@ -199,20 +200,19 @@ def decode(data: bytes) -> Message:
         )
     except Exception as error:  # msgpack raises ValueError, UnpackException, UnicodeDecodeError and others
         raise _bad(f"the header is not msgpack within the limits: {error}") from error
-    if not isinstance(header, dict):
-        raise _bad(f"the header is a {type(header).__name__}, expected a map")
-    kind = header.pop("t", None)
+    if not isinstance(header, list) or not header:
+        raise _bad(f"the header is {header!r:.40}, expected an array of a type and its fields")
+    kind, *given = header
     cls = _TYPES.get(kind) if isinstance(kind, str) else None
     if cls is None:
         raise _bad(f"type {kind!r:.40}, expected one of {', '.join(_TYPES)}")
     readers = _FIELDS[cls]
-    if header.keys() != readers.keys():
-        missing, extra = sorted(readers.keys() - header.keys()), sorted(header.keys() - readers.keys())
-        raise _bad(f"{kind}: fields missing {missing}, not known {extra!s:.100}")
+    if len(given) != len(readers):
+        raise _bad(f"{kind}: got {len(given)} fields, expected {len(readers)}: {', '.join(readers)}")
     values: dict[str, Any] = {}
-    for name, read in readers.items():
+    for (name, read), value in zip(readers.items(), given, strict=True):
         try:
-            values[name] = read(header[name])
+            values[name] = read(value)
         except ValueError as error:
             raise _bad(f"{kind}.{name}: {error}") from error
     rest = data[2 + length :]
@@ -221,6 +221,11 @@ def decode(data: bytes) -> Message:
     elif rest:
         raise _bad(f"{kind}: {len(rest)} bytes behind the header, expected none")
     return cls(**values)
+
+
+def _short(value: Any) -> Any:
+    """A whole number takes fewer bytes than a float, and is read as well."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _bad(detail: str) -> RemoteProtocolError:

@@ -6,8 +6,8 @@ import enum
 import hmac
 from dataclasses import dataclass
 
-from ..codec import SUPPORTED, codec_for, max_payload_bytes
-from ..errors import LocalProtocolError, RemoteProtocolError
+from ..codec import SUPPORTED, CodecSetting, max_payload_bytes
+from ..errors import CodecError, LocalProtocolError, RemoteProtocolError
 from ..model.bundle import Bundle
 from .messages import (
     MAX_FACTOR,
@@ -188,13 +188,12 @@ class ServerSession:
             return self._refuse(infer, "overloaded", f"{self._limits.max_in_flight} are in flight already")
         if infer.split >= self._bundle.last:
             return self._refuse(infer, "bad_request", f"split {infer.split}, expected 0 to {self._bundle.last - 1}")
-        if infer.codec not in self._codecs or infer.codec != codec_for(infer.split):
-            return self._refuse(
-                infer,
-                "bad_request",
-                f"codec {infer.codec!r} at split {infer.split}, "
-                f"expected {codec_for(infer.split)!r} of {sorted(self._codecs)}",
-            )
+        if infer.codec not in self._codecs:
+            return self._refuse(infer, "bad_request", f"codec {infer.codec!r}, expected one of {sorted(self._codecs)}")
+        try:
+            CodecSetting.any_of(infer.codec).check_split(infer.split)
+        except CodecError as error:
+            return self._refuse(infer, "bad_request", str(error))
         most = max_payload_bytes(self._bundle, infer.split)
         if not 0 < len(infer.payload) <= most:
             return self._refuse(

@@ -13,13 +13,14 @@ import pytest
 
 from spinn_client.device import Device
 from spinn_client.stage_clock import StageClock
-from spinn_stream.codec import decode_payload
+from spinn_stream.codec import CodecSetting, decode_payload
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine
 
 Floats = npt.NDArray[np.float32]
 SPLIT = 10  # behind the first exit
+PLAN = Plan(1, SPLIT, None, CodecSetting("cnn-co", 8))
 FAR = 1e9  # seconds: no hurry
 
 
@@ -43,7 +44,7 @@ def ignore(answer: Answer) -> None:
 def test_a_head_stops_at_the_first_confident_exit(
     device: Device, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
 ) -> None:
-    outcome = asyncio.run(device.head(photographs[0], Plan(1, SPLIT, 0.0), ignore))
+    outcome = asyncio.run(device.head(1, photographs[0], Plan(1, SPLIT, 0.0), ignore))
     assert outcome.answer is not None and outcome.answer.exit == bundle.exits[0].name and outcome.payload is None
 
 
@@ -53,7 +54,7 @@ def test_an_unsure_head_tells_every_exit_and_hands_over_what_the_server_needs(
     told: list[Answer] = []
 
     async def main() -> None:
-        outcome = await device.head(photographs[0], Plan(1, SPLIT, None), told.append)
+        outcome = await device.head(1, photographs[0], PLAN, told.append)
         await asyncio.sleep(0)
         assert outcome.answer is None and outcome.payload is not None
         received = decode_payload(bundle, SPLIT, "cnn-co", outcome.payload)
@@ -102,7 +103,7 @@ def test_values_that_cannot_be_sent_are_finished_here(device: Device, photograph
             return np.full((1, 80, 8, 8), np.nan, np.float32), None
 
     device._engine = Broken()
-    outcome = asyncio.run(device.head(photographs[0], Plan(1, SPLIT, None), ignore))
+    outcome = asyncio.run(device.head(1, photographs[0], Plan(1, SPLIT, None), ignore))
     assert outcome.answer is None and outcome.payload is None
 
 
@@ -161,7 +162,7 @@ def test_a_plan_is_built_beside_the_frames_and_then_used_as_one_graph_between_ex
         device = Device(sparing, recording, profile)
         await device.build(plan)
         recording.ran.clear()
-        await device.head(np.zeros_like(photographs[0]), plan, ignore)
+        await device.head(1, np.zeros_like(photographs[0]), plan, ignore)
         device.close()
 
     asyncio.run(main())
@@ -180,7 +181,7 @@ def test_where_time_is_short_every_exit_is_evaluated(
     async def main(answer_by: float) -> list[str]:
         told.clear()
         plan = Plan(1, sparing.exits[0].cut + 1, 0.9)
-        await device.head(photographs[0], plan, told.append, answer_by=answer_by)
+        await device.head(1, photographs[0], plan, told.append, answer_by=answer_by)
         await asyncio.sleep(0)
         return [a.exit for a in told]
 

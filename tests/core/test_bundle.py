@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from spinn_stream.errors import BundleError, ConfigError, EngineError
-from spinn_stream.model.bundle import DEFAULT_BUNDLE, GRAPH, MANIFEST, Bundle, load_bundle
+from spinn_stream.model.bundle import CODEC, DEFAULT_BUNDLE, GRAPH, MANIFEST, Bundle, load_bundle
 from spinn_stream.runtime import open_engine
 
 
@@ -32,7 +32,7 @@ def test_the_default_bundle_is_small_and_has_early_exits_and_its_own(bundle: Bun
     assert len(bundle.exits) >= 4 and bundle.exits[-1].cut == bundle.last
     assert len(bundle.labels) == 200
     assert sum(f.stat().st_size for f in DEFAULT_BUNDLE.iterdir()) <= 20_000_000
-    assert {f.name for f in DEFAULT_BUNDLE.iterdir()} == {MANIFEST, GRAPH, "training.jsonl"}
+    assert {f.name for f in DEFAULT_BUNDLE.iterdir()} == {MANIFEST, GRAPH, CODEC, "training.jsonl"}
 
 
 def test_shapes_and_costs_grow_as_arithmetic_says(bundle: Bundle) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinn_stream.codec import ACTIVATION, FRAME, SUPPORTED, max_payload_bytes
+from spinn_stream.codec import SUPPORTED, max_payload_bytes
 from spinn_stream.errors import LocalProtocolError, RemoteProtocolError, ServerRefused
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.wire import (
@@ -32,6 +32,8 @@ from spinn_stream.wire import (
     encode,
 )
 from spinn_stream.wire.messages import MAX_HEADER_BYTES
+
+ACTIVATION, FRAME = "transform", "jpeg"
 
 MESSAGES: list[Message] = [
     Hello("ab" * 32, {"cnn-co": 1}, "secret", "test"),
@@ -83,7 +85,7 @@ def test_every_message_comes_back_equal(message: Message) -> None:
 
 
 def raw(header: Any, payload: bytes = b"") -> bytes:
-    packed = msgpack.packb(header)
+    packed = msgpack.packb(list(header.values()) if isinstance(header, dict) else header)
     return len(packed).to_bytes(2, "big") + packed + payload
 
 
@@ -99,13 +101,14 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (b"\xff\xff" + bytes(70_000), "a header of 65535 bytes"),
         (b"\x00\x05abc", "3 are there"),
         (b"\x00\x01\xc1", "not msgpack"),
-        (raw([1, 2]), "is a list"),
+        (raw([1, 2]), "type 1"),
+        (raw([]), "expected an array"),
+        (raw(5), "header is 5, expected an array"),
         (raw({"t": "boom"}), "type 'boom'"),
         (raw({"t": 5}), "type 5"),
-        (raw({}), "type None"),
-        (raw({1: 2}), "not msgpack"),
-        (raw({"t": "cancel"}), r"missing \['id'\]"),
-        (raw({"t": "cancel", "id": 1, "x": 1}), r"not known \['x'\]"),
+        (raw([None]), "type None"),
+        (raw({"t": "cancel"}), "got 0 fields, expected 1: id"),
+        (raw({"t": "cancel", "id": 1, "x": 1}), "got 2 fields, expected 1: id"),
         (raw({"t": "cancel", "id": 1}, b"more"), "4 bytes behind"),
         (raw({**INFER, "id": -1}), "infer.id"),
         (raw({**INFER, "id": 1.0}), "infer.id"),
@@ -125,7 +128,7 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (raw({"t": "result", "id": 1, "exit": 0, "top": [[1]], "arrived_ms": 0, "left_ms": 0}), "result.top"),
         (raw({"t": "hello", "bundle": "", "codecs": [1], "token": None, "client": ""}), "hello.codecs"),
         (raw({"t": "hello", "bundle": "", "codecs": {"a": "b"}, "token": None, "client": ""}), "hello.codecs"),
-        (raw({"t": "load", "queue_ms": 1.0}), r"missing \['factor'\]"),
+        (raw({"t": "load", "queue_ms": 1.0}), "got 1 fields, expected 2: queue_ms, factor"),
         (raw({"t": "load", "queue_ms": 1.0, "factor": 1.0}, b"more"), "4 bytes behind"),
         (raw({"t": "load", "queue_ms": -0.1, "factor": 1.0}), "load.queue_ms"),
         (raw({"t": "load", "queue_ms": 3_600_001, "factor": 1.0}), "load.queue_ms"),
@@ -144,7 +147,7 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (raw({**PROFILE, "batches": [1, 2.0]}), "profile.batches"),
         (raw({**PROFILE, "batches": [2, 1]}), "expected rising"),
         (raw({**PROFILE, "batches": [1, 1]}), "expected rising"),
-        (raw({**PROFILE, "payload": 1}), r"not known \['payload'\]"),
+        (raw({**PROFILE, "payload": 1}), "got 3 fields, expected 2: runtime, batches"),
         (raw({"t": "x", "deep": [[[[[[[[[[]]]]]]]]]]}), "type 'x'"),
         (b"\x0f\xff" + b"\x91" * 4095, "not msgpack"),  # lists in lists, 4,095 deep
         (b"\x00\x05\xdf\xff\xff\xff\xff", "not msgpack"),  # a map that announces 4 billion entries
@@ -235,8 +238,8 @@ def test_a_client_that_sends_more_than_agreed_is_refused_but_stays(pair: Pair) -
     [
         (Infer(1, 24, ACTIVATION, None, 1, b"x"), "split 24, expected 0 to 23"),
         (Infer(1, 9999, ACTIVATION, None, 1, b"x"), "split 9999"),
-        (Infer(1, 9, FRAME, None, 1, b"x"), "expected 'cnn-co'"),
-        (Infer(1, 0, ACTIVATION, None, 1, b"x"), "expected 'png'"),
+        (Infer(1, 9, FRAME, None, 1, b"x"), "expected one of transform, cnn-co"),
+        (Infer(1, 0, ACTIVATION, None, 1, b"x"), "expected one of jpeg, png"),
         (Infer(1, 9, "zip", None, 1, b"x"), "codec 'zip'"),
         (Infer(1, 9, ACTIVATION, None, 1, b""), "a payload of 0 bytes"),
         (Infer(1, 16, ACTIVATION, None, 1, bytes(50_000)), "a payload of 50000 bytes at split 16"),

@@ -23,6 +23,10 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+AT_9 = ("--source", "demo", "--server", "ws://127.0.0.1:1", "--split", "9")
+AT_0 = (*AT_9[:-1], "0")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -46,6 +50,16 @@ def free_port() -> int:
         (["--source", "demo", "--summary", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
         (["--source", "demo", "--token-file", "nowhere", "--server", "ws://x:1"], "cannot read the token file"),
         (["--source", "demo", "--fps", "30", "--unpaced"], "exclude each other"),
+        ([*AT_9, "--codec", "zip"], "--codec: codec 'zip', expected one of transform, cnn-co, jpeg, png"),
+        ([*AT_9, "--codec", ""], "--codec: codec '', expected one of transform, cnn-co, jpeg, png"),
+        ([*AT_9, "--codec", "transform"], "--codec: transform, expected transform:2 to transform:"),
+        ([*AT_9, "--codec", "transform:99"], "--codec: transform:99, expected transform:2 to transform:"),
+        ([*AT_9, "--codec", "cnn-co:1"], "--codec: cnn-co:1, expected cnn-co:2 to cnn-co:8"),
+        ([*AT_9, "--codec", "cnn-co:fine"], "--codec: codec 'cnn-co:fine', expected a whole number behind the colon"),
+        ([*AT_9, "--codec", "jpeg:85"], "codec jpeg:85 does not go with split 9, expected one of transform, cnn-co"),
+        ([*AT_9, "--codec", "png"], "codec png does not go with split 9, expected one of transform, cnn-co"),
+        ([*AT_0, "--codec", "jpeg:101"], "--codec: jpeg:101, expected jpeg:1 to jpeg:100"),
+        ([*AT_0, "--codec", "transform:7"], "codec transform:7 does not go with split 0, expected one of jpeg, png"),
     ],
 )
 def test_run_says_in_one_line_what_is_wrong(options: list[str], said: str) -> None:

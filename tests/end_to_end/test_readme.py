@@ -60,7 +60,7 @@ def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "frames captured" in done.stderr and "server away" not in done.stderr
-    for written in re.findall(r"--(?:jsonl|summary) (\S+)", line):
+    for written in re.findall(r"--(?:jsonl|summary|record-trace) (\S+)", line):
         assert (tmp_path / written).stat().st_size > 0
 
 
@@ -79,6 +79,21 @@ def test_the_readme_looks_at_this_machine(background: None, tmp_path: Path, line
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round trip" in done.stdout or "preprocess" in done.stdout
+
+
+def test_the_readme_looks_into_traces_and_makes_one(tmp_path: Path) -> None:
+    (tmp_path / "traces").symlink_to(ROOT / "traces")
+    lines = [line for line in COMMANDS if line.startswith("spinn trace")]
+    assert len(lines) == 3
+    said = ""
+    for line in lines:
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said += done.stdout
+    assert "spinn-csv" in said and "longest outage" in said
+    assert (tmp_path / "drive.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> None:

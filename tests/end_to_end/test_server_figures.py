@@ -15,13 +15,14 @@ from spinn_server.app import Server, ServerConfig
 from spinn_server.batcher import BatchLimits
 from spinn_server.metrics import Metrics
 from spinn_server.tail_engine import TailEngine
-from spinn_stream.codec import encode_payload
+from spinn_stream.codec import CodecSetting, cnn_co
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile, Timing
 from spinn_stream.runtime import Engine
 from spinn_stream.wire import Reject, Result
 
 SPLIT = 9
+PLAN = Plan(0, SPLIT, None, CodecSetting(cnn_co.NAME, 8))
 WAIT_MS = 60.0
 
 
@@ -58,7 +59,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
     """Two clients, one of them silent: requests of the other wait for company as long as the server allows."""
-    payload = encode_payload(SPLIT, np.zeros((1, *bundle.cut_points[SPLIT].shape), np.float32), np.empty(0, np.uint8))
+    payload = cnn_co.encode(np.zeros(bundle.cut_points[SPLIT].shape, np.float32))
 
     async def main() -> None:
         tail = TailEngine(bundle, engine, BatchLimits(max_wait_ms=WAIT_MS), Metrics(), profile)
@@ -82,7 +83,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
 
             for request in range(3):
                 events.answers.clear()
-                assert links[0].send(request, Plan(0, SPLIT, None), payload, time.monotonic() + 30)
+                assert links[0].send(request, PLAN, payload, time.monotonic() + 30)
                 await until(lambda: bool(events.answers))
                 assert links[0].server_queue_ms is not None and links[0].server_queue_ms >= WAIT_MS - 1
                 assert links[0].server_load is not None and links[0].server_load > 0
@@ -98,7 +99,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
 
 
 def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: Engine) -> None:
-    payload = encode_payload(SPLIT, np.zeros((1, *bundle.cut_points[SPLIT].shape), np.float32), np.empty(0, np.uint8))
+    payload = cnn_co.encode(np.zeros(bundle.cut_points[SPLIT].shape, np.float32))
 
     async def main() -> None:
         events = Events()
@@ -107,7 +108,7 @@ def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: En
             link = Link(LinkConfig(address), bundle, events, random.Random(0))
             await link.open()
             running = asyncio.create_task(link.run())
-            assert link.send(0, Plan(0, SPLIT, None), payload, time.monotonic() + 30)
+            assert link.send(0, PLAN, payload, time.monotonic() + 30)
             await until(lambda: bool(events.answers))
             assert link.server_profile is None
             assert link.server_queue_ms is not None and link.server_load == 1.0

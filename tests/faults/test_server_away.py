@@ -78,25 +78,14 @@ def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str
     assert out.summary["device"] + out.summary["fallback"] >= 80
 
 
-def test_frames_overlap_on_a_long_link(tmp_path: Path) -> None:
-    """200 ms round trip at 30 frames a second: six frames are under way at once."""
-    with server() as serving, shaped_link(serving.port, delay_ms=100) as link:
-        out = run_client(tmp_path, "--source", "demo", "--frames", "240", "--split", "9", "--threshold", "none",
-                         "--deadline-ms", "500", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
-    out.check_contract(500)
-    assert out.summary["taken"] >= 0.95 * 240
-    assert out.summary["server"] >= 0.95 * out.summary["taken"]
-    assert 200 <= out.summary["age_ms"]["p50"] <= 260
-
-
 def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(tmp_path: Path) -> None:
-    """0.6 Mb/s carries a payload of 5.9 kB in 78 ms, thirteen a second of thirty: some answers come in time.
+    """0.6 Mb/s carries a payload of 5.6 kB in 75 ms, thirteen a second of thirty: some answers come in time.
 
     They would not if all frames were sent: sixteen in flight take 1.2 s.
     """
     with server() as serving, shaped_link(serving.port, mbps=0.6, delay_ms=5) as link:
         out = run_client(tmp_path, "--source", "demo", "--frames", "150", "--split", "9", "--threshold", "none",
-                         "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
+                         "--codec", "cnn-co:8", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
     out.check_contract(DEADLINE_MS)
     assert out.summary["taken"] >= 0.95 * 150
     assert out.summary["reasons"].get("no_answer", 0) == 0

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from spinn_stream.codec import ACTIVATION, SUPPORTED, cnn_co, max_payload_bytes
+from spinn_stream.codec import SUPPORTED, cnn_co, max_payload_bytes, transform
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.wire import (
     SUBPROTOCOL,
@@ -36,6 +36,7 @@ from spinn_stream.wire import (
 from ..processes import ClientProcess, ServerProcess, server
 
 SPLIT = 9
+CODECS = (cnn_co.NAME, transform.NAME)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ async def answer(websocket: ClientConnection) -> Message:
 
 def good(bundle: Bundle, request: int = 1, budget_ms: float = 5000.0) -> Infer:
     payload = cnn_co.encode(np.zeros(bundle.cut_points[SPLIT].shape, np.float32))
-    return Infer(request, SPLIT, ACTIVATION, None, budget_ms, payload)
+    return Infer(request, SPLIT, cnn_co.NAME, None, budget_ms, payload)
 
 
 GARBAGE = [b"", b"\x00", bytes(1000), os.urandom(1000), b"\xff\xff" + bytes(70_000), encode(Cancel(1))[:-1]]
@@ -101,13 +102,14 @@ def test_text_messages_are_refused(serving: ServerProcess, bundle: Bundle) -> No
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("payload", [b"x", bytes(300), os.urandom(3000)], ids=lambda p: f"{len(p)} bytes")
 def test_a_lying_payload_is_refused_and_the_session_goes_on(
-    serving: ServerProcess, bundle: Bundle, payload: bytes
+    serving: ServerProcess, bundle: Bundle, payload: bytes, codec: str
 ) -> None:
     async def main() -> None:
         websocket = await open_session(serving, bundle)
-        await websocket.send(encode(Infer(1, SPLIT, ACTIVATION, None, 5000, payload)))
+        await websocket.send(encode(Infer(1, SPLIT, codec, None, 5000, payload)))
         said = await answer(websocket)
         assert isinstance(said, Reject) and said.id == 1 and said.reason == "bad_payload" and said.detail
         await websocket.send(encode(good(bundle, 2)))
@@ -122,7 +124,7 @@ def test_a_bad_payload_does_not_spoil_its_batch(bundle: Bundle) -> None:
 
         async def main() -> None:
             one, other = await open_session(serving, bundle), await open_session(serving, bundle)
-            await one.send(encode(Infer(1, SPLIT, ACTIVATION, None, 5000, os.urandom(2000))))
+            await one.send(encode(Infer(1, SPLIT, cnn_co.NAME, None, 5000, os.urandom(2000))))
             await other.send(encode(good(bundle, 7)))
             bad, well = await asyncio.gather(answer(one), answer(other))
             assert isinstance(bad, Reject) and bad.reason == "bad_payload"
@@ -155,7 +157,7 @@ def test_the_largest_honest_message_is_taken(serving: ServerProcess, bundle: Bun
 
     async def main() -> None:
         websocket = await open_session(serving, bundle)
-        await websocket.send(encode(Infer(1, largest, ACTIVATION, None, 10_000, cnn_co.encode(noise))))
+        await websocket.send(encode(Infer(1, largest, cnn_co.NAME, None, 10_000, cnn_co.encode(noise))))
         assert isinstance(await answer(websocket), Result)
         await websocket.close()
 
@@ -235,7 +237,7 @@ def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bun
         end = time.monotonic() + 4
         while time.monotonic() < end:
             websocket = await open_session(serving, bundle)
-            await websocket.send(encode(Infer(1, SPLIT, ACTIVATION, None, 5000, rng.randbytes(500))))
+            await websocket.send(encode(Infer(1, SPLIT, rng.choice(CODECS), None, 5000, rng.randbytes(500))))
             await websocket.send(rng.randbytes(rng.randint(0, 3000)))
             await asyncio.sleep(0.02)
             websocket.transport.abort()

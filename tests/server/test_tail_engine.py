@@ -15,7 +15,7 @@ import pytest
 from spinn_server.batcher import BatchLimits
 from spinn_server.metrics import Metrics
 from spinn_server.tail_engine import TailEngine
-from spinn_stream.codec import ACTIVATION, encode_payload
+from spinn_stream.codec import cnn_co
 from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Answer, Engine, answers
@@ -51,7 +51,7 @@ class Harness:
             self.outcomes.refused[request] = reason
             self.changed.set()
 
-        infer = Infer(request, SPLIT, ACTIVATION, threshold, budget_ms, self.payloads[image])
+        infer = Infer(request, SPLIT, cnn_co.NAME, threshold, budget_ms, self.payloads[image])
         self.engine.submit((0, request), infer, time.monotonic(), answer=answer, refuse=refuse)
 
     async def settled(self, count: int) -> Outcomes:
@@ -69,7 +69,7 @@ def run(bundle: Bundle, engine: Engine, inputs: Floats) -> Callable[..., None]:
     heads = inputs
     for start, stop in bundle.pieces(0, SPLIT):
         heads, _ = engine.run(start, stop, heads)
-    payloads = [encode_payload(SPLIT, h[None], np.empty(0, np.uint8)) for h in heads]
+    payloads = [cnn_co.encode(head) for head in heads]
 
     def run_with(
         test: Callable[[Harness], Coroutine[Any, Any, None]],

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from spinn_stream.codec import codec_for, decode_payload, encode_payload
+from spinn_stream.codec import CodecSetting, decode_payload, encode_payload
 from spinn_stream.errors import BundleError, ConfigError, EngineError
 from spinn_stream.model.bundle import MANIFEST, Bundle, load_bundle
+from spinn_stream.model.calibrate import calibrate
 from spinn_stream.model.calibration import collect_logits
 from spinn_stream.model.evaluation import costs_of, evaluate
 from spinn_stream.model.export import export_draft
-from spinn_stream.model.generator import calibrate
 from spinn_stream.model.network import EarlyExitNetwork, attach_exits
+from spinn_stream.model.tables import settings_of
 from spinn_stream.model.tracing import trace_backbone
 from spinn_stream.runtime import open_engine
 
@@ -82,26 +83,30 @@ def test_engines_compute_what_the_network_did_up_to_the_rounding_of_weights(
         engine.run(2, 2, x)
 
 
-def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported) -> None:
+@pytest.mark.parametrize("text", ["transform:6", "cnn-co:8", "cnn-co:4"])
+def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported, text: str) -> None:
     _, bundle = exported
     engine, data = open_engine(bundle, "onnxruntime"), images(60)
-    assert [p.cut for p in bundle.payloads] == [0, 1, 2, 3]
+    rows = {(p.cut, p.codec): p for p in bundle.payloads}
+    assert {cut: [codec for c, codec in rows if c == cut] for cut in range(bundle.last)} == {
+        cut: [str(setting) for setting in settings_of(bundle, cut)] for cut in range(bundle.last)
+    }
     whole = collect_logits(bundle, engine, data.pixels)
     for row in bundle.payloads:
         assert 0 < row.bytes_mean <= row.bytes_p95 * 1.5
         assert row.accuracy.keys() == {e.name for e in bundle.exits if e.cut > row.cut}
     right = float((whole[-1].argmax(1) == data.labels).mean())
-    assert bundle.payloads[0].accuracy["final"] == pytest.approx(right, abs=1e-4)  # the frame is sent whole
+    assert rows[0, "png"].accuracy["final"] == pytest.approx(right, abs=1e-4)  # the frame is sent whole
     from spinn_stream.frame import crop, normalise
 
-    sizes, good = [], 0
+    setting, sizes, good = CodecSetting.parse(text), [], 0
     for pixels, label in zip(data.pixels, data.labels, strict=True):  # by hand, one image at a time
         x, _ = engine.run(0, 2, normalise(crop(pixels[..., ::-1], SIZE), bundle.input))
-        payload = encode_payload(2, x, pixels)
+        payload = encode_payload(bundle, 2, setting, x, pixels)
         sizes.append(len(payload))
-        good += int(engine.run(2, 4, decode_payload(bundle, 2, codec_for(2), payload))[0].argmax() == label)
-    assert bundle.payloads[2].bytes_mean == pytest.approx(np.mean(sizes), abs=0.05)
-    assert bundle.payloads[2].accuracy["final"] == pytest.approx(good / 60, abs=1e-4)
+        good += int(engine.run(2, 4, decode_payload(bundle, 2, setting.codec, payload))[0].argmax() == label)
+    assert rows[2, text].bytes_mean == pytest.approx(np.mean(sizes), abs=0.05)
+    assert rows[2, text].accuracy["final"] == pytest.approx(good / 60, abs=1e-4)
 
 
 def test_evaluation_plays_the_needs_that_calibration_wrote(exported: Exported) -> None:

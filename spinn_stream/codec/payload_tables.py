@@ -1,0 +1,45 @@
+"""What a bundle's payload tables say of its cut points: which settings keep the accuracy, and what they cost."""
+
+from __future__ import annotations
+
+from ..model.bundle import Bundle, PayloadRow
+from .settings import CodecSetting
+
+POINTS_LOST = 0.005
+"""Accuracy of the final exit that counts as equal: half a point."""
+
+
+def uncoded_accuracy(bundle: Bundle) -> float | None:
+    """Of the final exit on the images that the tables were measured on; None: the bundle has no tables."""
+    lossless = [row for row in bundle.payloads if row.cut == 0 and row.codec == "png"]
+    return lossless[0].accuracy[bundle.exits[-1].name] if lossless else None
+
+
+def smallest_row(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST) -> PayloadRow | None:
+    """The row of fewest bytes at a cut point that loses no more than this; None: there is none.
+
+    Activations count as pictures coded alone; what a change since an earlier one saves, the content decides.
+    """
+    whole = uncoded_accuracy(bundle)
+    if whole is None:
+        return None
+    name = bundle.exits[-1].name
+    good = [r for r in bundle.payloads if r.cut == cut and r.accuracy.get(name, 0.0) >= whole - points_lost]
+    return min(good, key=lambda row: row.bytes_mean, default=None)
+
+
+def frame_is_smaller(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST) -> bool:
+    """Whether the frame itself takes fewer bytes than this cut point's activation at equal accuracy.
+
+    Such a cut point saves the network nothing (Neurosurgeon, ASPLOS 2017, section 3); it can still save the server
+    work, or the device an exit.
+    """
+    frame, activation = smallest_row(bundle, 0, points_lost), smallest_row(bundle, cut, points_lost)
+    if activation is None:
+        return True
+    return cut > 0 and frame is not None and frame.bytes_mean <= activation.bytes_mean
+
+
+def setting_of(row: PayloadRow) -> CodecSetting:
+    """Raises CodecError where the bundle names a setting that this program does not know."""
+    return CodecSetting.parse(row.codec)

@@ -1,0 +1,125 @@
+"""What both ends of a connection hold of earlier frames, so that a frame can be sent as its change since one of them.
+
+The sender refers only to what the receiver has acknowledged: an answer to a request says that its activation was
+decoded and is held. It always refers to the newest such request, so that with a reference the receiver may drop
+whatever is older. Both hold whole numbers that were computed alike; a reference is named by its request and by the
+checksum of what it is. A stream lives and ends with its connection: nothing of it is used on the next one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from . import transform
+from .basis import Basis, Floats, Grid
+
+MAX_HELD_BYTES = 4 * 1024 * 1024
+"""Of one stream at the receiver: 16 activations of 131,072 elements, the largest of the default bundle."""
+
+MAX_SENT = 64
+"""Requests that the sender remembers at most; those beyond are not referred to."""
+
+
+class Sender:
+    """The device's end. Frames are coded in one thread; what the receiver says is told in another, and counts from
+    the next frame on.
+    """
+
+    def __init__(self) -> None:
+        self._sent: OrderedDict[int, tuple[int, Grid]] = OrderedDict()  # request -> (cut point, what it is)
+        self._acknowledged: tuple[int, int, Grid] | None = None  # request, cut point, what it is
+        self._key_bytes: dict[int, int] = {}  # what the last key frame of a cut point took
+        self._told: deque[int | None] = deque()  # requests that were acknowledged since the last frame; None: a reset
+
+    def encode(self, request: int, cut: int, basis: Basis, bits: int, activation: Floats) -> bytes:
+        """The payload of a request: the smaller of a key frame and a change, where there is something to refer to.
+
+        Args:
+            request: its id, rising.
+
+        Raises:
+            CodecError: see `transform.encode_key`.
+        """
+        while self._told:
+            self._heard(self._told.popleft())
+        reference = self._acknowledged
+        if reference is None or reference[1] != cut:
+            payload, grid = transform.encode_key(basis, bits, activation)
+        else:
+            before = (reference[0], reference[2])
+            payload, grid = transform.encode(basis, bits, activation, before, key_bytes=self._key_bytes.get(cut))
+        if transform.is_key(payload):
+            self._key_bytes[cut] = len(payload)
+        self._sent[request] = (cut, grid)
+        if len(self._sent) > MAX_SENT:
+            self._sent.popitem(last=False)
+        return payload
+
+    def acknowledge(self, request: int) -> None:
+        """The receiver answered this request, so it holds it."""
+        if request in self._sent:  # else it was coded otherwise, and nobody may ever look at what is told
+            self._told.append(request)
+
+    def reset(self) -> None:
+        """Refer to nothing that was sent so far: the connection is another one, or the receiver lost a reference."""
+        self._told.append(None)
+
+    def _heard(self, request: int | None) -> None:
+        if request is None:
+            self._sent.clear()
+            self._acknowledged = None
+            return
+        sent = self._sent.pop(request, None)
+        if sent is None:  # reset, forgotten, or older than another that was acknowledged
+            return
+        self._acknowledged = (request, *sent)
+        for older in [r for r in self._sent if r < request]:
+            del self._sent[older]
+
+
+class Receiver:
+    """The server's end. Calls must not overlap.
+
+    Args:
+        max_bytes: held at most; the oldest goes first.
+    """
+
+    def __init__(self, max_bytes: int = MAX_HELD_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[int, tuple[int, Grid]] = OrderedDict()  # request -> (cut point, what it is)
+        self.held_bytes = 0
+
+    def decode(self, request: int, cut: int, basis: Basis, payload: bytes) -> Floats:
+        """Payload -> activation, (C, H, W) float32; it is held from now on.
+
+        Raises:
+            CodecError: the payload is damaged. ReferenceMissing: what it refers to is not held any more.
+        """
+        used: list[int] = []
+
+        def find(short: int) -> Grid | None:
+            for held, (at, grid) in reversed(self._held.items()):
+                if held % transform.ID_MODULUS == short and at == cut:
+                    used.append(held)
+                    return grid
+            return None
+
+        grid = transform.decode(basis, payload, find)
+        for older in [r for r in self._held if used and r < used[0]]:
+            self._drop(older)
+        if request in self._held:
+            self._drop(request)
+        self._held[request] = (cut, grid)
+        self.held_bytes += grid.nbytes
+        while self.held_bytes > self._max_bytes and len(self._held) > 1:
+            self._drop(next(iter(self._held)))
+        return basis.from_grid(grid)
+
+    def clear(self) -> None:
+        """Hold nothing more. The sender is told when it next refers to something."""
+        self._held.clear()
+        self.held_bytes = 0
+
+    def _drop(self, request: int) -> None:
+        _, grid = self._held.pop(request)
+        self.held_bytes -= grid.nbytes

@@ -1,0 +1,87 @@
+"""`spinn run --codec`: changes since what the server has seen cost little, and a server that forgets costs no frame."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ..faults.test_server_away import answered, wait_for
+from ..processes import ClientProcess, RunOutput, run_client, server
+
+DEADLINE_MS = 1000
+FRAMES = 60
+COMMON = ("--threshold", "none", "--deadline-ms", str(DEADLINE_MS))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small square goes through a still, noisy scene."""
+    path = tmp_path_factory.mktemp("clip") / "scene.avi"
+    rng = np.random.default_rng(1)
+    scene = cv2.resize(rng.integers(0, 256, (12, 16, 3), np.uint8), (320, 240)).astype(np.int16)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (320, 240))
+    for i in range(FRAMES):
+        frame = np.clip(scene + rng.integers(-2, 3, scene.shape), 0, 255).astype(np.uint8)
+        frame[100:130, 40 + 4 * i % 200 :][:, :30] = (20, 200, 240)
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def play(folder: Path, clip: Path, address: str, split: str, codec: str) -> RunOutput:
+    out = run_client(folder, "--source", str(clip), "--server", address, "--split", split, "--codec", codec, *COMMON)
+    out.check_contract(DEADLINE_MS)
+    assert out.summary["server"] == out.summary["final"] == out.summary["taken"] >= 0.9 * FRAMES
+    return out
+
+
+def test_changes_take_less_than_the_baseline_and_give_its_answers(clip: Path, tmp_path: Path) -> None:
+    per_frame, labels = {}, {}
+    with server() as running:
+        for codec in ("transform:6", "cnn-co:8", "cnn-co:4"):
+            out = play(tmp_path / codec, clip, running.address, "9", codec)
+            per_frame[codec] = out.summary["bytes_up"] / out.summary["taken"]
+            labels[codec] = out.labels
+        assert running.metric("spinn_reference_bytes") == 0, "a client left, and what it sent is still held"
+        with pytest.raises(KeyError):
+            running.metric('spinn_rejects_total{reason="no_reference"}')
+    print({codec: round(size) for codec, size in per_frame.items()})
+    assert per_frame["transform:6"] < per_frame["cnn-co:4"] / 3 < per_frame["cnn-co:8"] / 4
+    both = labels["transform:6"].keys() & labels["cnn-co:8"].keys()
+    assert np.mean([labels["transform:6"][f] == labels["cnn-co:8"][f] for f in both]) >= 0.9
+
+
+@pytest.mark.parametrize("codec", ["jpeg:85", "jpeg:30", "png"])
+def test_every_codec_of_frames_is_answered_by_the_server(clip: Path, tmp_path: Path, codec: str) -> None:
+    with server() as running:
+        out = play(tmp_path, clip, running.address, "0", codec)
+        assert (out.summary["bytes_up"] > 8000 * FRAMES) == (codec == "png")
+        assert running.metric("spinn_reference_bytes") == 0
+
+
+def test_a_server_that_is_killed_and_comes_back_gets_key_frames(clip: Path, tmp_path: Path) -> None:
+    """It knows nothing of what the one before was sent; not one of its requests refers to that."""
+    with server() as first:
+        port = first.port
+        client = ClientProcess(tmp_path, "--source", str(clip), "--loop", "--server", first.address, "--split", "9",
+                               "--codec", "transform:6", *COMMON)  # fmt: skip
+        wait_for(lambda: answered(client, "server", 30), 30, "server answers after the thirtieth frame")
+        assert first.metric("spinn_reference_bytes") > 0
+        first.kill()
+    with server(port=port) as second:
+        seen = len(client.results())
+        wait_for(lambda: answered(client, "server", seen), 20, "server answer")
+        wait_for(lambda: answered(client, "server", seen + 30), 20, "server answers thirty frames later")
+        assert second.metric("spinn_reference_bytes") > 0
+        out = client.finish(interrupt=True)
+        with pytest.raises(KeyError):
+            second.metric('spinn_rejects_total{reason="no_reference"}')
+        with pytest.raises(KeyError):
+            second.metric('spinn_rejects_total{reason="bad_payload"}')
+    out.check_contract(DEADLINE_MS)
+    reasons = Counter(r["reason"] for r in out.finals)
+    assert reasons["no_answer"] == 0 and reasons["rejected"] == 0 and reasons["disconnected"] > 0, reasons

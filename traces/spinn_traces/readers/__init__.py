@@ -1,0 +1,48 @@
+"""Readers for the traces that people have. `read_trace` finds out which format a file is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from spinn_stream.errors import ConfigError
+
+from . import cicv5g, irish_5g, mahimahi, mp_traces, rates, sabre, spinn_files
+from .detect import detect
+from .reading import Reading
+from .text_file import TextFile, as_text, open_bytes
+
+__all__ = ["FORMATS", "Reading", "read_trace", "write_parquet"]
+
+write_parquet = spinn_files.write_parquet
+
+TEXT: dict[str, Callable[[TextFile], Reading]] = {
+    mahimahi.FORMAT: mahimahi.read,
+    sabre.FORMAT: sabre.read,
+    rates.PENSIEVE: rates.read_pensieve,
+    rates.PLAIN: rates.read_plain,
+    irish_5g.FORMAT: irish_5g.read,
+    cicv5g.FORMAT: cicv5g.read,
+    mp_traces.FORMAT: mp_traces.read,
+    spinn_files.CSV: spinn_files.read_csv,
+}
+
+FORMATS = (*TEXT, spinn_files.PARQUET)
+
+
+def read_trace(path: Path, format_name: str | None = None) -> Reading:
+    """The trace in a file.
+
+    format_name: one of `FORMATS`; None: found out from the first lines.
+
+    Raises:
+        TraceError: a file that cannot be read as one; names the line and the reason.
+        ConfigError: no such format, or pyarrow is missing for Parquet.
+    """
+    if format_name is not None and format_name not in FORMATS:
+        raise ConfigError(f"the format is {format_name!r:.40}, expected one of {', '.join(FORMATS)}")
+    with open_bytes(path) as raw:  # once, so that a pipe can be read
+        if format_name == spinn_files.PARQUET or (format_name is None and raw.peek(4)[:4] == spinn_files.MAGIC):
+            return spinn_files.read_parquet(path)
+        with as_text(path, raw) as source:
+            return TEXT[format_name or detect(source, list(TEXT))](source)

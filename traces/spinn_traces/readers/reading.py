@@ -1,0 +1,25 @@
+"""What a reader gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinn_stream.trace import Trace
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A file's trace, and how it was understood.
+
+    files: those that were read: one, or the two of a pair. format: its name. notes: what was assumed, a sentence each.
+    parts: traces of the files, where several became one; each has its own length, the whole has the longest.
+    rtt_median_ms: over the measurements, where rows without one repeat the row before; None: over the samples.
+    """
+
+    files: tuple[Path, ...]
+    format: str
+    trace: Trace
+    notes: tuple[str, ...] = ()
+    parts: tuple[Trace, ...] = ()
+    rtt_median_ms: float | None = None
