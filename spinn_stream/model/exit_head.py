@@ -9,14 +9,17 @@ from torch import nn
 
 from .blocks import conv_bn
 
-HEAD_FEATURES = 256
+HEAD_FEATURES = 384
 """Width of the pooled feature vector of every exit head, in channels."""
 
 LARGEST_SIDE = 8
 """Maps with longer sides, in pixels, are halved until they fit."""
 
-SHARE = 1 / 18
-"""What the two 3x3 convolutions of a head on the largest maps cost, as a share of the backbone's multiply-adds."""
+WHOLE_SIDE = 4
+"""On maps of this side or less, everything is near everything else already: no 3x3 convolution there."""
+
+SHARE = 1 / 26
+"""What the 3x3 convolution of a head on the largest maps costs, as a share of the backbone's multiply-adds."""
 
 
 def halvings_for(side: int) -> int:
@@ -28,25 +31,25 @@ def halvings_for(side: int) -> int:
 
 
 def head_width(backbone_macs: int, side: int) -> int:
-    """Channels of every head of a network: whole vectors of 16, from 32 to 256.
+    """Channels of the 3x3 convolutions of a network's heads: whole vectors of 16, from 32 to 256.
 
     Args:
         backbone_macs: multiply-adds of the backbone for one image.
         side: of the largest maps that a head of this network works on, in pixels.
     """
-    width = math.sqrt(backbone_macs * SHARE / (2 * 9 * side * side))
+    width = math.sqrt(backbone_macs * SHARE / (9 * side * side))
     return min(256, max(32, 16 * round(width / 16)))
 
 
 class ExitHead(nn.Module):
-    """Depthwise filters that shrink large maps, 1x1, 3x3, 3x3 and 1x1 convolutions, a classifier.
+    """Depthwise filters that shrink large maps, 1x1 and 3x3 convolutions, a wide 1x1 one, a classifier.
 
     Few operators, and dense ones: on maps this small, starting an operator and reading its weights is what costs, not
     its multiply-adds (docs/decisions/0006-default-model.md).
 
     Args:
         channels: channels of the activation at the cut point.
-        width: channels of the head's own maps.
+        width: channels of the 3x3 convolution; 0: none, the 1x1 one alone.
         halvings: how often depthwise 5x5 filters halve the maps first, 0 to 5.
         num_classes: length of the logits.
     """
@@ -56,8 +59,8 @@ class ExitHead(nn.Module):
         if not 0 <= halvings <= 5:
             raise ValueError(f"halvings must be 0 to 5, got {halvings}")
         layers: list[nn.Module] = [conv_bn(channels, channels, 5, stride=2, groups=channels) for _ in range(halvings)]
-        sizes = ((channels, width, 1), (width, width, 3), (width, width, 3), (width, HEAD_FEATURES, 1))
-        for c_in, c_out, kernel in sizes:
+        sizes = [(channels, width, 1), (width, width, 3)] if width else []
+        for c_in, c_out, kernel in [*sizes, (width or channels, HEAD_FEATURES, 1)]:
             layers += [conv_bn(c_in, c_out, kernel), nn.ReLU6()]
         self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)

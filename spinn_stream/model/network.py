@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .counting import MultiplyAdds
-from .exit_head import ExitHead, halvings_for, head_width
+from .exit_head import WHOLE_SIDE, ExitHead, halvings_for, head_width
 from .placement import fits_exit, place_exits
 from .tracing import FoundCut, Trace
 
@@ -111,6 +111,8 @@ def attach_exits(
     heads: dict[int, nn.Module] = {}
     for name in names:
         channels = cuts[index[name]].shape[0]
-        halvings = halvings_for(sides[name])
-        heads[index[name]] = ExitHead(channels, width=width, halvings=halvings, num_classes=num_classes)
+        heads[index[name]] = ExitHead(
+            channels, width=width if sides[name] > WHOLE_SIDE else 0, halvings=halvings_for(sides[name]),
+            num_classes=num_classes,
+        )  # fmt: skip
     return EarlyExitNetwork(cuts, trace.stages, heads)
