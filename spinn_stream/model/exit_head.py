@@ -18,7 +18,7 @@ LARGEST_SIDE = 8
 WHOLE_SIDE = 4
 """On maps of this side or less, everything is near everything else already: no 3x3 convolution there."""
 
-SHARE = 1 / 26
+SHARE = 1 / 20
 """What the 3x3 convolution of a head on the largest maps costs, as a share of the backbone's multiply-adds."""
 
 
