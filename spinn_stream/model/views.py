@@ -183,7 +183,7 @@ def _open(path: Path, shape: tuple[int, ...], *, new: bool) -> Any:
         if array.shape != shape or array.dtype != np.float16:
             raise DataError(f"{path} holds {array.dtype} {array.shape}, expected float16 {shape}")
         return array
-    created: Any = np.lib.format.open_memmap(path, "w+", np.float16, shape)  # type: ignore[no-untyped-call]
+    created: Any = np.lib.format.open_memmap(path, "w+", np.float16, shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
