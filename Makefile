@@ -43,7 +43,11 @@ bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder 
 	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
 	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.3,112:0.65,128:1 --epochs 4.5 --lr 2.5e-4 --lr-heads 1.2e-3 \
 	    --exit-weight 2 --label-smoothing 0 --seed 3 --start lite2-200.work/2/checkpoint.pt \
-	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/3
+	    --out lite2-200.work/third --work lite2-200.work/3
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	    --exit-at block11,block16 --image-size 128 --freeze backbone --views 2 --epochs 15 --batch-size 128 --lr-heads 6e-3 \
+	    --distillation 0.7 --exit-weight 1 --label-smoothing 0 --seed 4 --start lite2-200.work/3/checkpoint.pt \
+	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/4
 
 models: .venv/.setup ## fit the models of networks again and make traces/data/: make models DATA=folder of real traces
 	PATH="$(abspath $(BIN)):$$PATH" traces/make_models.sh "$(DATA)"

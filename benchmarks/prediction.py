@@ -1,11 +1,15 @@
 """How far are the scheduler's predictions from what happens?
 
-    python benchmarks/prediction.py [--json] [--seconds 9]
+    python benchmarks/prediction.py [--json] [--seconds 6] [--data ../shared/data/tiny-imagenet-200/val.parquet]
 
 Real processes, pinned: a client (core 0) that stays with one plan, the shaper and a server (core 1), at five bandwidths
 and two speeds of the device. Every half second the client predicts its plan's figures from what it believes of link and
-loads just then; their means stand against the median age of the answers at 30 frames a second, and against the answers
-a second where frames are taken as fast as the slowest stage allows. Plans without exits, so that a mean is a median.
+loads just then; their means stand against the age of the answers at 30 frames a second (their median; their mean where
+an exit may answer, since there are two kinds of answers then), and against the answers a second where frames are taken
+as fast as the slowest stage allows.
+
+With labelled images, accuracy too, on the same frames: what the whole network makes of the images that were answered,
+less the predicted drop, against what was right. One answer is counted for each image, over all bandwidths.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import uvloop
 from pinned import change, cores, finals, role, serve, shaper, wait_for_results
 from rich.console import Console
@@ -36,10 +41,14 @@ from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Policy, parse_sla
 from spinn_stream.plan.plan_table import PlanTable
 from spinn_stream.plan.policies import Mask
+from spinn_traces.replay.material import Material, prepare
 
 MBPS = (0.5, 1.5, 4.0, 10.0, 30.0)
 SLOWDOWNS = (1.0, 8.0)
-PLANS = ("input jpeg:95", "block7 transform:6", "final")
+PLANS = ("final", "final@0.7", "input jpeg:85", "block7 transform:6", "block11@0.76 transform:6")
+"""Where the device stops, how sure an exit must be, and how the rest is coded. The first is the whole network."""
+
+IMAGES = 4000
 RTT_MS = 20.0
 FPS, DEADLINE_MS = 30.0, 10_000.0
 SETTLE_S = 3.0
@@ -48,22 +57,23 @@ EVERY_S = 0.5
 
 def only(text: str) -> Policy:
     """A policy that knows one plan."""
-    split, _, codec = text.partition(" ")
+    where, _, codec = text.partition(" ")
+    split, _, threshold = where.partition("@")
 
     def plans(bundle: Bundle, table: PlanTable) -> Mask:
         settings = [str(setting) for setting in table.settings]
-        without = [t is None or not bundle.needed(t) for t in table.thresholds]
+        fits = [t == float(threshold) if threshold else t is None or not bundle.needed(t) for t in table.thresholds]
         right = [codec == (settings[k] if k >= 0 else "") for k in table.setting]
-        return np.asarray((table.split == bundle.split_index(split)) & right & np.array(without)[table.threshold])
+        return np.asarray((table.split == bundle.split_index(split)) & right & np.array(fits)[table.threshold])
 
     return Policy(text, "One plan.", plans, lambda sla, deadline_ms: sla)
 
 
-async def drive(address: str, results: Path, slowdown: float, text: str, *, unpaced: bool) -> None:
+async def drive(address: str, results: Path, slowdown: float, text: str, source: str, *, unpaced: bool) -> None:
     feed = FeedConfig(unpaced=True, loop=True) if unpaced else FeedConfig(fps=FPS, loop=True)
     asked = Asked(only(text), parse_sla("minimize latency_ms"))
     run = Run(
-        Console(stderr=True, quiet=True), load_bundle(), open_source("demo"), feed, LinkConfig(address),
+        Console(stderr=True, quiet=True), load_bundle(), open_source(source), feed, LinkConfig(address),
         RunConfig(asked, DEADLINE_MS, slowdown=slowdown, quiet=True),
     )  # fmt: skip
 
@@ -85,11 +95,14 @@ async def drive(address: str, results: Path, slowdown: float, text: str, *, unpa
         task.cancel()
 
 
-def play(seconds: float) -> list[dict[str, Any]]:
+def play(seconds: float, data: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     client_core, server_core = cores()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    accuracies: list[dict[str, Any]] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        material = prepare(data or "demo", load_bundle(), folder / "images", count=IMAGES, seed=0)
+        whole: dict[int, bool] = {}
         server = stack.enter_context(role(__file__, "server", server_core))
         assert server.stdout is not None
         address = server.stdout.readline().strip().removeprefix("ws://")
@@ -97,21 +110,60 @@ def play(seconds: float) -> list[dict[str, Any]]:
         listening, control = stack.enter_context(shaper(address, server_core, first))
         for slowdown in SLOWDOWNS:
             for text in PLANS:
-                for unpaced in (False, True):
+                right: dict[int, bool] = {}
+                drops: list[float] = []
+                for unpaced in (True, False):
                     results = folder / f"{slowdown}{text}{unpaced}.jsonl"
                     arguments = ["--address", f"ws://{listening}", "--results", str(results), "--plan", text,
+                                 "--source", material.source,
                                  "--device-slowdown", str(slowdown), *(["--unpaced"] if unpaced else [])]  # fmt: skip
                     with role(__file__, "client", client_core, *arguments) as client:
                         wait_for_results(results, client)
                         phases = []
-                        for mbps in MBPS if text != "final" else MBPS[-1:]:
+                        alone = text.startswith("final")
+                        for mbps in MBPS[-1:] if alone else MBPS:
                             at = change(control, {"up_mbps": mbps})
-                            time.sleep(SETTLE_S + seconds)
-                            phases.append((mbps, at + SETTLE_S, at + SETTLE_S + seconds))
+                            length = seconds * (len(MBPS) if alone and unpaced else 1)
+                            time.sleep(SETTLE_S + length)
+                            phases.append((mbps, at + SETTLE_S, at + SETTLE_S + length))
                         said, _ = client.communicate("\n", timeout=60)
                     found = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
-                    rows += compare(slowdown, text, unpaced, phases, found, finals(results))
-    return rows
+                    answered = finals(results)
+                    rows += compare(slowdown, text, unpaced, phases, found, answered)
+                    drops += [p["accuracy_drop"] for p in found]
+                    right = marks(answered, material) | right
+                whole = whole or right
+                if material.truth is not None:
+                    accuracies.append(compare_accuracy(slowdown, text, whole, right, drops))
+    return rows, accuracies
+
+
+def marks(answered: list[dict[str, Any]], material: Material) -> dict[int, bool]:
+    """Whether the first answer to each image was right."""
+    found: dict[int, bool] = {}
+    if material.truth is not None:
+        for line in answered:
+            image = line["frame"] % len(material.truth)
+            found.setdefault(image, line["label"] == material.truth[image])
+    return found
+
+
+def compare_accuracy(
+    slowdown: float, text: str, whole: dict[int, bool], right: dict[int, bool], drops: list[float]
+) -> dict[str, Any]:
+    images = sorted(whole.keys() & right.keys())
+    reference, seen = (np.array([of[image] for image in images], float) for of in (whole, right))
+    predicted = float(reference.mean() - np.mean(drops))
+    return {
+        "device_slowdown": slowdown, "plan": text, "images": len(images), "whole_network": round(reference.mean(), 4),
+        "predicted": round(predicted, 4), "measured": round(float(seen.mean()), 4),
+        "off_points": round(100 * (predicted - float(seen.mean())), 2),
+        "standard_error_points": round(100 * standard_error(seen - reference), 2),
+    }  # fmt: skip
+
+
+def standard_error(x: npt.NDArray[np.float64]) -> float:
+    return float(x.std() / np.sqrt(len(x)))
 
 
 def compare(
@@ -123,7 +175,9 @@ def compare(
         within = [line for line in answered if begin <= line["at_s"] < end]
         figure = "throughput_fps" if unpaced else "latency_ms"
         said = float(np.mean([p[figure] for p in predicted if begin <= p["at_s"] < end]))
-        seen = len(within) / (end - begin) if unpaced else float(np.median([line["age_ms"] for line in within]))
+        ages = [line["age_ms"] for line in within]
+        statistic = np.mean if "@" in text else np.median
+        seen = len(within) / (end - begin) if unpaced else float(statistic(ages))
         rows.append({
             "figure": figure, "device_slowdown": slowdown, "plan": text, "up_mbps": mbps, "predicted": round(said, 2),
             "measured": round(seen, 2), "off": round(said / seen - 1, 3), "answers": len(within),
@@ -132,7 +186,7 @@ def compare(
     return rows
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]], accuracies: list[dict[str, Any]]) -> None:
     table = Table(title="predicted and measured", box=None)
     for name in ("device", "plan", "Mb/s", "figure", "predicted", "measured", "off"):
         table.add_column(name, justify="left" if name in ("plan", "figure") else "right")
@@ -142,12 +196,20 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"{row['predicted']:.1f}", f"{row['measured']:.1f}", f"{100 * row['off']:+.1f} %",
         )  # fmt: skip
     Console().print(table)
+    for row in accuracies:
+        print(
+            f"device / {row['device_slowdown']:g}, {row['plan']}: {100 * row['predicted']:.1f} % predicted on "
+            f"{row['images']} images, {100 * row['measured']:.1f} % right, off by {row['off_points']:+.2f} points "
+            f"(standard error {row['standard_error_points']:.2f})"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one object, for scripts")
-    parser.add_argument("--seconds", type=float, default=9.0, help="measured at each bandwidth")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measured at each bandwidth")
+    parser.add_argument("--data", help="labelled images, as for `spinn replay --source`")
+    parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--results", type=Path, help=argparse.SUPPRESS)
@@ -159,20 +221,29 @@ def main() -> None:
         uvloop.run(serve())
     elif options.role == "client":
         uvloop.run(
-            drive(options.address, options.results, options.device_slowdown, options.plan, unpaced=options.unpaced)
+            drive(
+                options.address,
+                options.results,
+                options.device_slowdown,
+                options.plan,
+                options.source,
+                unpaced=options.unpaced,
+            )
         )
     else:
-        rows = play(options.seconds)
+        rows, accuracies = play(options.seconds, options.data)
         off = [abs(row["off"]) for row in rows]
         found = {
             "rows": rows,
+            "accuracy": accuracies,
             "worst_latency_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] == "latency_ms"),
             "worst_throughput_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] != "latency_ms"),
+            "worst_accuracy_off_points": max((abs(row["off_points"]) for row in accuracies), default=None),
         }
         if options.json:
             print(json.dumps(found))
         else:
-            show(rows)
+            show(rows, accuracies)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError
-from .images import LabelledImages, resize
+from .images import LabelledImages, Scaling, resize
 from .network import EarlyExitNetwork
-from .training import Scaling, new_classifier
+from .training import new_classifier
 
 
 def adopt_classifier(network: EarlyExitNetwork, pretrained: nn.Linear, images: LabelledImages, scaling: Scaling) -> int:

@@ -2,49 +2,73 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
-from .blocks import InvertedResidual, conv_bn
+from .blocks import conv_bn
 
-HEAD_WIDTH = 128
-"""Channels of every exit head's own maps."""
-
-HEAD_FEATURES = 512
+HEAD_FEATURES = 384
 """Width of the pooled feature vector of every exit head, in channels."""
+
+LARGEST_SIDE = 8
+"""Maps with longer sides, in pixels, are halved until they fit."""
+
+WHOLE_SIDE = 4
+"""On maps of this side or less, everything is near everything else already: no 3x3 convolution there."""
+
+SHARE = 1 / 20
+"""What the 3x3 convolution of a head on the largest maps costs, as a share of the backbone's multiply-adds."""
+
+
+def halvings_for(side: int) -> int:
+    """How often maps of this side are halved (rounding up) before a head's own convolutions: 0 to 5."""
+    count = 0
+    while side > LARGEST_SIDE and count < 5:
+        side, count = -(-side // 2), count + 1
+    return count
+
+
+def head_width(backbone_macs: int, side: int) -> int:
+    """Channels of the 3x3 convolutions of a network's heads: whole vectors of 16, from 32 to 256.
+
+    Args:
+        backbone_macs: multiply-adds of the backbone for one image.
+        side: of the largest maps that a head of this network works on, in pixels.
+    """
+    width = math.sqrt(backbone_macs * SHARE / (9 * side * side))
+    return min(256, max(32, 16 * round(width / 16)))
 
 
 class ExitHead(nn.Module):
-    """Depthwise filters that shrink the maps, two inverted-residual blocks, a wide 1x1 convolution, a classifier.
+    """Depthwise filters that shrink large maps, 1x1 and 3x3 convolutions, a wide 1x1 one, a classifier.
 
-    Early activations are large in space and narrow in channels: 5x5 depthwise filters first bring them
-    down to about the backbone's last resolution, one halving each, so that the head at every depth sees
-    the whole image, and costs about the same.
+    Few operators, and dense ones: on maps this small, starting an operator and reading its weights is what costs, not
+    its multiply-adds (docs/decisions/0006-default-model.md).
 
     Args:
         channels: channels of the activation at the cut point.
-        halvings: how often the head halves the maps before its own blocks, 0 to 5.
+        width: channels of the 3x3 convolution; 0: none, the 1x1 one alone.
+        halvings: how often depthwise 5x5 filters halve the maps first, 0 to 5.
         num_classes: length of the logits.
     """
 
-    def __init__(self, channels: int, *, halvings: int, num_classes: int) -> None:
+    def __init__(self, channels: int, *, width: int, halvings: int, num_classes: int) -> None:
         super().__init__()
         if not 0 <= halvings <= 5:
             raise ValueError(f"halvings must be 0 to 5, got {halvings}")
-        shrink = [conv_bn(channels, channels, 5, stride=2, groups=channels) for _ in range(halvings)]
-        self.blocks = nn.Sequential(
-            *shrink,
-            conv_bn(channels, HEAD_WIDTH, 1),
-            InvertedResidual(HEAD_WIDTH, HEAD_WIDTH, hidden=3 * HEAD_WIDTH),
-            InvertedResidual(HEAD_WIDTH, HEAD_WIDTH, hidden=3 * HEAD_WIDTH),
-            conv_bn(HEAD_WIDTH, HEAD_FEATURES, 1),
-            nn.ReLU6(),
-        )
+        layers: list[nn.Module] = [conv_bn(channels, channels, 5, stride=2, groups=channels) for _ in range(halvings)]
+        sizes = [(channels, width, 1), (width, width, 3)] if width else []
+        for c_in, c_out, kernel in [*sizes, (width or channels, HEAD_FEATURES, 1)]:
+            layers += [conv_bn(c_in, c_out, kernel), nn.ReLU6()]
+        self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.1)
-        self.classifier = nn.Linear(HEAD_FEATURES, num_classes)
+        # Linear, as a convolution: OpenVINO runs that three to seven times as fast for one image in bfloat16.
+        self.classifier = nn.Conv2d(HEAD_FEATURES, num_classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, H, W) -> (B, num_classes)
-        x = self.pool(self.blocks(x)).flatten(1)
-        logits: torch.Tensor = self.classifier(self.dropout(x))
+        x = self.pool(self.blocks(x))  # (B, HEAD_FEATURES, 1, 1)
+        logits: torch.Tensor = self.classifier(self.dropout(x)).flatten(1)
         return logits

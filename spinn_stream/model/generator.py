@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, DataError
+from ..runtime.engines import installed, open_one
 from .adoption import adopt_classifier
 from .bundle import Bundle, load_bundle
 from .calibrate import calibrate
@@ -23,16 +25,21 @@ from .choose_backbone import choose_backbone
 from .datasets import Dataset
 from .export import export_draft
 from .from_bundle import FORM, BundleNetwork, check_classes, differing_labels, input_size, notes_of, source_bundle
-from .images import LabelledImages
+from .images import LabelledImages, Scaling
 from .network import EarlyExitNetwork, attach_exits
 from .tracing import PrunedCut, trace_backbone
-from .training import Progress, Scaling, TrainingConfig, train
+from .training import Progress, TrainingConfig, train
+from .views import Views, make_views, views_key
 
 ADOPTION_IMAGES = 6000
 """Training images by which a new class finds its row in a pretrained classifier."""
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.jsonl"
+VIEWS = "views"
+
+ENGINES = ("openvino", "onnxruntime")
+"""What runs a frozen backbone over views, the faster one on most processors first (decisions/0010-runtimes.md)."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +204,11 @@ def generate(
             log.flush()
             report(progress)
 
+        stored = _views(recipe, prepared, images, data.classes, work / VIEWS, say) if recipe.training.views else None
         train(
-            network, images, recipe.training, prepared.scaling, checkpoint=work / CHECKPOINT, report=note, device=device
-        )
+            network, images, recipe.training, prepared.scaling, checkpoint=work / CHECKPOINT, report=note,
+            views=stored, device=device,
+        )  # fmt: skip
     say("writing the graph")
     provenance: dict[str, Any] = {
         "command": shlex.join(["spinn", *arguments]),
@@ -214,3 +223,31 @@ def generate(
     )  # fmt: skip
     calibrate(out, held_out, say=say)
     return load_bundle(out)
+
+
+def _views(
+    recipe: Recipe,
+    prepared: Prepared,
+    images: LabelledImages,
+    classes: Sequence[str],
+    folder: Path,
+    say: Callable[[str], None],
+) -> Views:
+    """Run the frozen backbone over views of the images, as the engine runs it that serves, or open what is stored."""
+    network, config = prepared.network, recipe.training
+    if network.is_classifier_new:
+        raise ConfigError("--views needs a final exit that is trained: give --start, or --backbone bundle:FOLDER")
+    key = views_key(network, images, views=config.views, size=recipe.image_size, seed=config.seed)
+    with TemporaryDirectory() as draft:
+        export_draft(
+            network, Path(draft), name=recipe.name, mean=prepared.scaling.mean, scale=prepared.scaling.scale,
+            labels=classes, provenance={},
+        )  # fmt: skip
+        bundle = load_bundle(Path(draft))
+        engine = open_one(bundle, next(n for n in ENGINES if n in installed()), threads=torch.get_num_threads())
+        exits = [(cut.name, i, cut.shape) for i in network.exit_cuts for cut in [network.cuts[i]]]
+        return make_views(
+            engine, exits, bundle.last, len(classes), images, prepared.scaling, folder, key=key, views=config.views,
+            size=recipe.image_size, seed=config.seed,
+            progress=lambda done, total: say(f"{done} of {total} views of images have gone through the backbone"),
+        )  # fmt: skip

@@ -26,6 +26,14 @@ class LabelledImages:
         return LabelledImages(self.pixels[index], self.labels[index])
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """Network input = (pixel - mean) * scale."""
+
+    mean: float
+    scale: float
+
+
 def augment(
     pixels: torch.Tensor, size: int, generator: torch.Generator, *, smallest_area: float = 0.35
 ) -> torch.Tensor:

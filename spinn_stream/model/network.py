@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..errors import ConfigError
 from .counting import MultiplyAdds
-from .exit_head import ExitHead
+from .exit_head import WHOLE_SIDE, ExitHead, halvings_for, head_width
 from .placement import fits_exit, place_exits
 from .tracing import FoundCut, Trace
 
@@ -106,10 +105,14 @@ def attach_exits(
     wrong = [name for name in names if name not in fits]
     if wrong or len(set(names)) != len(names):
         raise ConfigError(f"exits at {', '.join(names)}: expected different ones of {', '.join(fits)}")
-    last_side = max(1, min(cuts[index[fits[-1]]].shape[1:])) if fits else 1
+    sides = {cut.name: min(cut.shape[1:]) for cut in cuts[1:-1] if cut.name in fits}
+    largest = max((-(-side // 2 ** halvings_for(side)) for side in sides.values()), default=1)
+    width = head_width(cuts[-1].macs, largest)
     heads: dict[int, nn.Module] = {}
     for name in names:
-        channels, *sides = cuts[index[name]].shape
-        halvings = min(5, max(0, round(math.log2(min(sides) / max(last_side, 4)))))
-        heads[index[name]] = ExitHead(channels, halvings=halvings, num_classes=num_classes)
+        channels = cuts[index[name]].shape[0]
+        heads[index[name]] = ExitHead(
+            channels, width=width if sides[name] > WHOLE_SIDE else 0, halvings=halvings_for(sides[name]),
+            num_classes=num_classes,
+        )  # fmt: skip
     return EarlyExitNetwork(cuts, trace.stages, heads)

@@ -43,6 +43,9 @@ def train(
     distillation: Annotated[float, typer.Option(help="share of an exit's loss that the final exit teaches")] = 0.5,
     label_smoothing: Annotated[float, typer.Option(help="of the hard labels")] = 0.05,
     freeze: Annotated[str, typer.Option(help="train nothing up to this cut point; `backbone`: exits alone")] = "",
+    views: Annotated[
+        int, typer.Option(help="with --freeze backbone: run it on so many crops of each image, once, and keep them")
+    ] = 0,
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
@@ -78,7 +81,7 @@ def train(
         config = TrainingConfig(
             epochs=epochs, batch_size=batch_size, image_sizes=_sizes(train_sizes, image_size), lr_backbone=lr,
             lr_heads=lr_heads, exit_weight_start=first_weight, exit_weight_end=exit_weight,
-            distillation=distillation, label_smoothing=label_smoothing, freeze=freeze, seed=seed,
+            distillation=distillation, label_smoothing=label_smoothing, freeze=freeze, views=views, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error

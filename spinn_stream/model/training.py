@@ -7,13 +7,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,8 +19,9 @@ from torch import nn
 from ..errors import ConfigError, DataError
 from .checkpoint import Checkpoint
 from .depthwise import fast_depthwise
-from .images import LabelledImages, augment
+from .images import LabelledImages, Scaling, augment
 from .network import EarlyExitNetwork
+from .views import Views
 
 ALL = "backbone"
 """As `freeze`: every layer of the backbone but a new classifier."""
@@ -45,12 +44,18 @@ class TrainingConfig:
     distillation: float = 0.5  # share of an exit's loss that comes from the final exit's softened answer
     distillation_temperature: float = 2.0
     freeze: str = ""  # name of the cut point up to which the backbone stays as it is; `backbone`: all of it
+    views: int = 0  # with all of it frozen: augmented views of every image that it is run on, once; 0: every epoch
     seed: int = 1
 
     def __post_init__(self) -> None:
         if self.epochs <= 0 or self.batch_size <= 1:
             raise ValueError(
                 f"got {self.epochs:g} epochs and a batch of {self.batch_size}, expected epochs > 0 and 2 or more"
+            )
+        if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):
+            raise ValueError(
+                f"got {self.views} views with {len(self.image_sizes)} image sizes and {self.freeze or 'nothing'} "
+                f"frozen, expected one size and {ALL} frozen, or no views"
             )
         ends = [end for end, _ in self.image_sizes]
         if ends != sorted(ends) or not ends or ends[-1] != 1.0 or any(size < 32 for _, size in self.image_sizes):
@@ -61,14 +66,6 @@ class TrainingConfig:
     def image_size(self, progress: float) -> int:
         """Pixels at this share of the training."""
         return next(size for end, size in self.image_sizes if progress < end or end == 1.0)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """Network input = (pixel - mean) * scale."""
-
-    mean: float
-    scale: float
 
 
 def joint_loss(
@@ -149,6 +146,13 @@ def _frozen(network: EarlyExitNetwork, freeze: str) -> int:
     return names.index(freeze) + 1
 
 
+def _freeze(network: EarlyExitNetwork, frozen: int, new: Iterable[nn.Parameter]) -> None:
+    """Keep so many stages as they are, but what is new in them."""
+    network.freeze(frozen)
+    for p in new:
+        p.requires_grad_(True)
+
+
 def _optimizer(network: EarlyExitNetwork, new: list[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
     known = {id(p) for p in new}
     every = [p for p in network.parameters() if p.requires_grad]
@@ -162,13 +166,14 @@ def _optimizer(network: EarlyExitNetwork, new: list[nn.Parameter], config: Train
     )
 
 
-def _batch(
-    images: LabelledImages, rows: npt.NDArray[np.int64], size: int, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The images of one step, cropped as the seed says, and their labels; dropout follows the seed, too."""
-    x = augment(torch.from_numpy(images.pixels[rows]), size, torch.Generator().manual_seed(seed))
-    torch.manual_seed(seed)
-    return x, torch.from_numpy(images.labels[rows])
+def _run(
+    network: EarlyExitNetwork, pixels: torch.Tensor, scaling: Scaling, *, size: int, seed: int, device: str
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Logits of every exit and the final one for crops of these images, (B, H, W, 3) uint8, that the seed decides."""
+    x = augment(pixels, size, torch.Generator().manual_seed(seed))
+    with torch.autocast(device, torch.bfloat16):
+        answers: tuple[list[torch.Tensor], torch.Tensor] = network(((x - scaling.mean) * scaling.scale).to(device))
+    return answers
 
 
 def train(
@@ -179,6 +184,7 @@ def train(
     *,
     checkpoint: Path,
     report: Callable[[Progress], None],
+    views: Views | None = None,
     device: str = "cpu",
     checkpoint_every: int = 100,
     report_every: int = 20,
@@ -190,6 +196,7 @@ def train(
     sees what an uninterrupted one would have seen. Autocast to bfloat16, channels last.
 
     Args:
+        views: what the backbone made of the images already; then it is not run. See `make_views`.
         device: cpu or cuda.
         stop_after: end after this step as if interrupted.
 
@@ -204,11 +211,8 @@ def train(
     batch_size = min(config.batch_size, len(images))
     steps = max(1, int(config.epochs * len(images) / batch_size))
     frozen = _frozen(network, config.freeze)
-    network.freeze(frozen)
-    classifier = new_classifier(network)
-    new = [*network.heads.parameters(), *(classifier.parameters() if classifier is not None else ())]
-    for p in new:
-        p.requires_grad_(True)
+    new = [p for module in (network.heads, new_classifier(network)) if module is not None for p in module.parameters()]
+    _freeze(network, frozen, new)
     optimizer = _optimizer(network, new, config)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.to(device)
@@ -216,9 +220,7 @@ def train(
     saved = Checkpoint(checkpoint, json.dumps(asdict(config) | origin))
     start = saved.load(network, optimizer)
     network.train()
-    network.freeze(frozen)
-    for p in new:
-        p.requires_grad_(True)
+    _freeze(network, frozen, new)
     per_epoch = len(images) // batch_size
     order: torch.Tensor | None = None
     seen_since, since = 0, time.monotonic()
@@ -229,12 +231,16 @@ def train(
             if order is None or position == 0:
                 order = torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed * 1000 + epoch))
             rows = order[position * batch_size : (position + 1) * batch_size].numpy()
-            x, labels = _batch(images, rows, config.image_size(step / steps), config.seed * 10_000_000 + step)
-            x, labels = ((x - scaling.mean) * scaling.scale).to(device), labels.to(device)
+            labels = torch.from_numpy(images.labels[rows]).to(device)
+            seed = config.seed * 10_000_000 + step
+            torch.manual_seed(seed)  # dropout
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _rate(step, steps, config.warmup)
-            with torch.autocast(device, torch.bfloat16):
-                exits, final = network(x)
+            if views is not None:
+                exits, final = views.answers(network, rows, epoch, device)
+            else:
+                pixels, size = torch.from_numpy(images.pixels[rows]), config.image_size(step / steps)
+                exits, final = _run(network, pixels, scaling, size=size, seed=seed, device=device)
             loss = joint_loss([e.float() for e in exits], final.float(), labels, config, step / steps)
             if not torch.isfinite(loss):
                 raise DataError(

@@ -7,11 +7,13 @@
     held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
                 comes soon after it; unless the gain is large
 
-A better plan must keep the constraints with `headroom` to spare; else noise would push it out again.
+A better plan must keep the constraints with `headroom` to spare, and be no worse where conditions are less favourable
+by `caution`: else noise would push it out again. (A device that just keeps up with its frames is at a cliff's edge.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .choice import KEPT, choose, shown, violations
@@ -31,6 +33,7 @@ class SchedulerConfig:
     max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
     margin: float = 0.10  # a better plan is better by more
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
+    caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
     proof: float = 0.03  # seconds times the share beyond the margin: better by 20 % for 0.3 s, by 13 % for 1 s
     patience_s: float = 3.0  # for what is better in a later target alone
     hold_s: float = 4.0  # since a plan was left, before going back to it
@@ -79,12 +82,20 @@ class Hysteresis:
         self._proof = 0.0
 
     def compare(
-        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
+        self,
+        now: float,
+        prediction: Prediction,
+        sla: Sla,
+        current: int,
+        best: int,
+        violation: float,
+        cautious: Callable[[], Prediction],
     ) -> Change | None:
         """What to change to under these conditions, if anything.
 
         Args:
-            current, best: places in the prediction. violation: the best one's.
+            current, best: places in the prediction. violation: the best one's. cautious: gives the prediction for
+                conditions that are less favourable by `caution`; called when a change is due.
         """
         elapsed = 0.0 if self._compared is None else now - self._compared
         self._compared = now
@@ -100,6 +111,9 @@ class Hysteresis:
         rate = gain - config.margin if first else config.proof / max(config.patience_s, 1e-9)
         self._proof += max(rate * min(elapsed, 2 * config.min_interval_s), 1e-12)
         if self._proof < config.proof:
+            return None
+        if _worse(cautious(), sla, current, change.place):
+            self._proof = 0.0
             return None
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
         return change if clear or self._may_return(int(prediction.table.number[change.place]), now) else None
@@ -163,6 +177,17 @@ class Hysteresis:
 
     def _hold(self, left: _Left) -> float:
         return min(self._config.hold_s * 2.0**left.returns, self._config.longest_hold_s)
+
+
+def _worse(prediction: Prediction, sla: Sla, current: int, place: int) -> bool:
+    """Whether the plan at `place` loses to the one in force by more than a target's tolerance."""
+    for target in sla.targets:
+        ours, theirs = (float(prediction.of(target.metric.name)[i]) for i in (current, place))
+        gain = theirs - ours if target.metric.rises else ours - theirs
+        slack = abs(target.limit(ours) - ours)
+        if abs(gain) > slack:
+            return gain < 0
+    return False
 
 
 def _tightened(constraint: Constraint, headroom: float) -> Constraint:

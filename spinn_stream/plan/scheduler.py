@@ -11,7 +11,7 @@ The theory, in one place:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -134,7 +134,12 @@ class Scheduler:
         here = np.flatnonzero(number == self._current)
         if not here.size or (before.link is None) != (self._seen.link is None):
             return Change(best, "no server" if self._seen.link is None else "the server is there")
-        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation)
+        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._cautious)
+
+    def _cautious(self) -> Prediction:
+        """The last look's prediction, had its conditions been less favourable."""
+        assert self._seen is not None
+        return self._predict(_harder(self._seen, 1 + self._config.caution))[0]
 
     def _adopt(self, now: float, prediction: Prediction, sla: Sla, change: Change, violation: float) -> Decision:
         number = int(prediction.table.number[change.place])
@@ -159,6 +164,12 @@ class Scheduler:
         if bound is not None:
             reason += f"; {bound}" if violation > 0 else f"; bound by {bound}"
         return Decision(plan, figures, reason, violation <= 0, bound, second)
+
+
+def _harder(now: Conditions, factor: float) -> Conditions:
+    """Device, server and link so many times slower."""
+    link = now.link and replace(now.link, up_mbps=now.link.up_mbps / factor, rtt_ms=now.link.rtt_ms * factor)
+    return replace(now, link=link, device_load=now.device_load * factor, server_load=now.server_load * factor)
 
 
 def _moved(before: Conditions, now: Conditions, share: float) -> bool:

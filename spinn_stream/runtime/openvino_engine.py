@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,17 @@ class _Graph:
         self._request = request
         self._fixed = fixed
         self._count = outputs
-        self._input: Activation | None = None  # what the request reads: kept alive, and bound once
+        self.input: Activation | None = None  # what the request reads: kept alive, and bound once
+        # The binding itself: ov.InferRequest.infer prepares inputs and wraps outputs, which are bound and read here.
+        binding: Any = super(ov.InferRequest, request)
+        self._infer = partial(binding.infer, {}, True, True)  # no new inputs; outputs shared; text decoded
         self._outputs: list[Activation] = [] if fixed is None else self._read()
 
     def run(self, x: Activation) -> list[Activation]:
-        if x is not self._input:
+        if x is not self.input:
             self._request.set_input_tensor(ov.Tensor(x, shared_memory=True))
-            self._input = x
-        self._request.infer(share_outputs=True)
+            self.input = x
+        self._infer()
         return self._read() if self._fixed is None else self._outputs
 
     def _read(self) -> list[Activation]:
@@ -92,13 +96,13 @@ class OpenVinoEngine:
         self, start: int, stop: int, x: Activation, *, exit: bool = True
     ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
         key = self._carver.key(start, stop, exit)
+        kept, fixed = (self._single, 1) if len(x) == 1 else (self._open, None)
+        graph = kept.get(key)
         if x.dtype != np.float32 or x.shape[1:] != self._bundle.cut_points[start].shape:
             raise EngineError(
                 f"{self.name}, cut point {self._carver.source(key)}: got {x.dtype} {x.shape}, "
                 f"expected float32 (B, *{self._bundle.cut_points[start].shape})"
             )
-        kept, fixed = (self._single, 1) if len(x) == 1 else (self._open, None)
-        graph = kept.get(key)
         if graph is None:
             graph = kept[key] = self._build(key, fixed)
         try:

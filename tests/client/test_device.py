@@ -19,7 +19,7 @@ from spinn_stream.plan import Plan, Profile
 from spinn_stream.runtime import Answer, Engine
 
 Floats = npt.NDArray[np.float32]
-SPLIT = 10  # behind the first exit
+SPLIT = 14  # behind the first exit
 PLAN = Plan(1, SPLIT, None, CodecSetting("cnn-co", 8))
 FAR = 1e9  # seconds: no hurry
 

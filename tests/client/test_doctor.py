@@ -94,8 +94,8 @@ def test_an_engine_that_is_refused_is_a_warning_with_the_reason(
     [
         (1000, ["ok", "ok", "ok"]),
         (200, ["ok", "ok", "warning"]),  # the server takes 150 ms
-        (45, ["ok", "warning", "warning"]),  # 40 ms to the first exit, at cut point 9
-        (44, ["failed", "warning", "warning"]),
+        (61, ["ok", "warning", "warning"]),  # 56 ms to the first exit, at cut point 13
+        (60, ["failed", "warning", "warning"]),
     ],
 )
 def test_deadlines_are_compared_with_what_the_pipeline_spares(

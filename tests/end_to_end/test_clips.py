@@ -18,7 +18,7 @@ THRESHOLD = "0.24"
 def test_a_clip_at_30_frames_a_second(shared: Path, tmp_path: Path, clip: str) -> None:
     options = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop", "--threshold", THRESHOLD)
     with server() as running:
-        out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", running.address, "--split", "9")
+        out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", running.address, "--split", "13")
     out.check_contract(150)
     assert out.summary["taken"] >= 0.95 * int(FRAMES)
     assert out.summary["fallback"] == 0

@@ -25,7 +25,7 @@ def serving() -> object:
 
 def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_path: Path) -> None:
     options = ("--source", "demo", "--frames", "360")
-    split = run_client(tmp_path / "split", *options, "--server", serving.address, "--split", "9", "--threshold", "0.5")
+    split = run_client(tmp_path / "split", *options, "--server", serving.address, "--split", "13", "--threshold", "0.5")
     split.check_contract(DEADLINE_MS)
     assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
     assert split.summary["taken"] >= 0.95 * 360
@@ -100,13 +100,13 @@ def test_ctrl_c_ends_a_loop_with_its_summary(serving: ServerProcess, tmp_path: P
 
 
 def test_provisional_results_come_before_the_final_one(serving: ServerProcess, bundle: Bundle, tmp_path: Path) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", "9",
+    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", "13",
                      "--threshold", "none", "--provisional")  # fmt: skip
     out.check_contract(DEADLINE_MS)
     kinds: dict[int, list[str]] = {}
     for r in out.results:
         kinds.setdefault(r["frame"], []).append(r["kind"])
-    on_the_way = sum(e.cut <= 9 for e in bundle.exits)
+    on_the_way = sum(e.cut <= 13 for e in bundle.exits)
     assert on_the_way and all(k == ["provisional"] * on_the_way + ["final"] for k in kinds.values())
 
 

@@ -60,13 +60,13 @@ def test_every_tail_can_be_run_at_once(paths: TailPaths, bundle: Bundle, countin
 
 
 def test_a_tail_that_is_wanted_often_gets_fused_graphs(paths: TailPaths, bundle: Bundle) -> None:
-    exits = {bundle.exits[2].cut}
+    exits = {bundle.exits[1].cut}
     for _ in range(USES_BEFORE_BUILDING - 1):
         paths.pieces(3, exits)
     assert paths.to_build() is None
     paths.pieces(3, exits)
     built = build_what_is_wanted(paths)
-    assert sorted(built) == bundle.pieces(3, bundle.last, exits)
+    assert built and set(built) <= set(bundle.pieces(3, bundle.last, exits))
     assert paths.pieces(3, exits) == bundle.pieces(3, bundle.last, exits)
     assert len(paths.pieces(3, exits)) == 2
 

@@ -19,7 +19,7 @@ def test_a_fixed_plan_says_what_it_names_and_takes_the_rest_as_spinn_run_does(bu
     assert full.plan == Plan(1, 11, 0.9, CodecSetting("transform", 6)) and full.name == full.text
     assert client_arguments(full, bundle) == ["--split", "block9", "--threshold", "0.9", "--codec", "transform:6"]
     plain = parse_policy("fixed", bundle)
-    assert plain.plan == Plan(1, 9, bundle.default_threshold, CodecSetting("transform", 10))  # block7, as docs/results
+    assert plain.plan == Plan(1, bundle.exits[0].cut, bundle.default_threshold, CodecSetting("transform", 10))
     assert parse_policy("fixed:threshold=none, split=0", bundle).plan.confidence_threshold is None
 
 

@@ -53,10 +53,9 @@ def test_a_bundle_is_what_was_exported(exported: Exported) -> None:
 
 
 def test_a_head_costs_what_its_layers_say(exported: Exported) -> None:
-    """One halving, 8x8 to 4x4 on 8 channels; at 4x4: 8 to 128, twice 128 to 384 to 128, to 512; then the classes."""
+    """8x8 pixels of 8 channels, not halved: 8 to 32, 3x3, 32 to 384; then the three classes."""
     net, bundle = exported
-    block = 16 * (128 * 384 + 384 * 25 + 384 * 128)
-    assert bundle.exits[0].macs == net.head_macs[0] == 16 * 8 * 25 + 16 * 8 * 128 + 2 * block + 16 * 128 * 512 + 512 * 3
+    assert bundle.exits[0].macs == net.head_macs[0] == 64 * (8 * 32 + 32 * 32 * 9 + 32 * 384) + 384 * 3
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])

@@ -15,6 +15,7 @@ from torch import nn
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.model.adoption import adopt_classifier
 from spinn_stream.model.checkpoint import Checkpoint
+from spinn_stream.model.exit_head import ExitHead
 from spinn_stream.model.generator import split_held_out
 from spinn_stream.model.images import LabelledImages, augment, resize
 from spinn_stream.model.network import EarlyExitNetwork
@@ -121,7 +122,7 @@ def test_a_training_starts_from_a_checkpoint_with_other_exits(tmp_path: Path) ->
 def test_a_head_of_another_design_starts_untrained(tmp_path: Path) -> None:
     trained(tmp_path / "c.pt", ("stem",))
     net = network(seed=5)
-    net.heads[0] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES))
+    net.heads[0] = ExitHead(8, width=48, halvings=0, num_classes=CLASSES)
     assert Checkpoint(tmp_path / "c.pt", "").read_weights(net).untrained == ("stem",)
 
 

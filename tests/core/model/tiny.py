@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from spinn_stream.model.images import LabelledImages
+from spinn_stream.model.images import LabelledImages, Scaling
 from spinn_stream.model.network import EarlyExitNetwork, attach_exits
 from spinn_stream.model.tracing import trace_backbone
-from spinn_stream.model.training import Progress, Scaling, TrainingConfig
+from spinn_stream.model.training import Progress, TrainingConfig
 
 CLASSES = 3
 SIZE = 32
