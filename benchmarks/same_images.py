@@ -1,0 +1,123 @@
+"""A bundle whose tables hold for the images that are played, so that a prediction owes nothing to other images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_client.sources import open_source
+from spinn_stream.codec import CodecSetting, decode_payload, encode_payload
+from spinn_stream.frame import crop
+from spinn_stream.model.bundle import Bundle, PayloadRow
+from spinn_stream.model.calibration import Pixels, batches, collect_logits, confidences
+from spinn_stream.model.evaluation import costs_of
+from spinn_stream.model.tables import PART
+from spinn_stream.model.thresholds import Scores
+from spinn_stream.plan import BatchProfile, Conditions, LinkState, Policy, Predictor, Profile, Timing, build_table
+from spinn_stream.runtime import Engine, open_engine
+from spinn_traces.replay.material import Material
+
+Coded = tuple[int, str]
+"""Index of a cut point, and the setting that its activations are coded with."""
+
+UNCODED = (0, "png")
+
+_MOMENT = Timing(1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SameImages:
+    """bundle: with tables of these images. whole: (N,) whether the whole network is right on each."""
+
+    bundle: Bundle
+    whole: npt.NDArray[np.bool_]
+
+
+def tables_of(bundle: Bundle, material: Material, coded: Collection[Coded], *, threads: int = 2) -> SameImages:
+    """Measure every threshold's row, and the payload rows of these codings, on labelled images as they are played.
+
+    The payload rows that remain are these and the uncoded one: so few that the scheduler plans with all of them.
+    """
+    assert material.truth is not None
+    engine = open_engine(bundle, "onnxruntime", threads=threads)
+    pixels = pictures(material, bundle.input.size)
+    labels = np.array([bundle.labels.index(name) for name in material.truth])
+    logits = collect_logits(bundle, engine, pixels, lambda done: _say("uncoded", done, len(pixels)))
+    sure, right = confidences(logits, tuple(e.temperature for e in bundle.exits), labels)
+    scores = Scores(sure, right, costs_of(bundle))
+    thresholds = []
+    for row in bundle.thresholds:
+        found = scores.play(row.needed)
+        thresholds.append(
+            replace(row, accuracy=found.accuracy, mean_macs_fraction=found.mean_macs_fraction, share=found.share)
+        )
+    accuracy = {UNCODED: {e.name: float(r.mean()) for e, r in zip(bundle.exits, right, strict=True)}}
+    for one in coded:
+        behind = coded_logits(bundle, engine, pixels, one)
+        accuracy[one] = {name: float((own.argmax(axis=1) == labels).mean()) for name, own in behind.items()}
+    payloads = tuple(_of_these(row, accuracy) for row in bundle.payloads if (row.cut, row.codec) in accuracy)
+    if len(payloads) != len(accuracy):
+        raise ValueError(f"bundle {bundle.name} has {len(payloads)} payload rows of {sorted(accuracy)}")
+    return SameImages(replace(bundle, thresholds=tuple(thresholds), payloads=payloads), right[-1])
+
+
+def _of_these(row: PayloadRow, accuracy: Mapping[Coded, Mapping[str, float]]) -> PayloadRow:
+    """The bytes stay those of the bundle: they change which settings are planned with, and no accuracy."""
+    return replace(row, accuracy=accuracy[row.cut, row.codec])
+
+
+def pictures(material: Material, size: int) -> Pixels:
+    """(N, size, size, 3) RGB, each as the client crops it, in the order they are played in."""
+    source = open_source(material.source)
+    try:
+        return np.stack([crop(frame, size) for frame in source.frames()])
+    finally:
+        source.close()
+
+
+def coded_logits(bundle: Bundle, engine: Engine, pixels: Pixels, coded: Coded) -> dict[str, npt.NDArray[np.float32]]:
+    """(N, classes) logits of each exit behind a cut point, by its name, when each activation there is coded alone.
+
+    As `payload_table` does it, a part at a time: the activations of thousands of images would fill the memory.
+    """
+    cut, setting = coded[0], CodecSetting.parse(coded[1])
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    done = 0
+    for x in batches(bundle, pixels, PART):
+        y = engine.run(0, cut, x, exit=False)[0] if cut else x
+        own = pixels[done : done + len(x)]
+        payloads = [encode_payload(bundle, cut, setting, a[None], p) for a, p in zip(y, own, strict=True)]
+        z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads])
+        for start, stop in bundle.pieces(cut, bundle.last):
+            z, logits = engine.run(start, stop, z)
+            if logits is not None:
+                found.setdefault(bundle.exit_at[stop].name, []).append(logits.copy())
+        done += len(x)
+        _say(f"{bundle.cut_points[cut].name} {setting}", done, len(pixels))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def predicted_drop(bundle: Bundle, plan: Policy) -> float:
+    """Accuracy that the scheduler says a plan loses, by the bundle's tables, where no answer is late.
+
+    Args:
+        plan: a policy that knows one plan.
+    """
+    early = tuple(e.cut for e in bundle.exits[:-1])
+    times = BatchProfile(1, (_MOMENT,) * bundle.last, (_MOMENT,) * len(early), 0.0)
+    profile = Profile("none", early, (times,), _MOMENT)
+    table = build_table(bundle, profile, profile)
+    known = np.flatnonzero(plan.plans(bundle, table))
+    if not len(known):
+        raise ValueError(f"the scheduler does not plan with {plan.name}")
+    prediction = Predictor(table, plans=known).predict(Conditions(LinkState(1000.0, 1.0)))
+    return prediction.figures(0).accuracy_drop
+
+
+def _say(what: str, done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\r{what}: {done} of {total} images", end=end, file=sys.stderr, flush=True)
