@@ -83,6 +83,7 @@ class Device:
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
         self.sender = PayloadSender(bundle)
+        self.head_took_s = 0.0  # the last head, from giving it to the thread until it was back
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
@@ -170,7 +171,11 @@ class Device:
                 return prepared
             return prepared + default_cost(setting, self._bundle.cut_points[plan.split].elements).encode_ms
 
-        return await self._job("head", work, besides_ms)
+        began = self._now()
+        try:
+            return await self._job("head", work, besides_ms)
+        finally:
+            self.head_took_s = self._now() - began
 
     async def complete(
         self,

@@ -40,6 +40,11 @@ Half of the 20 ms that the contract allows; the other half is for the way back t
 PROBE_S = 2.0
 """A probe that waits for longer before it is sent is not sent."""
 
+HOLD = 1.5
+"""A frame is held back for the link for so many times as long as that seemed to need at first."""
+
+LEAST_HOLD_S = 0.001
+
 MOST_PROBES = 16
 """Whose answers may be under way; the oldest is forgotten then."""
 
@@ -155,6 +160,7 @@ class Pipeline:
         while True:
             if self._unpaced and self._link is not None:
                 await self._link.wait_for_room(self._deadline_s)
+            asked = self._now()
             frame = await self._feed.next()
             if frame is None:
                 return
@@ -165,9 +171,9 @@ class Pipeline:
             self.taken += 1
             self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
             self._later(deadline, self._time_out, frame.index, deadline)
-            await self._treat(frame, deadline)
+            await self._treat(frame, deadline, fresh=frame.captured >= asked)
 
-    async def _treat(self, frame: Frame, deadline: float) -> None:
+    async def _treat(self, frame: Frame, deadline: float, *, fresh: bool) -> None:
         plan = self._plan
         outcome = await self._device.head(
             frame.index,
@@ -179,22 +185,49 @@ class Pipeline:
         )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
+            if fresh and self._steering is not None:
+                self._steering.treated(self._now() - frame.captured - self._device.head_took_s)
             if outcome.probe is not None:
                 self._send_probe(frame.index, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
+        if fresh and self._steering is not None:
+            self._steering.treated(self._now() - frame.captured - self._device.head_took_s)
+        in_time = await self._wait_for_link(plan, deadline)
+        if frame.index not in self._ledger:
+            return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
-        link = self._link
+        link = self._link if in_time else None
         if link is not None and outcome.payload and link.send(frame.index, plan, outcome.payload, deadline):
             if self._steering is not None:
                 self._steering.sent(plan, len(outcome.payload))
             if not self._ledger.has_local_answer(frame.index):
                 asyncio.get_running_loop().call_later(self._rescue_in(plan, deadline), self._rescue, frame.index)
             return
-        if link is not None and not link.up:
+        if self._link is not None and not self._link.up:
             self._ledger.trouble(frame.index, "disconnected")
         await self._complete(frame.index)
+
+    async def _wait_for_link(self, plan: Plan, deadline: float) -> bool:
+        """Hold a frame back while two others are on the link or before it: answers would only be older. Frames that
+        come meanwhile replace each other at the source.
+
+        Returns:
+            False: the link was not free in time, and the device should work on the frame.
+        """
+        if self._steering is None:
+            return True
+        until = self._now() + HOLD * self._steering.link_busy_s()
+        while self._link is not None and self._link.up:
+            busy = self._steering.link_busy_s()
+            if busy <= LEAST_HOLD_S:
+                return True
+            left = min(until - self._now(), self._rescue_in(plan, deadline))
+            if left <= LEAST_HOLD_S:
+                return False
+            await asyncio.sleep(min(busy, left))
+        return True
 
     def _send_probe(self, frame: int, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""

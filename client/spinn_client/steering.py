@@ -37,6 +37,12 @@ LOOK_S = 0.1
 RATE_S = 1.0
 """The source's rate is counted over so long."""
 
+OVERHEAD_STEP = 0.05
+"""How fast it is learned how long frames take besides what the device does with them: a share of the difference."""
+
+MOST_OVERHEAD_MS = 5.0
+"""More in one frame is a disturbance and no overhead."""
+
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
 
@@ -104,6 +110,7 @@ class Steering:
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
         self._payload_factor = 1.0
+        self._overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
 
     def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
@@ -182,6 +189,16 @@ class Steering:
         if expected and plan.codec is not None and plan.codec.codec == "transform":
             self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
 
+    def link_busy_s(self) -> float:
+        """How long the link will take for what was sent; 0.0 where one more would wait for one at most."""
+        return 0.0 if self._belief is None else self._belief.busy_s(self._now())
+
+    def treated(self, overhead_s: float) -> None:
+        """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,
+        from the capture on, of a frame that found the device free."""
+        ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
+        self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
+
     async def _meet_server(self) -> None:
         """Plan with the server's own profile, once it has told that."""
         profile = None if self._link is None else self._link.server_profile
@@ -203,6 +220,7 @@ class Steering:
             device_load=self._device.clock.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
+            device_overhead_ms=self._overhead_ms,
             fps=self._fps or self._counted_fps,
             deadline_ms=self._deadline_ms,
             payload_factor=self._payload_factor,

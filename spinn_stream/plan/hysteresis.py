@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .choice import KEPT, choose, shown, violations
 from .predictor import Prediction
@@ -35,9 +36,10 @@ class SchedulerConfig:
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
     proof: float = 0.03  # seconds times the share beyond the margin: better by 20 % for 0.3 s, by 13 % for 1 s
-    patience_s: float = 3.0  # for what is better in a later target alone
+    patience_s: float = 0.7  # for what is better in a later target alone
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
+    least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
     remember_s: float = 300.0  # how long it is known that a plan was left
     clear_margin: float = 0.25  # better by so much, with the headroom below: no noise, and so not held
     clear_headroom: float = 0.15
@@ -55,9 +57,18 @@ class Change:
     why: str
 
 
+class _Where(NamedTuple):
+    number: int
+    split: int
+
+    def apart_from(self, other: _Where) -> list[tuple[str, int]]:
+        """What is left or taken up in a change between the two: the plan; and the split, if that is another one."""
+        return [("plan", self.number)] + ([("split", self.split)] if self.split != other.split else [])
+
+
 @dataclass
 class _Left:
-    """A plan that was given up. returns: how often it was taken up again soon after."""
+    """A plan, or a split, that was given up. returns: how often it was taken up again soon after."""
 
     at: float
     returns: int = 0
@@ -70,7 +81,7 @@ class Hysteresis:
         self._config = config
         self._proof = 0.0
         self._compared: float | None = None
-        self._left: dict[int, _Left] = {}  # by number of the plan in the whole table
+        self._left: dict[tuple[str, int], _Left] = {}  # plans by number in the whole table, and splits
 
     @property
     def open_question(self) -> bool:
@@ -116,17 +127,22 @@ class Hysteresis:
             self._proof = 0.0
             return None
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
-        return change if clear or self._may_return(int(prediction.table.number[change.place]), now) else None
+        table = prediction.table
+        old, new = (_Where(int(table.number[place]), int(table.split[place])) for place in (current, change.place))
+        return change if self._may_return(old, new, now, clear=clear) else None
 
-    def changed(self, now: float, old: int | None, new: int) -> None:
-        """A plan gives way to another one, by their numbers in the whole table."""
+    def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
+        """A plan gives way to another one; each by its number in the whole table and its split."""
         self._proof = 0.0
         if old is not None:
-            self._left.setdefault(old, _Left(now)).at = now
-        left = self._left.get(new)
-        if left is not None:
-            soon = now - left.at < 3 * self._hold(left)
-            left.returns = left.returns + 1 if soon else max(0, left.returns - 1)
+            before, after = _Where(*old), _Where(*new)
+            for key in before.apart_from(after):
+                self._left.setdefault(key, _Left(now)).at = now
+            for key in after.apart_from(before):
+                left = self._left.get(key)
+                if left is not None:
+                    soon = now - left.at < 3 * self._hold(left)
+                    left.returns = left.returns + 1 if soon else max(0, left.returns - 1)
         self._left = {n: kept for n, kept in self._left.items() if now - kept.at <= self._config.remember_s}
 
     def _repair(self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float) -> Change:
@@ -171,9 +187,9 @@ class Hysteresis:
         tight = (_tightened(c, self._config.clear_headroom) for c in sla.constraints)
         return all(c.violation(float(prediction.of(c.metric.name)[place])) <= KEPT for c in tight)
 
-    def _may_return(self, number: int, now: float) -> bool:
-        left = self._left.get(number)
-        return left is None or now - left.at >= self._hold(left)
+    def _may_return(self, old: _Where, new: _Where, now: float, *, clear: bool) -> bool:
+        held = (left for key in new.apart_from(old) if (left := self._left.get(key)) is not None)
+        return all(now - left.at >= (self._config.least_hold_s if clear else self._hold(left)) for left in held)
 
     def _hold(self, left: _Left) -> float:
         return min(self._config.hold_s * 2.0**left.returns, self._config.longest_hold_s)

@@ -150,6 +150,17 @@ class LinkBelief:
         capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
         return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
 
+    def busy_s(self, now: float) -> float:
+        """How long until all that was sent has left, as far as one can tell; 0.0 with less than two under way."""
+        under_way = [r for r in self._sent.values() if not r.arrived]
+        if len(under_way) < 2:
+            return 0.0
+        middle = self.bounds(now, 0.5, 0.5)
+        turn = under_way[0].at
+        if self._last is not None:  # its answer came a round trip after the next one's bytes could leave
+            turn = max(turn, sum(self._last) - middle.rtt_ms / 1000)
+        return max(0.0, sum(r.size for r in under_way) * 8e-6 / middle.up_mbps - (now - turn))
+
     def state(self, now: float) -> LinkState:
         """The link to plan with."""
         found = self.bounds(now)
@@ -195,9 +206,15 @@ class LinkBelief:
         return next((r for r in self._sent.values() if not r.arrived), None)
 
     def _bound_of_silence(self, now: float) -> float:
-        """What is left of the capacity, Mb/s, once a request has been under way for longer than anything odd takes."""
+        """What is left of the capacity, Mb/s, once a request has been under way for longer than anything odd takes.
+
+        While answers come to what was sent before it, it waits for its turn.
+        """
         waiting = self._waiting()
-        elapsed_ms = 0.0 if waiting is None else (now - waiting.at) * 1000 - 2 * self._server_ms
+        elapsed_ms = 0.0
+        if waiting is not None:
+            turn = waiting.at if self._last is None else max(waiting.at, sum(self._last))
+            elapsed_ms = (now - turn) * 1000 - 2 * self._server_ms
         if waiting is None or elapsed_ms <= ODD_MS:
             return math.inf
         return max(float(UP_MBPS[0]), waiting.size * 8e-3 / elapsed_ms)

@@ -143,8 +143,9 @@ class Scheduler:
 
     def _adopt(self, now: float, prediction: Prediction, sla: Sla, change: Change, violation: float) -> Decision:
         number = int(prediction.table.number[change.place])
-        self._hysteresis.changed(now, self._current, number)
         decision = self._decision(prediction, sla, change.place, violation, change.why, self._next_id)
+        old = None if self._current is None or self._plan is None else (self._current, self._plan.split)
+        self._hysteresis.changed(now, old, (number, decision.plan.split))
         self._next_id += 1
         self._current, self._plan = number, decision.plan
         return decision

@@ -160,3 +160,46 @@ def test_nothing_is_asked_while_an_answer_is_due_or_frames_go_anyway() -> None:
     belief.answered(1, 10.1, arrived_ms=0, left_ms=1)
     prober.used(10.1)
     assert prober.due(10.2, belief) is None
+
+
+def queued(belief: LinkBelief, mbps: float, size: int, seconds: float, most: int = 16) -> list[float]:
+    """Thirty requests a second, at most so many under way, over a link of 20 ms that takes one after the other; gives
+    the medians believed in every 100 ms."""
+    free, number, found = 0.0, 0, []
+    answers: list[tuple[float, int]] = []  # (when, request)
+    for tick in range(round(seconds * 1000)):
+        now = tick / 1000
+        while answers and answers[0][0] <= now:
+            when, request = answers.pop(0)
+            belief.answered(request, when, arrived_ms=0.0, left_ms=0.0)
+        if tick % 33 == 0 and len(answers) < most:
+            belief.sent(number, size, now)
+            free = max(free, now) + size * 8e-6 / mbps
+            answers.append((free + 0.02, number))
+            number += 1
+        if tick % 100 == 99:
+            found.append(belief.bounds(now, 0.5, 0.5).up_mbps)
+    for when, request in answers:
+        belief.answered(request, when, arrived_ms=0.0, left_ms=0.0)
+    return found
+
+
+def test_a_long_queue_is_no_silence() -> None:
+    """Each request waits 0.7 s for its turn, and answers come all the time."""
+    found = queued(LinkBelief(0.0), 0.5, 2900, 10.0)
+    assert all(0.35 < mbps < 0.7 for mbps in found[30:]), found
+
+
+def test_how_long_the_link_is_busy_is_what_is_under_way_less_what_has_left() -> None:
+    belief = LinkBelief(0.0)
+    for n in range(50):  # 1 Mb/s, 20 ms
+        belief.sent(n, 12_500, n / 5)
+        belief.answered(n, n / 5 + 0.12, arrived_ms=0.0, left_ms=0.0)
+        belief.ponged(20.0, n / 5 + 0.16)
+    at = 10.0
+    assert belief.busy_s(at) == 0.0
+    belief.sent(1000, 12_500, at)
+    assert belief.busy_s(at + 0.01) == 0.0  # one more would wait for one
+    belief.sent(1001, 12_500, at + 0.01)
+    assert belief.busy_s(at + 0.01) == pytest.approx(0.19, rel=0.25)
+    assert belief.busy_s(at + 0.06) == pytest.approx(belief.busy_s(at + 0.01) - 0.05, abs=0.02)
