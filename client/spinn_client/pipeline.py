@@ -43,7 +43,7 @@ PROBE_S = 2.0
 HOLD = 1.5
 """A frame is held back for the link for so many times as long as that seemed to need at first."""
 
-LEAST_HOLD_S = 0.001
+LEAST_HOLD_S = 0.002
 
 MOST_PROBES = 16
 """Whose answers may be under way; the oldest is forgotten then."""
@@ -162,6 +162,7 @@ class Pipeline:
                 await self._link.wait_for_room(self._deadline_s)
             asked = self._now()
             frame = await self._feed.next()
+            taken = self._now()
             if frame is None:
                 return
             deadline = frame.captured + self._deadline_s
@@ -171,9 +172,10 @@ class Pipeline:
             self.taken += 1
             self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
             self._later(deadline, self._time_out, frame.index, deadline)
-            await self._treat(frame, deadline, fresh=frame.captured >= asked)
+            await self._treat(frame, deadline, began=frame.captured if frame.captured >= asked else taken)
 
-    async def _treat(self, frame: Frame, deadline: float, *, fresh: bool) -> None:
+    async def _treat(self, frame: Frame, deadline: float, *, began: float) -> None:
+        """began: when the device could have begun with it."""
         plan = self._plan
         outcome = await self._device.head(
             frame.index,
@@ -185,15 +187,15 @@ class Pipeline:
         )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
-            if fresh and self._steering is not None:
-                self._steering.treated(self._now() - frame.captured - self._device.head_took_s)
+            if self._steering is not None:
+                self._steering.treated(self._now() - began - self._device.head_took_s)
             if outcome.probe is not None:
                 self._send_probe(frame.index, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
-        if fresh and self._steering is not None:
-            self._steering.treated(self._now() - frame.captured - self._device.head_took_s)
+        if self._steering is not None:
+            self._steering.treated(self._now() - began - self._device.head_took_s)
         in_time = await self._wait_for_link(plan, deadline)
         if frame.index not in self._ledger:
             return
@@ -210,8 +212,8 @@ class Pipeline:
         await self._complete(frame.index)
 
     async def _wait_for_link(self, plan: Plan, deadline: float) -> bool:
-        """Hold a frame back while two others are on the link or before it: answers would only be older. Frames that
-        come meanwhile replace each other at the source.
+        """Hold a frame back while the link is busy with those before it: answers to many at a time would only be older.
+        Frames that come meanwhile replace each other at the source.
 
         Returns:
             False: the link was not free in time, and the device should work on the frame.

@@ -190,12 +190,12 @@ class Steering:
             self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
 
     def link_busy_s(self) -> float:
-        """How long the link will take for what was sent; 0.0 where one more would wait for one at most."""
+        """How long the link will take for what was sent."""
         return 0.0 if self._belief is None else self._belief.busy_s(self._now())
 
     def treated(self, overhead_s: float) -> None:
         """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,
-        from the capture on, of a frame that found the device free."""
+        from the capture on, or from when the device was free for it."""
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 

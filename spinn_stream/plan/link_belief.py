@@ -151,9 +151,9 @@ class LinkBelief:
         return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
 
     def busy_s(self, now: float) -> float:
-        """How long until all that was sent has left, as far as one can tell; 0.0 with less than two under way."""
+        """How long until all that was sent has left, as far as one can tell."""
         under_way = [r for r in self._sent.values() if not r.arrived]
-        if len(under_way) < 2:
+        if not under_way:
             return 0.0
         middle = self.bounds(now, 0.5, 0.5)
         turn = under_way[0].at

@@ -205,7 +205,7 @@ class Predictor:
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
         values[0] = local_ms.take(t.way) + t.sent * sent_ms
         values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
-        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, now.server_load * t.server_full))
+        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, server_ms))
         values[2] = 1000.0 / busiest
         values[3] = accuracy
         values[4] = t.reference - accuracy

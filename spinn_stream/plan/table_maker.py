@@ -18,9 +18,6 @@ from .profile import Profile, Timing
 MESSAGE_BYTES = 49.0
 """Header of a request and its WebSocket frame. What TCP and IP add is in the capacity that is believed in."""
 
-BATCHES = (1, 2, 4, 8)
-"""Up to what one client's queue of requests fills."""
-
 
 def build_table(bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts | None = None) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
@@ -82,7 +79,6 @@ class TableMaker:
     def __init__(self, bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts) -> None:
         self._bundle = bundle
         self._device, self._server = _Times(bundle, device), _Times(bundle, server)
-        self._server_profile = server
         self._costs = costs
         rows = _rows(bundle)
         self._thresholds = tuple(threshold for threshold, _ in rows)
@@ -153,13 +149,6 @@ class TableMaker:
         known = self._costs.get((split, str(setting)))
         return known or default_cost(setting, self._bundle.cut_points[split].elements)
 
-    def _batching(self, split: int) -> float:
-        """What a server that cannot keep up takes for a frame, over what a frame alone takes it: requests queue then,
-        and are run together."""
-        last = self._bundle.last
-        each = [self._server_profile.expected_ms([(split, last)], batch=n) / n for n in BATCHES]
-        return min(each) / each[0] if split < last and each[0] > 0 else 1.0
-
     def _add_ways(self, split: int, encode_ms: float) -> int:
         """One for each threshold; gives the first one's index."""
         device, before = self._device, self._cuts <= split
@@ -223,8 +212,7 @@ class TableMaker:
             "setting": -1 if setting is None else self._settings.index(setting),
             "sent": sent, "size": 0.0 if setting is None else size + MESSAGE_BYTES, "size_var": size_var,
             "coded": setting is not None and setting.codec == "transform",
-            "server": server, "server_full": decode_ms + mean * self._batching(split),
-            "server_cv2": var / np.maximum(server, 1e-9) ** 2, "tail_var": var,
+            "server": server, "server_cv2": var / np.maximum(server, 1e-9) ** 2, "tail_var": var,
             "on_device": sent <= 1 - QUANTILE, "zz": z * np.abs(z), "tail_dd": deviation * np.abs(deviation),
             "accuracy": self._accuracy - hurt, "server_cost": sent * server,
         }  # fmt: skip

@@ -223,9 +223,7 @@ class Scalar:
             worst = self.lowest_run(0) if K * rescue + o <= D else 0.0
             worst = max([worst] + [self.lowest_run(i) for i in A if begun + K * A[i] <= D])
             accuracy -= late * max(0.0, accuracy - worst)
-        together = [self.server.expected_ms([(plan.split, b.last)], batch=n) / n for n in (1, 2, 4, 8)]
-        batching = min(together) / together[0] if plan.split < b.last and together[0] else 1.0
-        throughput = 1000 / max(cycle, s * up, s * L * (decode + (B - decode) * batching))
+        throughput = 1000 / max(cycle, s * up, s * L * B)
         return figures | {
             "latency_ms": mean + s * M,
             "latency_ms.p95": p95,
