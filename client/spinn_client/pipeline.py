@@ -196,7 +196,7 @@ class Pipeline:
             return
         if self._steering is not None:
             self._steering.treated(self._now() - began - self._device.head_took_s)
-        in_time = await self._wait_for_link(plan, deadline)
+        in_time = outcome.payload is None or await self._wait_for_link(plan, deadline)
         if frame.index not in self._ledger:
             return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)

@@ -58,6 +58,9 @@ JITTER_STEP = 0.05
 ODD, ODD_MS = 0.05, 500.0
 """Share of the round trips that have nothing to do with the link as it is, and over how wide a range they lie."""
 
+MIDDLE_S = 0.1
+"""So long the medians are not found anew for `busy_s`, which is asked for every frame."""
+
 MOST_IN_FLIGHT = 1000
 """Requests that are remembered."""
 
@@ -94,6 +97,7 @@ class LinkBelief:
         self._last: tuple[float, float] | None = None  # the request that arrived last: when sent, its round trip in s
         self._server_ms = 0.0
         self._jitter_ms = LEAST_JITTER_MS
+        self._middle: tuple[float, LinkBounds] | None = None  # medians, and when they were found
         self.heard = now  # when something last came back
 
     @property
@@ -155,7 +159,9 @@ class LinkBelief:
         under_way = [r for r in self._sent.values() if not r.arrived]
         if not under_way:
             return 0.0
-        middle = self.bounds(now, 0.5, 0.5)
+        if self._middle is None or now - self._middle[0] >= MIDDLE_S:
+            self._middle = now, self.bounds(now, 0.5, 0.5)
+        middle = self._middle[1]
         turn = under_way[0].at
         if self._last is not None:  # its answer came a round trip after the next one's bytes could leave
             turn = max(turn, sum(self._last) - middle.rtt_ms / 1000)

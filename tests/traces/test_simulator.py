@@ -243,6 +243,21 @@ def test_a_link_that_wavers_changes_no_plans(system: System, photographs: list[n
     assert where(outcome)["server"] > 0.8 * outcome.taken
 
 
+def test_frames_wait_for_a_link_that_is_too_slow_and_not_behind_each_other(
+    system: System, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    """Pictures of 3 kB and more, 30 a second, on 0.5 Mb/s: each takes 50 ms and more."""
+    asked = Asked(policy("server-only"), parse_sla("minimize latency_ms"))
+    outcome = play(
+        replace(system, plan=asked, trace=link(0.5, 20.0), frames=300, deadline_ms=2000.0), photographs
+    )  # fmt: skip
+    served = [(at, result) for at, result in outcome.results if result.where == "server" and at > 3]
+    service_ms = 8e-3 * outcome.bytes_up / len(outcome.results) / 0.5
+    assert service_ms > 45 and len(served) > 0.8 * 7 * 1000 / service_ms
+    middle = float(np.median([result.age_ms for _, result in served]))
+    assert middle < 3 * service_ms + 60, "16 requests on the way would be 16 services"
+
+
 def test_while_all_is_answered_here_the_link_is_probed(
     system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
 ) -> None:
