@@ -40,6 +40,12 @@ Half of the 20 ms that the contract allows; the other half is for the way back t
 PROBE_S = 2.0
 """A probe that waits for longer before it is sent is not sent."""
 
+PATIENCE = 2.0
+"""The server is waited for so many times as long as its answers take, before a frame is worked on here."""
+
+ANSWER_STEP = 0.1
+"""How fast it is learned how long the server's answers take: a share of the difference for each."""
+
 HOLD = 1.5
 """A frame is held back for the link for so many times as long as that seemed to need at first."""
 
@@ -62,6 +68,7 @@ class _Pending:
     activation: npt.NDArray[np.float32]
     plan: Plan
     deadline: float
+    sent: float | None = None
 
 
 class Pipeline:
@@ -99,6 +106,7 @@ class Pipeline:
         self._steering: Steering | None = None
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
         self._pending: dict[int, _Pending] = {}
+        self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
         self._completions: set[asyncio.Task[None]] = set()
         self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
         self._settled = asyncio.Event()
@@ -202,6 +210,7 @@ class Pipeline:
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
         link = self._link if in_time else None
         if link is not None and outcome.payload and link.send(frame.index, plan, outcome.payload, deadline):
+            self._pending[frame.index].sent = self._now()
             if self._steering is not None:
                 self._steering.sent(plan, len(outcome.payload))
             if not self._ledger.has_local_answer(frame.index):
@@ -240,10 +249,14 @@ class Pipeline:
     def _rescue_in(self, plan: Plan, deadline: float) -> float:
         """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
 
-        The thread may be busy with another frame's head just then, or with another rescue.
+        The thread may be busy with another frame's head just then, or with another rescue. Where that leaves the server
+        less time than its answers take, only the head is reckoned with: on a slow device, rescues that nobody needs
+        would keep it from the next frames.
         """
-        needed_ms = 2 * self._device.first_exit_ms(plan.split) + self._device.head_ms(plan) + 3 * SPARE_MS
-        return max(0.0, deadline - self._now() - needed_ms / 1000)
+        now, rescue_ms = self._now(), self._device.first_exit_ms(plan.split)
+        latest = deadline - (rescue_ms + self._device.head_ms(plan) + 3 * SPARE_MS) / 1000
+        patient = now + PATIENCE * self._answer_s
+        return max(0.0, min(latest, max(latest - rescue_ms / 1000, patient)) - now)
 
     def _rescue(self, frame: int) -> None:
         if frame in self._ledger and not self._ledger.has_local_answer(frame):
@@ -317,6 +330,10 @@ class Pipeline:
         if message.id in self._probes:  # its frame was answered here; this says no more of it
             return
         self._device.sender.acknowledge(message.id)
+        pending = self._pending.get(message.id)
+        if pending is not None and pending.sent is not None:
+            took = self._now() - pending.sent
+            self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
         exit_ = self._bundle.exits[message.exit]
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
