@@ -1,6 +1,6 @@
 """How far are the scheduler's predictions from what happens?
 
-    python benchmarks/prediction.py [--json] [--seconds 6] [--data ../shared/data/tiny-imagenet-200/val.parquet]
+    python benchmarks/prediction.py [--json] [--seconds 6] [--data val.parquet]
 
 Real processes, pinned: a client (core 0) that stays with one plan, the shaper and a server (core 1), at five bandwidths
 and two speeds of the device. Every half second the client predicts its plan's figures from what it believes of link and
