@@ -50,6 +50,7 @@ HOLD = 1.5
 """A frame is held back for the link for so many times as long as that seemed to need at first."""
 
 LEAST_HOLD_S = 0.002
+"""A shorter wait is none: the event loop is not more punctual."""
 
 MOST_PROBES = 16
 """Whose answers may be under way; the oldest is forgotten then."""
@@ -195,15 +196,13 @@ class Pipeline:
         )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
-            if self._steering is not None:
-                self._steering.treated(self._now() - began - self._device.head_took_s)
+            self._count_overhead(began)
             if outcome.probe is not None:
                 self._send_probe(frame.index, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
-        if self._steering is not None:
-            self._steering.treated(self._now() - began - self._device.head_took_s)
+        self._count_overhead(began)
         in_time = outcome.payload is None or await self._wait_for_link(plan, deadline)
         if frame.index not in self._ledger:
             return
@@ -219,6 +218,10 @@ class Pipeline:
         if self._link is not None and not self._link.up:
             self._ledger.trouble(frame.index, "disconnected")
         await self._complete(frame.index)
+
+    def _count_overhead(self, began: float) -> None:
+        if self._steering is not None:
+            self._steering.treated(self._now() - began - self._device.head_took_s)
 
     async def _wait_for_link(self, plan: Plan, deadline: float) -> bool:
         """Hold a frame back while the link is busy with those before it: answers to many at a time would only be older.

@@ -123,13 +123,15 @@ class Hysteresis:
         self._proof += max(rate * min(elapsed, 2 * config.min_interval_s), 1e-12)
         if self._proof < config.proof:
             return None
-        if _worse(cautious(), sla, current, change.place):
-            self._proof = 0.0
-            return None
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
         table = prediction.table
         old, new = (_Where(int(table.number[place]), int(table.split[place])) for place in (current, change.place))
-        return change if self._may_return(old, new, now, clear=clear) else None
+        if not self._may_return(old, new, now, clear=clear):
+            return None
+        if _worse(cautious(), sla, current, change.place):
+            self._proof = 0.0
+            return None
+        return change
 
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
         """A plan gives way to another one; each by its number in the whole table and its split."""
