@@ -118,7 +118,7 @@ class Network:
                 y, own = self.engine.run(at, cut, p)
                 following.append(y.copy())
                 assert own is not None
-                logits.append(own.copy())
+                logits.append(own.logits.copy())
             x, at = np.concatenate(following), cut
             temperature = self.bundle.exit_at[cut].temperature
             found |= probabilities(np.concatenate(logits), temperature).max(axis=1) >= needed[cut]

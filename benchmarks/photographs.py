@@ -54,10 +54,10 @@ def main() -> None:
         exits: dict[str, str] = {}
         top: list[tuple[str, float]] = []
         for start, stop in bundle.pieces(0, bundle.last):
-            x, logits = engine.run(start, stop, x)
-            assert logits is not None
+            x, output = engine.run(start, stop, x)
+            assert output is not None
             reached = bundle.exit_at[stop]
-            answer = answers(reached.name, logits, reached.temperature)[0]
+            answer = answers(reached.name, output, reached.temperature)[0]
             exits[reached.name] = bundle.labels[answer.label]
             top = [(bundle.labels[k], round(p, 3)) for k, p in answer.top[:3]]
         verdict = ("right" if top[0][0] in accepted else "wrong") if accepted else "not among the classes"

@@ -61,11 +61,11 @@ def split_run(bundle: Bundle, engine: Engine, x: np.ndarray, cut: int) -> object
 
 def exits_run(bundle: Bundle, engine: Engine, x: np.ndarray) -> object:
     for start, stop in bundle.pieces(0, bundle.last):
-        x, logits = engine.run(start, stop, x)
+        x, output = engine.run(start, stop, x)
         if stop < bundle.last:  # whether to stop here; the final answer is not counted, here as in `split_run`
-            assert logits is not None
+            assert output is not None
             reached = bundle.exit_at[stop]
-            answers(reached.name, logits, reached.temperature)
+            answers(reached.name, output, reached.temperature)
     return x
 
 

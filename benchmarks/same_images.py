@@ -93,9 +93,9 @@ def coded_logits(bundle: Bundle, engine: Engine, pixels: Pixels, coded: Coded) -
         payloads = [encode_payload(bundle, cut, setting, a[None], p) for a, p in zip(y, own, strict=True)]
         z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads])
         for start, stop in bundle.pieces(cut, bundle.last):
-            z, logits = engine.run(start, stop, z)
-            if logits is not None:
-                found.setdefault(bundle.exit_at[stop].name, []).append(logits.copy())
+            z, output = engine.run(start, stop, z)
+            if output is not None:
+                found.setdefault(bundle.exit_at[stop].name, []).append(output.logits.copy())
         done += len(x)
         _say(f"{bundle.cut_points[cut].name} {setting}", done, len(pixels))
     return {name: np.concatenate(parts) for name, parts in found.items()}

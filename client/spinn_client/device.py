@@ -17,7 +17,7 @@ from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
 from spinn_stream.plan.codec_costs import default_cost
-from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 
 from .stage_clock import Graph, StageClock
@@ -295,12 +295,12 @@ class Device:
             if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
                 return x, None
             with_exit = end in evaluated or end == self._bundle.last
-            x, logits = self._timed(begin, end, x, exit=with_exit)
+            x, output = self._timed(begin, end, x, exit=with_exit)
             ran.append(((begin, end), with_exit))
-            if logits is None:
+            if output is None:
                 continue
             reached = self._bundle.exit_at[end]
-            answer = answers(reached.name, logits, reached.temperature)[0]
+            answer = answers(reached.name, output, reached.temperature)[0]
             if end == self._bundle.last or (end in needed and answer.confidence >= needed[end]):
                 return x, answer
             on_exit(answer)
@@ -317,7 +317,7 @@ class Device:
 
     def _timed(
         self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    ) -> tuple[npt.NDArray[np.float32], ExitOutput | None]:
         began = self._now()
         result = self._engine.run(start, stop, x, exit=exit)
         self._host.pace(Step("graph", start, stop, exit), began)

@@ -214,11 +214,11 @@ class TailEngine:
     ) -> tuple[npt.NDArray[np.float32], list[Answer]]:
         """In the engine's thread; every piece ends at an exit."""
         began = self._now()
-        x, logits = self._engine.run(start, stop, x)
+        x, output = self._engine.run(start, stop, x)
         self._host.pace(Step("graph", start, stop, exit=True, batch=len(x)), began)
-        assert logits is not None
+        assert output is not None
         reached = self._bundle.exit_at[stop]
-        return x, answers(reached.name, logits, reached.temperature)
+        return x, answers(reached.name, output, reached.temperature)
 
     async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
         """Activations of those requests whose payload is good; the others are refused."""

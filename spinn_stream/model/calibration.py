@@ -45,9 +45,9 @@ def collect_logits(
         exits = []
         y = x
         for start, stop in bundle.pieces(0, bundle.last):
-            y, logits = engine.run(start, stop, y)
-            assert logits is not None  # each piece ends at an exit
-            exits.append(logits.copy())  # the engine may use its memory again
+            y, output = engine.run(start, stop, y)
+            assert output is not None  # each piece ends at an exit
+            exits.append(output.logits.copy())  # the engine may use its memory again
         rows.append(np.stack(exits))
         progress(sum(r.shape[1] for r in rows))
     return np.concatenate(rows, axis=1)

@@ -59,10 +59,10 @@ def payload_table(
                 z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads[i : i + PART]])
                 own = labels[i : i + PART]
                 for start, stop in bundle.pieces(cut, bundle.last):
-                    z, logits = engine.run(start, stop, z)
-                    if logits is not None:
+                    z, output = engine.run(start, stop, z)
+                    if output is not None:
                         name = bundle.exit_at[stop].name
-                        right[name] = right.get(name, 0) + int((logits.argmax(axis=1) == own).sum())
+                        right[name] = right.get(name, 0) + int((output.logits.argmax(axis=1) == own).sum())
             accuracy = {name: count / len(pixels) for name, count in right.items()}
             mean, most = float(np.mean(sizes)), float(np.percentile(sizes, 95))
             rows.append(PayloadRow(cut, str(setting), mean, most, accuracy))

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 Activation = npt.NDArray[np.float32]
 """A batch of activations at a cut point: (B, *cut_point.shape), float32, C order."""
+
+
+class ExitOutput(NamedTuple):
+    """What an exit's head gives for a batch.
+
+    logits: (B, classes) float32. confidence: the largest calibrated probability of each row, (B, 1) float32; None: the
+    engine did not compute it, `answers` does.
+    """
+
+    logits: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):
@@ -36,20 +47,18 @@ class Engine(Protocol):
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         """Free what `prepare` built, if anything."""
 
-    def run(
-        self, start: int, stop: int, x: Activation, *, exit: bool = True
-    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         """From cut point `start` to `stop`; exits strictly between them are not computed.
 
         Builds the piece first where that was not done.
 
         Args:
             x: activations at `start`, (B, *shape).
-            exit: compute the logits of the exit at `stop`, if there is one; False: None is returned instead.
+            exit: evaluate the exit at `stop`, if there is one; False: None is returned instead.
                 At the last cut point it changes nothing: the activation there is the final exit's logits.
 
         Returns:
-            Activations at `stop`, and the logits (B, classes) of the exit there, or None where there is none.
+            Activations at `stop`, and what the exit there gives, or None where there is none.
             They may be the engine's own memory: handed on to the next piece as they are, nothing is copied;
             the next run of the same piece overwrites them. Copy what is to be kept.
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .engine import ExitOutput
+
 TOP_K = 5
 
 PLAIN = 60
@@ -20,15 +22,15 @@ Top = tuple[tuple[int, float], ...]
 class Answer:
     """What one exit says of one frame.
 
-    exit: name of the exit. label: index of the likeliest class. confidence: its calibrated probability.
+    exit: name of the exit. confidence: calibrated probability of the likeliest class.
     """
 
-    __slots__ = ("_logits", "_temperature", "_top", "confidence", "exit", "label")
+    __slots__ = ("_label", "_logits", "_temperature", "_top", "confidence", "exit")
 
     def __init__(
         self,
         exit: str,
-        label: int,
+        label: int | None,
         confidence: float,
         top: Top | None,
         *,
@@ -37,10 +39,19 @@ class Answer:
     ) -> None:
         """
         Args:
-            top: the likeliest classes; None: computed from the frame's logits, (classes,), when somebody asks.
+            label, top: the likeliest class, and the likeliest ones; None: computed from the frame's logits,
+                (classes,), when somebody asks.
         """
-        self.exit, self.label, self.confidence = exit, label, confidence
-        self._top, self._logits, self._temperature = top, logits, temperature
+        self.exit, self.confidence = exit, confidence
+        self._label, self._top, self._logits, self._temperature = label, top, logits, temperature
+
+    @property
+    def label(self) -> int:
+        """Index of the likeliest class."""
+        if self._label is None:
+            assert self._logits is not None
+            self._label = int(self._logits.argmax())
+        return self._label
 
     @property
     def top(self) -> Top:
@@ -74,12 +85,18 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.ND
     return scaled
 
 
-def answers(exit_name: str, logits: npt.NDArray[np.float32], temperature: float) -> list[Answer]:
-    """One answer for each row of the logits, (B, classes) float32, which are copied.
+def answers(exit_name: str, output: ExitOutput, temperature: float) -> list[Answer]:
+    """One answer for each row of the logits, which are copied.
 
-    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). The other probabilities
-    are computed when somebody asks: most answers of early exits are only compared.
+    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). All else is computed when
+    somebody asks: most answers of early exits are only compared.
     """
+    logits = output.logits
+    if output.confidence is not None:
+        return [
+            Answer(exit_name, None, confidence, None, logits=row, temperature=temperature)
+            for confidence, row in zip(output.confidence.ravel().tolist(), logits.copy(), strict=True)
+        ]
     if len(logits) == 1:
         label = int(logits.argmax())
         peak = logits.item(label) / temperature

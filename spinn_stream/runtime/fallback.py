@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from ..errors import EngineError
-from .engine import Activation, Engine
+from .engine import Activation, Engine, ExitOutput
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +61,7 @@ class FallbackEngine:
         for engine in self._engines:
             engine.drop(start, stop, exit=exit)
 
-    def run(
-        self, start: int, stop: int, x: Activation, *, exit: bool = True
-    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         place = self._moved.get((start, stop, exit), 0)
         try:
             return self._engines[place].run(start, stop, x, exit=exit)

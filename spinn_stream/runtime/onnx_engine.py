@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from ..errors import EngineError
 from ..model.bundle import Bundle
 from .carving import Carver, PieceKey
-from .engine import Activation
+from .engine import Activation, ExitOutput
 
 
 class OnnxEngine:
@@ -38,9 +36,7 @@ class OnnxEngine:
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         self._sessions.pop(self._carver.key(start, stop, exit), None)
 
-    def run(
-        self, start: int, stop: int, x: Activation, *, exit: bool = True
-    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         key = self._carver.key(start, stop, exit)
         session = self._sessions.get(key)
         if session is None:
@@ -50,8 +46,8 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's errors are plain RuntimeErrors of several kinds
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {error}") from error
         if stop == self._last:
-            return outputs[0], outputs[0]  # the last activation is the final exit's logits
-        return outputs[0], outputs[1] if key[2] else None
+            return outputs[0], ExitOutput(outputs[0])  # the last activation is the final exit's logits
+        return outputs[0], ExitOutput(outputs[1]) if key[2] else None
 
     def _build(self, key: PieceKey) -> ort.InferenceSession:
         try:

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
+from openvino import opset13 as ops
 
 from ..errors import EngineError
 from ..model.bundle import Bundle
 from .carving import Carver, PieceKey
-from .engine import Activation
+from .engine import Activation, ExitOutput
 
 DEVICE = "CPU"
 
@@ -92,9 +92,7 @@ class OpenVinoEngine:
         self._single.pop(key, None)
         self._open.pop(key, None)
 
-    def run(
-        self, start: int, stop: int, x: Activation, *, exit: bool = True
-    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         key = self._carver.key(start, stop, exit)
         kept, fixed = (self._single, 1) if len(x) == 1 else (self._open, None)
         graph = kept.get(key)
@@ -110,18 +108,33 @@ class OpenVinoEngine:
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {_reason(error)}") from error
         if stop == self._bundle.last:
-            return outputs[0], outputs[0]  # the last activation is the final exit's logits
-        return outputs[0], outputs[1] if key[2] else None
+            return outputs[0], ExitOutput(outputs[0])  # the last activation is the final exit's logits
+        return outputs[0], ExitOutput(outputs[1], outputs[2]) if key[2] else None
 
     def _build(self, key: PieceKey, fixed: int | None) -> _Graph:
         try:
             model = self._core.read_model(self._carver.carve(key))
             if fixed is not None:
                 model.reshape([fixed, *self._bundle.cut_points[key[0]].shape])
+            if key[2]:
+                model = _with_confidence(model, self._bundle.exit_at[key[1]].temperature)
             compiled = self._core.compile_model(model, DEVICE, self._config)
-            return _Graph(compiled.create_infer_request(), fixed, len(self._carver.targets(key)))
+            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs))
         except Exception as error:
             raise EngineError(f"{self.name} cannot build cut points {key[0]} to {key[1]}: {_reason(error)}") from error
+
+
+def _with_confidence(model: ov.Model, temperature: float) -> ov.Model:
+    """Its outputs, the second of them logits, (B, classes), and their largest calibrated probability, (B, 1).
+
+    Beside the logits these are three small operators; numpy takes some calls for them, its caches full of weights. The
+    plugin computes what follows the last matrix product in float32, whatever the precision.
+    """
+    logits = model.output(1).get_node().input_value(0)
+    shares = ops.softmax(ops.multiply(logits, ops.constant(np.float32(1 / temperature))), 1)
+    confidence = ops.reduce_max(shares, ops.constant(np.array([1], np.int32)), keep_dims=True)
+    results = [output.get_node() for output in model.outputs]
+    return ov.Model([*results, ops.result(confidence)], model.get_parameters(), model.get_friendly_name())
 
 
 def _reason(error: Exception) -> str:

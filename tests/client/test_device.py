@@ -16,7 +16,7 @@ from spinn_client.stage_clock import StageClock
 from spinn_stream.codec import CodecSetting, decode_payload
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
-from spinn_stream.runtime import Answer, Engine
+from spinn_stream.runtime import Answer, Engine, ExitOutput
 
 Floats = npt.NDArray[np.float32]
 SPLIT = 14  # behind the first exit
@@ -150,7 +150,7 @@ def test_a_plan_is_built_beside_the_frames_and_then_used_as_one_graph_between_ex
 
         def drop(self, start: int, stop: int, *, exit: bool = True) -> None: ...
 
-        def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
+        def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, ExitOutput | None]:
             self.ran.append((start, stop, exit))
             return engine.run(start, stop, x, exit=exit)
 

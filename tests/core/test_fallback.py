@@ -12,7 +12,7 @@ import pytest
 
 from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.runtime import Engine, choose_engine, engines, open_engine
+from spinn_stream.runtime import Engine, ExitOutput, choose_engine, engines, open_engine
 from spinn_stream.runtime.fallback import FallbackEngine
 
 Floats = npt.NDArray[np.float32]
@@ -37,7 +37,7 @@ class Partial:
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         self._engine.drop(start, stop, exit=exit)
 
-    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
+    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, ExitOutput | None]:
         self.prepare(start, stop, exit=exit)
         return self._engine.run(start, stop, x, exit=exit)
 

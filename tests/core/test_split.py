@@ -13,7 +13,7 @@ import pytest
 from spinn_stream.codec import CodecSetting, decode_payload, default_setting, encode_payload
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import EXIT_PREFIX, Bundle, load_bundle
-from spinn_stream.runtime import Engine, answers
+from spinn_stream.runtime import Engine
 
 Floats = npt.NDArray[np.float32]
 IMAGES = 1000
@@ -25,7 +25,7 @@ def walk(engine: Engine, bundle: Bundle, start: int, stop: int, x: Floats) -> tu
     for begin, end in bundle.pieces(start, stop):
         x, found = engine.run(begin, end, x)
         if found is not None:
-            logits[end] = found
+            logits[end] = found.logits
     return x, logits
 
 
@@ -72,9 +72,7 @@ def val(bundle: Bundle, shared: Path) -> list[npt.NDArray[np.uint8]]:
 def val_whole(bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]]) -> tuple[list[Floats], list[int]]:
     """Every picture's activations at all cut points, and its label from the uncoded network."""
     batches = [np.concatenate([normalise(p, bundle.input) for p in val[i : i + 50]]) for i in range(0, len(val), 50)]
-    labels = [
-        answer.label for x in batches for answer in answers("final", walk(engine, bundle, 0, bundle.last, x)[0], 1.0)
-    ]
+    labels = [label for x in batches for label in walk(engine, bundle, 0, bundle.last, x)[0].argmax(axis=1).tolist()]
     return batches, labels
 
 
@@ -94,7 +92,7 @@ def label_stays(
         payloads = [encode_payload(bundle, split, setting, a[None], val[50 * n + i]) for i, a in enumerate(activations)]
         received = [decode_payload(bundle, split, setting.codec, payload) for payload in payloads]
         final, _ = walk(engine, bundle, split, bundle.last, np.concatenate(received))
-        coded += [answer.label for answer in answers("final", final, 1.0)]
+        coded += final.argmax(axis=1).tolist()
         sizes += [len(payload) for payload in payloads]
     agree = float(np.mean(np.array(coded) == np.array(labels)))
     name = bundle.cut_points[split].name

@@ -56,13 +56,13 @@ def test_torch_head_and_tail_give_what_onnx_runtime_gives_at_every_exit(
     for split in range(bundle.last + 1):
         x, seen = inputs[:2], set()
         for start, stop in bundle.pieces(0, split) + bundle.pieces(split, bundle.last):
-            x, logits = torch_engine.run(start, stop, x)
+            x, output = torch_engine.run(start, stop, x)
             assert x.flags.c_contiguous and x.dtype == np.float32
             assert np.abs(x - whole[names[stop]]).max() <= 1e-3
-            if logits is not None:
+            if output is not None:
                 seen.add(stop)
                 expected = whole[names[stop] if stop == bundle.last else EXIT_PREFIX + names[stop]]
-                assert np.abs(logits - expected).max() <= 1e-3
+                assert np.abs(output.logits - expected).max() <= 1e-3
         assert seen == bundle.exit_at.keys()
 
 
@@ -81,11 +81,11 @@ def test_without_the_exit_only_the_activation_is_given(bundle: Bundle, inputs: F
     engine, cut = open_engine(bundle, runtime), bundle.exits[0].cut
     engine.prepare(0, cut, exit=False)
     activation, nothing = engine.run(0, cut, inputs[:1], exit=False)
-    again, logits = engine.run(0, cut, inputs[:1])
-    assert nothing is None and logits is not None and logits.shape == (1, len(bundle.labels))
+    again, output = engine.run(0, cut, inputs[:1])
+    assert nothing is None and output is not None and output.logits.shape == (1, len(bundle.labels))
     assert np.abs(activation - again).max() <= 1e-5
     final, same = engine.run(bundle.last - 1, bundle.last, engine.run(0, bundle.last - 1, inputs[:1])[0], exit=False)
-    assert same is not None and np.array_equal(final, same)
+    assert same is not None and np.array_equal(final, same.logits)
 
 
 def test_parts_share_their_weights(bundle: Bundle) -> None:

@@ -18,7 +18,7 @@ from spinn_server.tail_engine import TailEngine
 from spinn_stream.codec import cnn_co
 from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
 from spinn_stream.wire import Infer
 
 Floats = npt.NDArray[np.float32]
@@ -95,10 +95,10 @@ def whole(bundle: Bundle, engine: Engine, x: Floats) -> dict[str, list[Answer]]:
     """Every exit's answers for a batch of inputs."""
     found = {}
     for start, stop in bundle.pieces(0, bundle.last):
-        x, logits = engine.run(start, stop, x)
-        assert logits is not None
+        x, output = engine.run(start, stop, x)
+        assert output is not None
         exit_ = bundle.exit_at[stop]
-        found[exit_.name] = answers(exit_.name, logits, exit_.temperature)
+        found[exit_.name] = answers(exit_.name, output, exit_.temperature)
     return found
 
 
@@ -152,7 +152,7 @@ class Faulty:
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         self._engine.drop(start, stop, exit=exit)
 
-    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, Floats | None]:
+    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, ExitOutput | None]:
         if not self._failed:
             self._failed = True
             raise EngineError("out of memory")

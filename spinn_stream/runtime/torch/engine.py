@@ -11,7 +11,7 @@ import torch
 
 from ...errors import EngineError
 from ...model.bundle import EXIT_PREFIX, Bundle
-from ..engine import Activation
+from ..engine import Activation, ExitOutput
 from ..onnx_file import read_graph
 from .graph import TorchGraph
 
@@ -51,9 +51,7 @@ class TorchEngine:
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         """Nothing is freed: parts share their weights, and a part is some references to them."""
 
-    def run(
-        self, start: int, stop: int, x: Activation, *, exit: bool = True
-    ) -> tuple[Activation, npt.NDArray[np.float32] | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         if start == stop:
             raise EngineError(f"nothing to run from cut point {start} to itself")
         source, target = self._bundle.cut_points[start], self._bundle.cut_points[stop].name
@@ -67,13 +65,13 @@ class TorchEngine:
         try:
             with self._settings():
                 y = main(self._tensor(x))
-                logits = None if head is None else _array(head(y))
+                output = None if head is None else ExitOutput(_array(head(y)))
                 activation = _array(y)
         except Exception as error:  # torch raises RuntimeErrors and more of many kinds
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {error}") from error
         if stop == self._bundle.last:
-            return activation, activation  # the last activation is the final exit's logits
-        return activation, logits
+            return activation, ExitOutput(activation)  # the last activation is the final exit's logits
+        return activation, output
 
     def _tensor(self, x: Activation) -> torch.Tensor:
         """On the device; an image in channels-last order, as the weights are."""

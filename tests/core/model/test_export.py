@@ -71,10 +71,10 @@ def test_engines_compute_what_the_network_did_up_to_the_rounding_of_weights(
     found = {}
     for start, stop in bundle.pieces(0, split) + bundle.pieces(split, bundle.last):
         same, none = engine.run(start, stop, x, exit=False)
-        x, logits = engine.run(start, stop, x)
+        x, output = engine.run(start, stop, x)
         assert np.abs(same - x).max() <= 1e-5 and (none is None or stop == bundle.last)
-        if logits is not None:
-            found[stop] = logits
+        if output is not None:
+            found[stop] = output.logits
     for cut, expected in ((1, exits[0]), (4, final)):
         scale = float(expected.abs().max())
         assert np.abs(found[cut] - expected.numpy()).max() <= 0.005 * max(1.0, scale)  # float16 has 11 bits

@@ -74,10 +74,10 @@ def assert_same(one: Bundle, two: Bundle) -> None:
     engines = [open_engine(b, "onnxruntime") for b in (one, two)]
     x = np.random.default_rng(1).normal(size=(3, *one.cut_points[0].shape)).astype(np.float32)
     for cut in range(one.last):
-        (a, a_logits), (b, b_logits) = (engine.run(cut, cut + 1, x) for engine in engines)
+        (a, a_exit), (b, b_exit) = (engine.run(cut, cut + 1, x) for engine in engines)
         assert np.abs(a - b).max() <= 1e-5 * max(1.0, np.abs(a).max())
-        if a_logits is not None and b_logits is not None:
-            assert np.abs(a_logits - b_logits).max() <= 1e-5 * max(1.0, np.abs(a_logits).max())
+        if a_exit is not None and b_exit is not None:
+            assert np.abs(a_exit.logits - b_exit.logits).max() <= 1e-5 * max(1.0, np.abs(a_exit.logits).max())
         x = a
 
 
@@ -136,8 +136,10 @@ def test_weights_that_were_trained_are_in_the_next_bundle(source: Bundle, tmp_pa
     with torch.inference_mode():
         exits, final = net(x)
     assert float((final.argmax(1).numpy() == data.labels).mean()) > 0.9
-    first, logits = engine.run(0, 1, x.numpy())
-    assert logits is not None and np.abs(logits - exits[0].numpy()).max() < 0.05  # weights are rounded to float16
+    first, output = engine.run(0, 1, x.numpy())
+    assert (
+        output is not None and np.abs(output.logits - exits[0].numpy()).max() < 0.05
+    )  # weights are rounded to float16
     assert np.abs(engine.run(1, 4, first)[0] - final.numpy()).max() < 0.05
 
 

@@ -6,12 +6,11 @@ import hashlib
 from collections import OrderedDict
 
 import numpy as np
-import numpy.typing as npt
 
-from spinn_stream.runtime import Engine
+from spinn_stream.runtime import Engine, ExitOutput
 from spinn_stream.runtime.engine import Activation
 
-Outcome = tuple[Activation, npt.NDArray[np.float32] | None]
+Outcome = tuple[Activation, ExitOutput | None]
 
 MOST_BYTES = 1 << 30
 
@@ -48,8 +47,11 @@ class MemoEngine:
         if found is not None:
             self._kept.move_to_end(key)
             return found
-        y, logits = self._engine.run(start, stop, data, exit=exit)
-        outcome = y.copy(), None if logits is None else logits.copy()
+        y, output = self._engine.run(start, stop, data, exit=exit)
+        if output is not None:
+            logits, confidence = output
+            output = ExitOutput(logits.copy(), None if confidence is None else confidence.copy())
+        outcome = y.copy(), output
         self._kept[key] = outcome
         self._held += _bytes(outcome)
         while self._held > self._most:
@@ -58,4 +60,5 @@ class MemoEngine:
 
 
 def _bytes(outcome: Outcome) -> int:
-    return sum(array.nbytes for array in outcome if array is not None)
+    y, output = outcome
+    return y.nbytes + sum(array.nbytes for array in output or () if array is not None)
