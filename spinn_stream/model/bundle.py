@@ -143,6 +143,11 @@ class Bundle:
         """Index of the cut point -> the exit there."""
         return {e.cut: e for e in self.exits}
 
+    @cached_property
+    def _ways(self) -> dict[tuple[int, int, frozenset[int] | None], list[tuple[int, int]]]:
+        """What `pieces` gave: it is asked for every frame."""
+        return {}
+
     def has_basis(self, cut: int) -> bool:
         """Whether activations at this cut point can be coded with `transform`."""
         return self.codec_path is not None and 0 < cut < self.last
@@ -202,11 +207,15 @@ class Bundle:
         >>> bundle.pieces(0, 9, {8})
         [(0, 8), (8, 9)]
         """
+        key = start, stop, None if exits is None else frozenset(exits)
+        if key in self._ways:
+            return list(self._ways[key])
         if not 0 <= start <= stop <= self.last:
             raise ConfigError(f"no way from cut point {start} to {stop} in 0..{self.last}")
         ends = [e.cut for e in self.exits if start < e.cut < stop and (exits is None or e.cut in exits)] + [stop]
         starts = [start, *ends[:-1]]
-        return [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
+        self._ways[key] = [(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
+        return list(self._ways[key])
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:

@@ -93,6 +93,9 @@ def answers(exit_name: str, output: ExitOutput, temperature: float) -> list[Answ
     """
     logits = output.logits
     if output.confidence is not None:
+        if len(logits) == 1:
+            own = logits[0].copy()
+            return [Answer(exit_name, None, output.confidence.item(), None, logits=own, temperature=temperature)]
         return [
             Answer(exit_name, None, confidence, None, logits=row, temperature=temperature)
             for confidence, row in zip(output.confidence.ravel().tolist(), logits.copy(), strict=True)

@@ -17,28 +17,38 @@ from .engine import Activation, ExitOutput
 DEVICE = "CPU"
 
 
-class _Graph:
-    """One compiled piece. fixed: it takes this batch size alone, and its outputs stay where they are."""
+Result = tuple[Activation, ExitOutput | None]
 
-    def __init__(self, request: ov.InferRequest, fixed: int | None, outputs: int) -> None:
+
+class _Graph:
+    """One compiled piece. fixed: it takes this batch size alone, and its outputs stay where they are.
+
+    final: its one output is the final exit's logits.
+    """
+
+    def __init__(self, request: ov.InferRequest, fixed: int | None, outputs: int, *, final: bool) -> None:
         self._request = request
         self._fixed = fixed
         self._count = outputs
+        self._final = final
         self.input: Activation | None = None  # what the request reads: kept alive, and bound once
         # The binding itself: ov.InferRequest.infer prepares inputs and wraps outputs, which are bound and read here.
         binding: Any = super(ov.InferRequest, request)
         self._infer = partial(binding.infer, {}, True, True)  # no new inputs; outputs shared; text decoded
-        self._outputs: list[Activation] = [] if fixed is None else self._read()
+        self._result = None if fixed is None else self._read()
 
-    def run(self, x: Activation) -> list[Activation]:
+    def run(self, x: Activation) -> Result:
         if x is not self.input:
             self._request.set_input_tensor(ov.Tensor(x, shared_memory=True))
             self.input = x
         self._infer()
-        return self._read() if self._fixed is None else self._outputs
+        return self._result or self._read()
 
-    def _read(self) -> list[Activation]:
-        return [self._request.get_output_tensor(i).data for i in range(self._count)]
+    def _read(self) -> Result:
+        outputs = [self._request.get_output_tensor(i).data for i in range(self._count)]
+        if self._final:
+            return outputs[0], ExitOutput(outputs[0])
+        return outputs[0], ExitOutput(outputs[1], outputs[2]) if self._count > 1 else None
 
 
 class OpenVinoEngine:
@@ -76,6 +86,7 @@ class OpenVinoEngine:
         }
         self._single: dict[PieceKey, _Graph] = {}
         self._open: dict[PieceKey, _Graph] = {}
+        self._bound: dict[PieceKey, _Graph] = {}  # of batches of 1, by what `run` was asked for
 
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         key = self._carver.key(start, stop, exit)
@@ -91,8 +102,27 @@ class OpenVinoEngine:
         key = self._carver.key(start, stop, exit)
         self._single.pop(key, None)
         self._open.pop(key, None)
+        for asked in (True, False):
+            if self._carver.key(start, stop, asked) == key:
+                self._bound.pop((start, stop, asked), None)
 
-    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> Result:
+        # Between pieces of one path every frame comes as the same array, which was looked at when it first came. The
+        # caches are full of weights, so that each line here takes microseconds.
+        graph = self._bound.get((start, stop, exit))
+        if graph is None or graph.input is not x:
+            graph = self._graph(start, stop, x, exit)
+        try:
+            return graph.run(x if x.flags.c_contiguous else np.ascontiguousarray(x))
+        except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
+            raise EngineError(f"{self.name}, cut points {start} to {stop}: {_reason(error)}") from error
+
+    def _graph(self, start: int, stop: int, x: Activation, exit: bool) -> _Graph:
+        """What runs it, built if need be.
+
+        Raises:
+            EngineError: see `run`.
+        """
         key = self._carver.key(start, stop, exit)
         kept, fixed = (self._single, 1) if len(x) == 1 else (self._open, None)
         graph = kept.get(key)
@@ -103,13 +133,9 @@ class OpenVinoEngine:
             )
         if graph is None:
             graph = kept[key] = self._build(key, fixed)
-        try:
-            outputs = graph.run(x if x.flags.c_contiguous else np.ascontiguousarray(x))
-        except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
-            raise EngineError(f"{self.name}, cut points {start} to {stop}: {_reason(error)}") from error
-        if stop == self._bundle.last:
-            return outputs[0], ExitOutput(outputs[0])  # the last activation is the final exit's logits
-        return outputs[0], ExitOutput(outputs[1], outputs[2]) if key[2] else None
+        if fixed is not None:
+            self._bound[start, stop, exit] = graph
+        return graph
 
     def _build(self, key: PieceKey, fixed: int | None) -> _Graph:
         try:
@@ -119,7 +145,8 @@ class OpenVinoEngine:
             if key[2]:
                 model = _with_confidence(model, self._bundle.exit_at[key[1]].temperature)
             compiled = self._core.compile_model(model, DEVICE, self._config)
-            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs))
+            final = key[1] == self._bundle.last
+            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final)
         except Exception as error:
             raise EngineError(f"{self.name} cannot build cut points {key[0]} to {key[1]}: {_reason(error)}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class StopRule:
 def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1) -> list[list[float]]:
     """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
 
+    The order of a turn is drawn anew each time, the same on every call: what one leaves in the caches is then a gain
+    or a loss of all others alike.
+
     Args:
         streak: runs of one function before it is the next one's turn; the first of several is not counted, since
             the others have taken the caches.
@@ -52,10 +56,13 @@ def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak:
     samples: list[list[float]] = [[] for _ in functions]
     collecting = gc.isenabled()
     gc.disable()
+    order = list(zip(functions, samples, strict=True))
+    draw = random.Random(0)
     end = time.perf_counter() + rule.budget_s
     try:
         for done in range(1, rule.most + 1):
-            for function, times in zip(functions, samples, strict=True):
+            draw.shuffle(order)
+            for function, times in order:
                 for run in range(streak):
                     began = time.perf_counter()
                     function()

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.runtime import ExitOutput, answers
+from spinn_stream.runtime import Engine, ExitOutput, answers
 from spinn_stream.runtime.engines import open_one
 
 
@@ -73,3 +74,26 @@ def test_an_engine_s_confidence_is_the_one_of_its_logits(
         found, expected = answers("x", output, 2.5), answers("x", ExitOutput(output.logits), 2.5)
         assert [a.confidence for a in found] == pytest.approx([a.confidence for a in expected], rel=1e-4)
         assert [a.label for a in found] == [a.label for a in expected]
+
+
+def test_a_path_run_again_gives_the_new_frame_s_outputs_and_a_dropped_piece_is_built_anew(
+    bundle: Bundle, inputs: npt.NDArray[np.float32]
+) -> None:
+    """Pieces hand on the engine's own arrays, which are not looked at a second time."""
+    cut = bundle.exits[0].cut
+    engine, other = (open_one(bundle, "openvino-f32", threads=1) for _ in range(2))
+
+    def path(engine: Engine, x: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        y, early = engine.run(0, cut, x)
+        z, final = engine.run(cut, bundle.last, y)
+        assert early is not None and final is not None
+        return [a.copy() for a in (early.logits, z, final.logits)]
+
+    expected = [path(other, inputs[i : i + 1]) for i in (0, 1, 2)]
+    for i in (0, 1, 1, 2):
+        if i == 2:
+            engine.drop(cut, bundle.last)
+            assert not engine.ready(cut, bundle.last)
+        assert all(np.array_equal(a, b) for a, b in zip(path(engine, inputs[i : i + 1]), expected[i], strict=True))
+    with pytest.raises(EngineError, match="expected float32"):
+        engine.run(cut, bundle.last, inputs[:1])
