@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from spinn_stream.plan import Plan, Profile
 from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
+from spinn_stream.runtime.timing import summary
 
 from .stage_clock import Graph, StageClock
 
@@ -28,6 +29,9 @@ OnExit = Callable[[Answer], None]
 """Called on the event loop with every local answer that was not confident enough."""
 
 WARM_UP_RUNS = 3
+
+PREPARED_FRAMES = 40
+"""Preparing a frame takes what its size makes it take: after so many frames the profile has the source's own."""
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 NO_ACTIVATION = np.empty(0, np.float32)
@@ -58,7 +62,7 @@ class Device:
     itself stops at every exit, as any may be the best answer there is when time runs out.
 
     Args:
-        profile: of the engine on this host.
+        profile: of the engine on this host, and of preparing frames of another size.
         every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
     """
 
@@ -80,6 +84,7 @@ class Device:
         self._thread = host.worker("head")
         self._builder = host.builder("build")
         self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
+        self._prepared_ms: list[float] = []  # of the first frames
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
         self.sender = PayloadSender(bundle)
@@ -146,6 +151,7 @@ class Device:
             picture = crop(frame, self._bundle.input.size)
             x = normalise(picture, self._bundle.input)
             self._host.pace(Step("preprocess", 0), began)
+            self._learn_preparation((self._now() - began) * 1000)
             evaluated = self._evaluated(plan)
             first = self._bundle.pieces(0, plan.split, evaluated)[:1]
             now = self._now()
@@ -305,6 +311,12 @@ class Device:
                 return x, answer
             on_exit(answer)
         return x, None
+
+    def _learn_preparation(self, ms: float) -> None:
+        if len(self._prepared_ms) < PREPARED_FRAMES:
+            self._prepared_ms.append(ms)
+            if len(self._prepared_ms) == PREPARED_FRAMES:
+                self.profile = replace(self.profile, preprocess=summary(self._prepared_ms))
 
     def _probe(self, setting: CodecSetting, picture: Pixels) -> bytes | None:
         began = self._now()

@@ -105,7 +105,7 @@ class Steering:
         self._feed: Frames | None = None
         self._counted: tuple[float, int] = (0.0, 0)
         self._counted_fps = FIRST_FPS
-        self._server_profile: Profile | None = None
+        self._profiles: tuple[Profile, Profile | None]  # the device's and the server's that plans are made with
         self._scheduler: Scheduler
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
@@ -120,6 +120,7 @@ class Steering:
             ConfigError: the policy has no plan for this bundle.
         """
         self._device, self._link, self._feed = device, link, feed
+        self._profiles = device.profile, None
         now = self._now()
         if link is not None:
             self._belief, self._prober = LinkBelief(now), Prober(now)
@@ -139,7 +140,7 @@ class Steering:
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
-                await self._meet_server()
+                await self._meet_profiles()
                 self.look()
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -199,15 +200,17 @@ class Steering:
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
-    async def _meet_server(self) -> None:
-        """Plan with the server's own profile, once it has told that."""
-        profile = None if self._link is None else self._link.server_profile
-        if profile is None or profile == self._server_profile:
+    async def _meet_profiles(self) -> None:
+        """Plan with the server's own profile, once it has told that, and with what the device learned of its own."""
+        device, server = self._device.profile, None if self._link is None else self._link.server_profile
+        if (device, server or self._profiles[1]) == self._profiles:
             return
-        self._server_profile = profile
+        self._profiles = device, server or self._profiles[1]
         loop = asyncio.get_running_loop()
         try:
-            table = await loop.run_in_executor(self._thread, build_table, self._bundle, self._device.profile, profile)
+            table = await loop.run_in_executor(
+                self._thread, build_table, self._bundle, device, self._profiles[1] or device
+            )
             self._scheduler.use_table(table)
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_client.device import Device
+from spinn_client.device import PREPARED_FRAMES, Device
 from spinn_client.stage_clock import StageClock
 from spinn_stream.codec import CodecSetting, decode_payload
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan, Profile
+from spinn_stream.plan import Plan, Profile, Timing
 from spinn_stream.runtime import Answer, Engine, ExitOutput
 
 Floats = npt.NDArray[np.float32]
@@ -187,3 +187,23 @@ def test_where_time_is_short_every_exit_is_evaluated(
 
     assert asyncio.run(main(FAR)) == []
     assert asyncio.run(main(time.monotonic() - 1)) == [sparing.exits[0].name]
+
+
+def test_after_some_frames_the_profile_has_what_preparing_the_source_s_own_takes(
+    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    wrong = dataclasses.replace(profile, preprocess=Timing(10_000.0, 10_000.0))
+    device = Device(bundle, engine, wrong)
+
+    async def frames(count: int) -> None:
+        for _ in range(count):
+            await device.head(1, photographs[0], Plan(1, bundle.exits[0].cut, 0.0), ignore)
+
+    asyncio.run(frames(PREPARED_FRAMES - 1))
+    assert device.profile is wrong
+    asyncio.run(frames(1))
+    learned = device.profile
+    assert 0 < learned.preprocess.median_ms <= learned.preprocess.p95_ms < 10_000
+    assert dataclasses.replace(learned, preprocess=wrong.preprocess) == wrong
+    asyncio.run(frames(1))
+    assert device.profile is learned
