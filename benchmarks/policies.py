@@ -107,7 +107,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         config = ReplayConfig(
-            source=options.source, traces=(), policies=tuple(parse_policies(options.policy, bundle)),
+            source=options.source, traces=tuple(options.trace), policies=tuple(parse_policies(options.policy, bundle)),
             out=Path(folder), duration_s=options.duration_s, fps=30.0,
         )  # fmt: skip
         for slowdown in options.device_slowdown:
