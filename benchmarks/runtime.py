@@ -47,6 +47,8 @@ from spinn_stream.runtime.engines import open_one
 from spinn_stream.runtime.timing import StopRule, sample, summary
 
 BUILDS = 4
+"""Times that all graphs are built anew."""
+
 STREAK = 20
 """Runs in a row, the first not counted: a device runs one thing again and again, and has it in its caches."""
 

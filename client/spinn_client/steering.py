@@ -202,15 +202,15 @@ class Steering:
 
     async def _meet_profiles(self) -> None:
         """Plan with the server's own profile, once it has told that, and with what the device learned of its own."""
-        device, server = self._device.profile, None if self._link is None else self._link.server_profile
-        if (device, server or self._profiles[1]) == self._profiles:
+        before = self._profiles
+        device = self._device.profile
+        server = (None if self._link is None else self._link.server_profile) or before[1]
+        self._profiles = device, server  # the same figures from a new connection are compared once
+        if self._profiles == before:
             return
-        self._profiles = device, server or self._profiles[1]
         loop = asyncio.get_running_loop()
         try:
-            table = await loop.run_in_executor(
-                self._thread, build_table, self._bundle, device, self._profiles[1] or device
-            )
+            table = await loop.run_in_executor(self._thread, build_table, self._bundle, device, server or device)
             self._scheduler.use_table(table)
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)
