@@ -124,6 +124,19 @@ def test_no_byte_overtakes_another_of_its_connection_when_the_delay_shrinks() ->
     assert [(t, n) for t, n in arrivals(model)] == [(5.5, 1), (5.5, 1)]
 
 
+def test_bytes_pass_at_once_only_where_nothing_is_imposed_and_nothing_is_before_them() -> None:
+    for imposing in (link(1.0), link(rtt_ms=1), link(loss=0.1), link(jitter_ms=1)):
+        assert not imposing.transparent
+    model = link(rtt_ms=1000)
+    model.put(5.0, Lane(), b"a")
+    model.change(5.1, Conditions())
+    assert not model.transparent
+    assert arrivals(model) == [(5.5, 1)]
+    assert model.transparent
+    model.change(6.0, Conditions(), stalled=True)
+    assert not model.transparent
+
+
 def test_nothing_moves_while_stalled_and_an_outage_lasts_until_changed() -> None:
     model, lane = link(1.0, rtt_ms=40), Lane()
     model.put(0.0, lane, bytes(1250))

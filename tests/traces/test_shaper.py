@@ -14,8 +14,11 @@ import pytest
 import uvloop
 
 from spinn_stream.errors import ConfigError
-from spinn_stream.trace import FIELDS, Trace
+from spinn_stream.trace import DIRECTIONS, FIELDS, Trace
 from spinn_traces import flow
+from spinn_traces.connection import Connection
+from spinn_traces.flow import Direction
+from spinn_traces.link_model import Conditions, LinkModel, Steady
 from spinn_traces.settings import TRACE, Settings
 from spinn_traces.shaper import MAX_CONNECTIONS, Shaper
 
@@ -94,6 +97,47 @@ def test_every_byte_passes_once_and_in_order_both_ways(settings: Settings) -> No
             state = shaper.state()
             assert state["up"]["delivered_bytes"] == state["down"]["delivered_bytes"] == len(data)
             assert state["connections"] == 1
+
+    run(test)
+
+
+def test_bytes_keep_their_order_while_what_is_imposed_comes_and_goes() -> None:
+    async def test() -> None:
+        data = os.urandom(3_000_000)
+        async with shaped() as (shaper, client, server):
+            sending = asyncio.create_task(push(client[1], data))
+            got = b""
+            for step in range(30):
+                shaper.change({"up_mbps": 40 if step % 3 == 2 else None, "rtt_ms": 10 if step % 3 == 1 else 0})
+                got += await server[0].readexactly(len(data) // 30)
+            await sending
+            assert got == data
+
+    run(test)
+
+
+def test_the_receive_buffer_is_wide_where_no_capacity_is_imposed() -> None:
+    async def test() -> None:
+        async with far_end() as (target, came):
+            directions = {name: Direction(LinkModel(Conditions())) for name in DIRECTIONS}
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                client = socket.create_connection(listener.getsockname())
+                accepted, _ = listener.accept()
+            accepted.setblocking(False)
+            connection = Connection(accepted, ("127.0.0.1", target), directions)
+            task = asyncio.create_task(connection.run())
+            server = await came.get()
+            client.send(b"a")
+            assert await server[0].readexactly(1) == b"a"
+            widths = []
+            for mbps in (None, 1.0, None):
+                directions["up_mbps"].model.change(time.monotonic(), Conditions(Steady(mbps)))
+                connection.fit_buffers()
+                widths.append(accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+            assert widths[0] == widths[2] >= flow.WIDE_RECEIVE_BUFFER_BYTES > widths[1]
+            connection.fail()
+            await task
+            client.close()
 
     run(test)
 

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 
 from spinn_stream.trace import DIRECTIONS
 
-from .flow import MAX_SEGMENT_BYTES, RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES, Direction, Flow
+from .flow import (
+    MAX_SEGMENT_BYTES,
+    RECEIVE_BUFFER_BYTES,
+    SEND_BUFFER_BYTES,
+    WIDE_RECEIVE_BUFFER_BYTES,
+    Direction,
+    Flow,
+)
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +32,7 @@ class Connection:
 
     def __init__(self, client: socket.socket, target: tuple[str, int], directions: Mapping[str, Direction]) -> None:
         self._client = client
+        self._server: socket.socket | None = None
         self._target = target
         self._directions = directions
         self._over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # whether it ended well
@@ -36,14 +44,22 @@ class Connection:
             log.debug("a connection is reset: %s", why or "as asked")
             self._over.set_result(False)
 
+    def fit_buffers(self) -> None:
+        """Small ones where the sender is to feel a capacity, wider ones where there is none."""
+        if self._server is not None and not self._over.done():
+            for name, source in zip(DIRECTIONS, (self._client, self._server), strict=True):
+                limited = self._directions[name].model.limited
+                size = RECEIVE_BUFFER_BYTES if limited else WIDE_RECEIVE_BUFFER_BYTES
+                source.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+
     async def run(self) -> None:
         """Until both directions have ended, or either socket fails."""
-        server: socket.socket | None = None
         flows: list[Flow] = []
         well = False
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                server = await self._connect()
+                self._server = server = await self._connect()
+            self.fit_buffers()
             for end in (self._client, server):
                 _set_options(end)
             for name, source, sink in zip(DIRECTIONS, (self._client, server), (server, self._client), strict=True):
@@ -56,7 +72,7 @@ class Connection:
         finally:
             for flow in flows:
                 flow.close()
-            for end in (self._client, *([] if server is None else [server])):
+            for end in (self._client, *([] if self._server is None else [self._server])):
                 if well:
                     end.close()
                 else:

@@ -27,6 +27,10 @@ SEND_BUFFER_BYTES = 32 * 1024
 """Asked of the kernel for our sockets; Linux takes twice that and counts its own accounts in. The receive buffer then
 holds up to 8 kB, and a sender that meets it keeps its own small."""
 
+WIDE_RECEIVE_BUFFER_BYTES = 16 * 1024
+"""The same where no capacity is imposed. A message larger than the buffer comes in turns, each of which wakes sender
+and shaper once more: 40 kB took 1.5 ms, and 0.3 ms with this one."""
+
 MAX_SEGMENT_BYTES = 1460
 """Told to both ends as on Ethernet. Loopback's own segments of 64 KiB give a sender a buffer of 4 MB, in which bytes
 that the link has not taken look as if they were sent; with these and our small buffer it has some 80 kB."""
@@ -218,6 +222,11 @@ class Direction:
 
     def readable(self, flow: Stream) -> None:
         """The flow's source has bytes."""
+        if self.model.transparent and not self._waiting:
+            data = flow.pull(READ_BYTES)
+            if data is not None:
+                self._pass_on(flow, data)
+            return
         now = self._now()
         room = self.model.room(now)
         if not room or self._waiting:
@@ -239,8 +248,11 @@ class Direction:
     def _deliver(self, now: float) -> None:
         for lane, data in self.model.take(now):
             assert isinstance(lane, Stream)
-            self.delivered_bytes += len(data)
-            lane.deliver(data)
+            self._pass_on(lane, data)
+
+    def _pass_on(self, flow: Stream, data: bytes | memoryview) -> None:
+        self.delivered_bytes += len(data)
+        flow.deliver(data)
 
     def _refill(self, now: float) -> None:
         while self._waiting and (room := self.model.room(now)):

@@ -112,6 +112,11 @@ class Conditions:
         if self.queue_bytes is not None and not SEGMENT_BYTES <= self.queue_bytes <= 2**30:
             raise ValueError(f"queue_bytes is {self.queue_bytes}, expected {SEGMENT_BYTES} to {2**30}")
 
+    @property
+    def imposes_nothing(self) -> bool:
+        """Whether bytes come out as they enter."""
+        return (self.mbps, self.rtt_ms, self.loss, self.jitter_ms) == (UNLIMITED, NONE, NONE, 0.0)
+
 
 class Lane:
     """One connection's place in one direction of a link."""
@@ -140,6 +145,7 @@ class LinkModel:
 
     def __init__(self, conditions: Conditions, *, seed: int = 0, name: str = "") -> None:
         self._conditions = conditions
+        self._open = conditions.imposes_nothing
         self._seed = f"{seed}/{name}"
         self._losses = random.Random(f"{self._seed}/loss")
         self._began = 0.0
@@ -154,6 +160,17 @@ class LinkModel:
         self._stalled = False
         self.queued_bytes = 0
         self.losses = 0
+
+    @property
+    def limited(self) -> bool:
+        """Whether a capacity is imposed."""
+        mbps = self._conditions.mbps
+        return isinstance(mbps, Played) or mbps.value is not None
+
+    @property
+    def transparent(self) -> bool:
+        """Whether bytes that enter now come out at once: nothing is imposed, and nothing is before them."""
+        return self._open and not self._queue and not self._way
 
     def room(self, now: float) -> int:
         """Bytes that the queue takes now: a segment or more, or none."""
@@ -212,6 +229,7 @@ class LinkModel:
         if not math.isinf(self._since) and not self._stalled:
             self._left = max(0.0, self._left - self._conditions.mbps.bytes_between(self._since, now))
         self._conditions, self._stalled = conditions, stalled
+        self._open = conditions.imposes_nothing and not stalled
         self._idle_from = now
         if self._queue:
             self._begin(now)

@@ -98,6 +98,8 @@ class Shaper:
         for name, direction in self._directions.items():
             direction.model.change(now, settings.conditions(name, self._trace, self._zero), stalled=settings.stall)
             direction.run(now)
+        for connection in self._connections:
+            connection.fit_buffers()
         if end_all:
             for connection in list(self._connections):
                 connection.fail()
