@@ -123,7 +123,7 @@ class Link:
         self._session: ClientSession | None = None
         self._websocket: ClientConnection | None = None
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
-        self._queued = 0  # requests among them
+        self._queued = self._queued_bytes = 0  # requests among them, and their payloads'
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
         self.observers: list[LinkObserver] = []
@@ -147,6 +147,11 @@ class Link:
         oldest = next(iter(self._sent.values()), None)
         return oldest is None or oldest.deadline > self._now()  # else the link is behind: let it catch up
 
+    @property
+    def queued_bytes(self) -> int:
+        """Of payloads that were given to `send` and not yet to the connection."""
+        return self._queued_bytes
+
     def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
         """Queue a request; False where the link is not `ready` or the server agreed to no such payload."""
         session = self._session
@@ -156,6 +161,7 @@ class Link:
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
+        self._queued_bytes += len(payload)
         return True
 
     def cancel(self, request: int) -> None:
@@ -233,7 +239,7 @@ class Link:
         for observer in self.observers:
             observer.disconnected()
         self.server_profile = self.server_queue_ms = self.server_load = None
-        self._queued = 0
+        self._queued = self._queued_bytes = 0
         self._sent.clear()
         self._room.set()
         self._events.on_down(lost, why)
@@ -314,6 +320,7 @@ class Link:
                 data = self._session.cancel(item.request)
             else:
                 self._queued -= 1
+                self._queued_bytes -= len(item.payload)
                 if item.deadline <= now:
                     self._room.set()
                     continue

@@ -23,6 +23,7 @@ from .device import Device
 from .feed import Feed, Frame
 from .ledger import Ledger
 from .link import Link
+from .link_gate import LinkGate
 from .results import FrameResult, Reason
 from .steering import Steering
 
@@ -45,12 +46,6 @@ PATIENCE = 2.0
 
 ANSWER_STEP = 0.1
 """How fast it is learned how long the server's answers take: a share of the difference for each."""
-
-HOLD = 1.5
-"""A frame is held back for the link for so many times as long as that seemed to need at first."""
-
-LEAST_HOLD_S = 0.002
-"""A shorter wait is none: the event loop is not more punctual."""
 
 MOST_PROBES = 16
 """Whose answers may be under way; the oldest is forgotten then."""
@@ -105,6 +100,7 @@ class Pipeline:
         self._now = host.clock
         self._link: Link | None = None
         self._steering: Steering | None = None
+        self._gate: LinkGate | None = None
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
         self._pending: dict[int, _Pending] = {}
         self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
@@ -121,6 +117,7 @@ class Pipeline:
     def use_steering(self, steering: Steering) -> None:
         """Let it change plans, from `run` on."""
         self._steering = steering
+        self._gate = LinkGate(steering.link_busy_s, self._now)
 
     def change_plan(self, plan: Plan) -> None:
         """Use a plan for the frames taken once its graphs are built, which nothing waits for.
@@ -169,6 +166,7 @@ class Pipeline:
         while True:
             if self._unpaced and self._link is not None:
                 await self._link.wait_for_room(self._deadline_s)
+            await self._wait_to_begin()
             asked = self._now()
             frame = await self._feed.next()
             taken = self._now()
@@ -182,6 +180,16 @@ class Pipeline:
             self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
             self._later(deadline, self._time_out, frame.index, deadline)
             await self._treat(frame, deadline, began=frame.captured if frame.captured >= asked else taken)
+
+    async def _wait_to_begin(self) -> None:
+        """Take no frame yet that would wait for the link after its head, where no exit of the head can answer it."""
+        plan = self._plan
+        if self._gate is None or plan.split == self._bundle.last:
+            return
+        if all(cut > plan.split for cut in self._bundle.needed(plan.confidence_threshold)):
+            await self._gate.wait_to_begin(
+                self._device.head_took_s, self._rescue_in(plan, self._now() + self._deadline_s)
+            )
 
     async def _treat(self, frame: Frame, deadline: float, *, began: float) -> None:
         """began: when the device could have begun with it."""
@@ -203,7 +211,9 @@ class Pipeline:
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
         self._count_overhead(began)
-        in_time = outcome.payload is None or await self._wait_for_link(plan, deadline)
+        in_time = True
+        if outcome.payload is not None and self._gate is not None:  # answers to many at a time would only be older
+            in_time = await self._gate.wait_to_send(lambda: self._rescue_in(plan, deadline))
         if frame.index not in self._ledger:
             return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
@@ -222,26 +232,6 @@ class Pipeline:
     def _count_overhead(self, began: float) -> None:
         if self._steering is not None:
             self._steering.treated(self._now() - began - self._device.head_took_s)
-
-    async def _wait_for_link(self, plan: Plan, deadline: float) -> bool:
-        """Hold a frame back while the link is busy with those before it: answers to many at a time would only be older.
-        Frames that come meanwhile replace each other at the source.
-
-        Returns:
-            False: the link was not free in time, and the device should work on the frame.
-        """
-        if self._steering is None:
-            return True
-        until = self._now() + HOLD * self._steering.link_busy_s()
-        while self._link is not None and self._link.up:
-            busy = self._steering.link_busy_s()
-            if busy <= LEAST_HOLD_S:
-                return True
-            left = min(until - self._now(), self._rescue_in(plan, deadline))
-            if left <= LEAST_HOLD_S:
-                return False
-            await asyncio.sleep(min(busy, left))
-        return True
 
     def _send_probe(self, frame: int, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""

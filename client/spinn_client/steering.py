@@ -190,9 +190,11 @@ class Steering:
         if expected and plan.codec is not None and plan.codec.codec == "transform":
             self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
 
-    def link_busy_s(self) -> float:
-        """How long the link will take for what was sent."""
-        return 0.0 if self._belief is None else self._belief.busy_s(self._now())
+    def link_busy_s(self) -> float | None:
+        """How long the link will take for what was sent; None: there is none."""
+        if self._belief is None or self._link is None or not self._link.up:
+            return None
+        return self._belief.busy_s(self._now(), self._link.queued_bytes)
 
     def treated(self, overhead_s: float) -> None:
         """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,

@@ -7,8 +7,9 @@ trip of an empty message, both on logarithmic grids. A request of n bytes under 
 
 with q what was still left of the round trip of the request before it when it was sent: requests wait for each other,
 so a burst is no evidence against the link, and what waits in our own buffers is counted as waiting. Small requests
-take no time under any capacity but the lowest, so they say next to nothing of it. A request that nobody answers is
-evidence, too: it takes at least as long as it has taken so far.
+take no time under any capacity but the lowest, so they say next to nothing of it. A ping is a request of no bytes; one
+behind a request under way tells a slow link (it waits until those bytes have left) from a far one (it does not). A
+request that nobody answers is evidence, too: it takes at least as long as it has taken so far.
 
 Between two pieces of evidence the belief spreads: capacities drift, and now and then they jump to anything.
 """
@@ -16,7 +17,9 @@ Between two pieces of evidence the belief spreads: capacities drift, and now and
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -46,20 +49,31 @@ JUMPS = 0.05
 JUMPS_UP, JUMPS_RTT = 0.6, 0.2
 """Of the jumps: the capacity alone, the round trip alone; the rest changes both."""
 
-WAVER_UP = 0.15
-"""Standard deviation of a transfer's time, as a share of it."""
+FIRST_WAVER, LEAST_WAVER, MOST_WAVER = 0.15, 0.05, 0.3
+"""Standard deviation of a transfer's time, as a share of it; learned between these. Were it fixed and a link steadier,
+a far link that is fast would always explain round trips of one size better, as it expects them to be all the same."""
 
 LEAST_JITTER_MS, MOST_JITTER_MS = 1.5, 50.0
 """How late event loops, timers and radios are; the belief learns it between these."""
 
-JITTER_STEP = 0.05
-"""How fast: the jitter follows the median of what round trips are off by, up or down by this share each time."""
+SPREAD_STEP = 0.05
+"""How fast: jitter and wavering follow the median of what round trips are off by, up or down by this share a time."""
+
+TRANSFER_JITTERS = 3.0
+"""A transfer that takes so many times the jitter tells how much transfers waver."""
+
+RTT_WAVER = 0.03
+"""Standard deviation of the way's time, as a share of it, besides the jitter."""
 
 ODD, ODD_MS = 0.05, 500.0
-"""Share of the round trips that have nothing to do with the link as it is, and over how wide a range they lie."""
+"""Share of the round trips that are later than the link makes them, and over how wide a range they lie. None is much
+earlier: however busy the link, a ping that takes 40 ms tells that the server is no farther."""
 
 MIDDLE_S = 0.1
 """So long the medians are not found anew for `busy_s`, which is asked for every frame."""
+
+MOST_AHEAD = 3
+"""Requests that a ping waits for; behind more of them it says little besides that they have come through."""
 
 MOST_IN_FLIGHT = 1000
 """Requests that are remembered."""
@@ -97,6 +111,7 @@ class LinkBelief:
         self._last: tuple[float, float] | None = None  # the request that arrived last: when sent, its round trip in s
         self._server_ms = 0.0
         self._jitter_ms = LEAST_JITTER_MS
+        self._waver = FIRST_WAVER
         self._middle: tuple[float, LinkBounds] | None = None  # medians, and when they were found
         self.heard = now  # when something last came back
 
@@ -132,11 +147,13 @@ class LinkBelief:
     def ponged(self, rtt_ms: float, now: float) -> None:
         """A ping came back. What was sent before it has arrived, as all go one way."""
         began = now - rtt_ms / 1000
-        ahead = [r for r in self._sent.values() if r.at <= began]
+        before = [r for r in self._sent.values() if r.at <= began]
+        ahead = [r for r in before if not r.arrived]
+        if len(ahead) <= MOST_AHEAD:
+            alone = not before and (self._last is None or sum(self._last) <= began)
+            self._observe(_Request(began, 0, alone), rtt_ms, now, ahead)
         for request in ahead:
             request.arrived = True
-        if not ahead and (self._last is None or sum(self._last) <= began):
-            self._observe(_Request(began, 0, True), rtt_ms, now)
         self.heard = now
 
     def disconnected(self) -> None:
@@ -154,58 +171,76 @@ class LinkBelief:
         capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
         return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
 
-    def busy_s(self, now: float) -> float:
-        """How long until all that was sent has left, as far as one can tell."""
+    def busy_s(self, now: float, queued_bytes: int = 0) -> float:
+        """How long until all that was sent has left, as far as one can tell, and what is queued before it is sent."""
         under_way = [r for r in self._sent.values() if not r.arrived]
-        if not under_way:
+        size = sum(r.size for r in under_way) + queued_bytes
+        if not size:
             return 0.0
         if self._middle is None or now - self._middle[0] >= MIDDLE_S:
             self._middle = now, self.bounds(now, 0.5, 0.5)
         middle = self._middle[1]
-        turn = under_way[0].at
+        turn = under_way[0].at if under_way else now
         if self._last is not None:  # its answer came a round trip after the next one's bytes could leave
             turn = max(turn, sum(self._last) - middle.rtt_ms / 1000)
-        return max(0.0, sum(r.size for r in under_way) * 8e-6 / middle.up_mbps - (now - turn))
+        return max(0.0, size * 8e-6 / middle.up_mbps - (now - turn))
 
     def state(self, now: float) -> LinkState:
         """The link to plan with."""
         found = self.bounds(now)
         return LinkState(found.up_mbps, found.rtt_ms, jitter_ms=found.jitter_ms)
 
-    def _expected_ms(self, request: _Request) -> Grid | None:
-        """(capacities, round trips), or None where it waited for something of which nothing is known."""
-        left_ms = 0.0
-        if not request.alone:
-            if self._last is None or self._last[0] > request.at:  # the server answered out of turn
+    def _expected_ms(self, request: _Request, ahead: Sequence[_Request] = ()) -> Grid | None:
+        """(capacities, round trips), or None where it waited for something of which nothing is known.
+
+        Args:
+            ahead: sent before it, and not arrived by then; behind all that was answered.
+        """
+        first = ahead[0] if ahead else request
+        left_ms = 0.0  # of the last one's round trip, when the first was sent
+        if not first.alone:
+            if self._last is None or self._last[0] > first.at:  # the server answered out of turn
                 return None
-            left_ms = (sum(self._last) - request.at) * 1000
-        transfer = request.size * 8e-3 / UP_MBPS
-        return np.asarray(np.maximum(RTT_MS, np.float32(left_ms))[None, :] + transfer[:, None])
+            left_ms = (sum(self._last) - first.at) * 1000
+        expected = np.maximum(RTT_MS, np.float32(left_ms))[None, :] + _transfer_ms(first.size)[:, None]
+        for before, behind in pairwise((*ahead, request)):
+            since_ms = np.float32((behind.at - before.at) * 1000)
+            expected = np.maximum(RTT_MS[None, :], expected - since_ms) + _transfer_ms(behind.size)[:, None]
+        return np.asarray(expected)
 
-    def _deviations(self, request: _Request) -> Grid:
-        """(capacities, round trips): standard deviation of the round trip, ms; how coarse the grid is included."""
-        transfer = WAVER_UP * request.size * 8e-3 / UP_MBPS
-        coarse = _step(RTT_MS) / math.sqrt(12) * RTT_MS
-        return np.asarray(
-            np.sqrt((transfer * transfer)[:, None] + (coarse * coarse + np.float32(self._jitter_ms**2))[None, :])
-        )
+    def _deviations(self, expected: Grid, size: int, ahead_size: int = 0) -> Grid:
+        """(capacities, round trips): standard deviation of a round trip, ms; how coarse the grid is included.
 
-    def _observe(self, request: _Request, ms: float, now: float) -> None:
+        Args:
+            expected: as from `_expected_ms`. size, ahead_size: bytes of the request, and of those that it waits for.
+        """
+        share = math.hypot(self._waver, _step(UP_MBPS) / math.sqrt(12))
+        transfer = _transfer_ms(size)[:, None]
+        way = math.hypot(RTT_WAVER, _step(RTT_MS) / math.sqrt(12)) * RTT_MS
+        variance = (share * transfer) ** 2 + (way * way + np.float32(self._jitter_ms**2))[None, :]
+        if ahead_size:  # where it waits for none of them, they do not matter
+            waits = expected - transfer - RTT_MS[None, :]
+            variance = variance + np.minimum(waits, share * _transfer_ms(ahead_size)[:, None]) ** 2
+        return np.asarray(np.sqrt(variance))
+
+    def _observe(self, request: _Request, ms: float, now: float, ahead: Sequence[_Request] = ()) -> None:
         self.heard = now
-        expected = self._expected_ms(request)
+        expected = self._expected_ms(request, ahead)
         if expected is None:
             return
         self._belief = self._spread_to(now)
         self._time = now
-        deviation = self._deviations(request)
+        deviation = self._deviations(expected, request.size, sum(r.size for r in ahead))
         z = (np.float32(ms) - expected) / deviation
         t = 1 + z * z * np.float32(1 / 3)  # Student's, three degrees of freedom: outliers are no surprise
-        likelihood = (1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS
+        likelihood = (1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (z > -1)
         weights = self._belief * likelihood
         self._belief = weights / weights.sum()
         off = abs(ms - float((self._belief * expected).sum()))
-        grown = self._jitter_ms * math.exp(JITTER_STEP if off > self._jitter_ms / 1.5 else -JITTER_STEP)
-        self._jitter_ms = min(max(grown, LEAST_JITTER_MS), MOST_JITTER_MS)
+        transfer_ms = float((self._belief.sum(1) * _transfer_ms(request.size)).sum())
+        if transfer_ms > TRANSFER_JITTERS * self._jitter_ms:
+            self._waver = _followed(self._waver, off / transfer_ms, LEAST_WAVER, MOST_WAVER)
+        self._jitter_ms = _followed(self._jitter_ms, off, LEAST_JITTER_MS, MOST_JITTER_MS)
 
     def _waiting(self) -> _Request | None:
         """The oldest request of which nothing is known since it was sent."""
@@ -234,7 +269,7 @@ class LinkBelief:
         elapsed_ms = (now - waiting.at) * 1000 - 2 * self._server_ms
         if expected is None or elapsed_ms <= 0:
             return None
-        z = (np.float32(elapsed_ms) - expected) / (self._deviations(waiting) * np.float32(math.sqrt(3)))
+        z = (np.float32(elapsed_ms) - expected) / (self._deviations(expected, waiting.size) * np.float32(math.sqrt(3)))
         later = 0.5 - (z / (1 + z * z) + np.arctan(z)) / np.float32(math.pi)
         return np.asarray((1 - ODD) * later + ODD * max(0.001, 1 - elapsed_ms / ODD_MS))
 
@@ -266,6 +301,16 @@ def _lognormal(grid: Grid, median: float, spread: float) -> Grid:
     z = np.log(grid / np.float32(median)) / np.float32(spread)
     weights = np.exp(-z * z / 2) + 0.01
     return np.asarray(weights / weights.sum(), np.float32)
+
+
+def _followed(spread: float, off: float, least: float, most: float) -> float:
+    """A standard deviation, after one more deviation was seen: two thirds of it is their median."""
+    return min(max(spread * math.exp(SPREAD_STEP if off > spread / 1.5 else -SPREAD_STEP), least), most)
+
+
+def _transfer_ms(size: int) -> Grid:
+    """(capacities,)"""
+    return np.asarray(size * 8e-3 / UP_MBPS)
 
 
 def _step(grid: Grid) -> float:

@@ -147,6 +147,7 @@ class Predictor:
         self._bytes_frame = t.sent * t.size
         self._coded = np.where(t.coded, t.size, 0.0)
         self._as_it_is = t.size - self._coded
+        self._free_to_wait = np.where(t.sent >= 1, 0.0, math.inf)  # for the link, besides for the next frame
         self._sends = (t.sent > 0).astype(np.float64)
         none = np.full((1, len(self._sent_ends)), -np.inf)
         self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
@@ -174,8 +175,8 @@ class Predictor:
         values = np.empty((len(METRICS), len(t)))
         if not len(t):
             return values
-        besides = now.device_overhead_ms
-        wait, interval = self._device_stage(load, besides, 1000.0 / now.fps)  # (W,) ms, ms between frames taken
+        besides, period = now.device_overhead_ms, 1000.0 / now.fps
+        wait, interval = self._device_stage(load, besides, period)  # (W,) ms, ms between frames taken
         begun = wait + besides
         to_link = (begun + load * self._sent_ends).take(t.way)
         interval = interval.take(t.way)
@@ -186,7 +187,9 @@ class Predictor:
         rate = t.sent / interval  # messages a ms
         queue = np.maximum(now.server_queue_ms, _queue_ms(rate, server_ms, self._server_cv))
         fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
-        sent_ms = to_link + _queue_ms(rate, up_ms, self._link_cv) + up_ms + queue + server_ms + fixed_ms
+        next_frame = self._free_to_wait + np.maximum(period / 2 - wait, 0.0).take(t.way)
+        held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), next_frame)
+        sent_ms = to_link + held + up_ms + queue + server_ms + fixed_ms
         scatter = load * load * t.ways.head_var + wait * wait / 3 + link.jitter_ms**2
         var = scatter.take(t.way) + t.size_var * (bytes_ms * bytes_ms)
         place = t.zz * var + (now.server_load * now.server_load) * t.tail_dd

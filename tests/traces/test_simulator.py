@@ -254,8 +254,9 @@ def test_frames_wait_for_a_link_that_is_too_slow_and_not_behind_each_other(
     served = [(at, result) for at, result in outcome.results if result.where == "server" and at > 3]
     service_ms = 8e-3 * outcome.bytes_up / len(outcome.results) / 0.5
     assert service_ms > 45 and len(served) > 0.8 * 7 * 1000 / service_ms
-    middle = float(np.median([result.age_ms for _, result in served]))
-    assert middle < 3 * service_ms + 60, "16 requests on the way would be 16 services"
+    ages_ms = [result.age_ms for _, result in served]
+    assert np.median(ages_ms) < 1.5 * service_ms + 60, "the newest is taken when the link has room"
+    assert np.percentile(ages_ms, 90) < 2 * service_ms + 60, "16 requests on the way would be 16 services"
 
 
 def test_while_all_is_answered_here_the_link_is_probed(

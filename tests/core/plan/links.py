@@ -12,12 +12,21 @@ PING_S = 0.5
 
 
 class PlayedLink:
-    """up_mbps, rtt_ms: functions of the time. noise: standard deviation of each 50 ms' capacity, as a share of it."""
+    """up_mbps, rtt_ms: functions of the time. noise: standard deviation of each 50 ms' capacity, as a share of it.
+
+    pings_wait: pings are sent behind requests, too; otherwise when nothing is under way.
+    """
 
     def __init__(
-        self, up_mbps: Callable[[float], float], rtt_ms: Callable[[float], float], *, noise: float = 0.0, seed: int = 0
+        self,
+        up_mbps: Callable[[float], float],
+        rtt_ms: Callable[[float], float],
+        *,
+        noise: float = 0.0,
+        seed: int = 0,
+        pings_wait: bool = False,
     ) -> None:
-        self.up_mbps, self.rtt_ms, self.noise = up_mbps, rtt_ms, noise
+        self.up_mbps, self.rtt_ms, self.noise, self.pings_wait = up_mbps, rtt_ms, noise, pings_wait
         self.belief = LinkBelief(0.0)
         self.rng = random.Random(seed)
         self.wavers: dict[int, float] = {}
@@ -41,7 +50,7 @@ class PlayedLink:
         self.coming.append((back, self.request, 0.0))
 
     def settle(self, now: float) -> None:
-        """Tell of what came by now; ping now and then, when nothing is under way."""
+        """Tell of what came by now; ping now and then."""
         self.coming.sort()
         while self.coming and self.coming[0][0] <= now:
             at, request, ms = self.coming.pop(0)
@@ -49,9 +58,9 @@ class PlayedLink:
                 self.belief.ponged(ms, at)
             else:
                 self.belief.answered(request, at, arrived_ms=1000 * at, left_ms=1000 * at + SERVER_MS)
-        if now - self.pinged >= PING_S and self.free < now:
+        if now - self.pinged >= PING_S and (self.pings_wait or self.free < now):
             self.pinged = now
-            ms = self.rtt_ms(now) + abs(self.rng.gauss(0, 1))
+            ms = 1000 * max(0.0, self.free - now) + self.rtt_ms(now) + abs(self.rng.gauss(0, 1))
             self.coming.append((now + ms / 1000, -1, ms))
 
     def run(self, fps: float, size: int, start: float, stop: float) -> list[tuple[float, float, float]]:

@@ -203,3 +203,17 @@ def test_how_long_the_link_is_busy_is_what_is_under_way_less_what_has_left() -> 
     belief.sent(1001, 12_500, at + 0.01)
     assert belief.busy_s(at + 0.01) == pytest.approx(0.19, rel=0.25)
     assert belief.busy_s(at + 0.06) == pytest.approx(belief.busy_s(at + 0.01) - 0.05, abs=0.02)
+
+
+@pytest.mark.parametrize(("noise", "low", "high"), [(0.0, 0.85, 1.25), (0.2, 0.7, 1.6)])
+def test_a_slow_link_that_is_always_busy_is_not_taken_for_a_far_one(noise: float, low: float, high: float) -> None:
+    """Requests of one size, each sent when the one before has left: a fast link 150 ms away would look the same."""
+    link = PlayedLink(steady(1.0), steady(20), noise=noise, pings_wait=True)
+    found = []
+    for k in range(4000):
+        now = k / 100
+        link.settle(now)
+        if link.free <= now:
+            link.send(17_000, now + 0.001)
+            found.append(link.belief.bounds(now + 0.001, 0.5, 0.5))
+    assert all(low < bounds.up_mbps < high for bounds in found[20:])

@@ -1,0 +1,62 @@
+"""Where frames wait for the link, so that those that are sent are young: the newest is taken when there is room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+HOLD = 1.5
+"""A frame is held back for the link for so many times as long as that seemed to need at first."""
+
+LEAST_HOLD_S = 0.002
+"""A shorter wait is none: the event loop is not more punctual."""
+
+EARLY = 1.25
+"""A frame is begun with so many times its head's last time before the link is free: heads waver, and an idle link is
+worse than a frame that waits a little."""
+
+
+class LinkGate:
+    """Waits until the link has sent what it was given, as far as one can tell. Runs on the event loop.
+
+    Args:
+        busy_s: how long the link will take for what was sent; None: it is down, and nothing waits for it.
+        now: the host's clock, seconds.
+    """
+
+    def __init__(self, busy_s: Callable[[], float | None], now: Callable[[], float]) -> None:
+        self._busy_s = busy_s
+        self._now = now
+
+    async def wait_to_begin(self, head_s: float, most_s: float) -> None:
+        """Before the newest frame is taken: until its head will be done when the link is free.
+
+        Args:
+            head_s: how long heads take. most_s: where the link is busy for longer, there is no waiting: the device is
+                to answer meanwhile.
+        """
+        busy = self._busy_s()
+        if busy is not None and busy <= most_s:
+            await self._wait(EARLY * head_s, lambda: most_s)
+
+    async def wait_to_send(self, left_s: Callable[[], float]) -> bool:
+        """Before a frame is sent: until the link is free.
+
+        Args:
+            left_s: how long the frame can wait from now on.
+
+        Returns:
+            False: the link was not free in time, and the device should work on the frame.
+        """
+        return await self._wait(0.0, left_s)
+
+    async def _wait(self, before_s: float, left_s: Callable[[], float]) -> bool:
+        until: float | None = None
+        while (busy := self._busy_s()) is not None and (wait := busy - before_s) > LEAST_HOLD_S:
+            if until is None:
+                until = self._now() + HOLD * wait
+            left = min(until - self._now(), left_s())
+            if left <= LEAST_HOLD_S:
+                return False
+            await asyncio.sleep(min(wait, left))
+        return True
