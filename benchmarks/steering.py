@@ -136,7 +136,7 @@ def found(
             "plans": [_shown(plans[plan]) for _, plan in within],
             "why": [plans[plan]["why"] for _, plan in within],
         })  # fmt: skip
-    wavered = [when for when, _ in switches if steps_end <= when <= ended]
+    wavered = [(when, plan) for when, plan in switches if steps_end <= when <= ended]
     minutes = (ended - steps_end) / 60
     late = sum(f["age_ms"] > DEADLINE_MS + 20 for f in frames)
     return {
@@ -144,6 +144,10 @@ def found(
         "worst_first_s": max((r["first_new_plan_s"] or 0.0) for r in rows),
         "most_changes": max(r["plan_changes"] for r in rows),
         "noise_changes_a_minute": round(len(wavered) / minutes, 2) if minutes > 0 else None,
+        "noise_changes": [
+            {"at_s": round(when - steps_end, 2), "plan": _shown(plans[plan]), "why": plans[plan]["why"]}
+            for when, plan in wavered
+        ],
         "frames": len(frames),
         "later_than_deadline_and_20_ms": late,
         "timeline": {

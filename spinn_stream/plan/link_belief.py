@@ -233,7 +233,7 @@ class LinkBelief:
         deviation = self._deviations(expected, request.size, sum(r.size for r in ahead))
         z = (np.float32(ms) - expected) / deviation
         t = 1 + z * z * np.float32(1 / 3)  # Student's, three degrees of freedom: outliers are no surprise
-        likelihood = (1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (z > -1)
+        likelihood = (1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (expected < 2 * ms)
         weights = self._belief * likelihood
         self._belief = weights / weights.sum()
         off = abs(ms - float((self._belief * expected).sum()))
