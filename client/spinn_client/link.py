@@ -126,6 +126,7 @@ class Link:
         self._queued = self._queued_bytes = 0  # requests among them, and their payloads'
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
         self._room = asyncio.Event()
+        self._ping_soon = asyncio.Event()
         self.observers: list[LinkObserver] = []
         self.bytes_up = 0
         self.bytes_down = 0
@@ -163,6 +164,10 @@ class Link:
         self._queued += 1
         self._queued_bytes += len(payload)
         return True
+
+    def ping_soon(self) -> None:
+        """Somebody wants to know the round trip without a request's bytes; now rather than at the next turn."""
+        self._ping_soon.set()
 
     def cancel(self, request: int) -> None:
         """Tell the server that the answer came too late to be of use. Dropped where the queue is full."""
@@ -346,7 +351,10 @@ class Link:
             rtt_ms = 1000 * await pong
             for observer in self.observers:
                 observer.ponged(rtt_ms, self._now())
-            await asyncio.sleep(PING_S)
+            self._ping_soon.clear()  # whatever was asked for before is answered by this one
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PING_S):
+                    await self._ping_soon.wait()
         await asyncio.Event().wait()  # nothing to do
 
     def _codec(self, plan: Plan) -> str:

@@ -123,7 +123,7 @@ class Steering:
         self._profiles = device.profile, None
         now = self._now()
         if link is not None:
-            self._belief, self._prober = LinkBelief(now), Prober(now)
+            self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
             link.observers.append(self._belief)
         table = build_table(self._bundle, device.profile, device.profile)
         try:

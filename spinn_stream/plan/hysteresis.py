@@ -35,7 +35,7 @@ class SchedulerConfig:
     margin: float = 0.10  # a better plan is better by more
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
-    proof: float = 0.06  # seconds times the share beyond the margin: better by 30 % for 0.3 s, by 16 % for 1 s
+    proof: float = 0.08  # seconds times the share beyond the margin: better by 30 % for 0.4 s, by 18 % for 1 s
     patience_s: float = 0.7  # for what is better in a later target alone
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0

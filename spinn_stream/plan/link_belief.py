@@ -17,7 +17,7 @@ Between two pieces of evidence the belief spreads: capacities drift, and now and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -69,6 +69,9 @@ ODD, ODD_MS = 0.05, 500.0
 """Share of the round trips that are later than the link makes them, and over how wide a range they lie. None is much
 earlier: however busy the link, a ping that takes 40 ms tells that the server is no farther."""
 
+SURPRISE = 3.0
+"""Standard deviations."""
+
 MIDDLE_S = 0.1
 """So long the medians are not found anew for `busy_s`, which is asked for every frame."""
 
@@ -99,10 +102,14 @@ class LinkBounds:
 class LinkBelief:
     """Collects what happens on one connection after the other; events as for `LinkEstimate`.
 
-    `now` is in seconds and never falls.
+    Args:
+        now: in seconds, here as everywhere; never falls.
+        surprised: called when a request's round trip was none that was expected. Whether the link is slower now or
+            farther, only a ping can tell, and the next one may be half a second away.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, surprised: Callable[[], None] = lambda: None) -> None:
+        self._surprised = surprised
         self._prior_up, self._prior_rtt = _lognormal(UP_MBPS, *TYPICAL_MBPS), _lognormal(RTT_MS, *TYPICAL_RTT_MS)
         self._prior: Grid = self._prior_up[:, None] * self._prior_rtt[None, :]
         self._belief: Grid = self._prior.copy()
@@ -234,13 +241,18 @@ class LinkBelief:
         z = (np.float32(ms) - expected) / deviation
         t = 1 + z * z * np.float32(1 / 3)  # Student's, three degrees of freedom: outliers are no surprise
         likelihood = (1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (expected < 2 * ms)
+        if request.size and abs(ms - self._mean(expected)) > SURPRISE * self._mean(deviation):
+            self._surprised()
         weights = self._belief * likelihood
         self._belief = weights / weights.sum()
-        off = abs(ms - float((self._belief * expected).sum()))
+        off = abs(ms - self._mean(expected))
         transfer_ms = float((self._belief.sum(1) * _transfer_ms(request.size)).sum())
         if transfer_ms > TRANSFER_JITTERS * self._jitter_ms:
             self._waver = _followed(self._waver, off / transfer_ms, LEAST_WAVER, MOST_WAVER)
         self._jitter_ms = _followed(self._jitter_ms, off, LEAST_JITTER_MS, MOST_JITTER_MS)
+
+    def _mean(self, values: Grid) -> float:
+        return float(np.vdot(self._belief, values))
 
     def _waiting(self) -> _Request | None:
         """The oldest request of which nothing is known since it was sent."""
