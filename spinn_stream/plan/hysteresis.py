@@ -36,7 +36,7 @@ class SchedulerConfig:
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
     proof: float = 0.08  # seconds times the share beyond the margin: better by 30 % for 0.4 s, by 18 % for 1 s
-    patience_s: float = 0.7  # for what is better in a later target alone
+    patience_s: float = 3.0  # for what is better in a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
     least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
