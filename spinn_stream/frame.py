@@ -29,14 +29,13 @@ def crop(frame: Pixels, size: int) -> Pixels:
         raise ValueError(f"got a frame of shape {frame.shape} and type {frame.dtype}, expected (H, W, 3) uint8")
     height, width = frame.shape[:2]
     side = min(height, width)
+    halves = max(0, (side // size).bit_length() - 1)
+    side = side >> halves << halves  # it can be halved so often
     top, left = (height - side) // 2, (width - side) // 2
     square = frame[top : top + side, left : left + side]
-    while (
-        side >= 2 * size
-    ):  # by halves, the mean of four pixels, for which OpenCV has a fast way; see docs/decisions/0017
-        half = side // 2
-        square = cv2.resize(square[: 2 * half, : 2 * half], (half, half), interpolation=cv2.INTER_AREA)
-        side = half
+    for _ in range(halves):  # OpenCV has a fast way for this one: docs/decisions/0017-resizing.md
+        side //= 2
+        square = np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
     small = cv2.resize(square, (size, size), interpolation=cv2.INTER_LINEAR) if side != size else square
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -38,7 +38,8 @@ def test_a_resized_picture_is_near_the_mean_of_the_pixels_it_stands_for(shape: t
     side = min(shape[:2])
     top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
     exact = cv2.resize(frame[top : top + side, left : left + side], (128, 128), interpolation=cv2.INTER_AREA)
-    assert np.abs(crop(frame, 128)[..., ::-1].astype(int) - exact).mean() < 1.5 < np.std(exact)
+    off = np.abs(crop(frame, 128)[..., ::-1].astype(int) - exact).mean()
+    assert off < 0.3 * np.std(exact)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
