@@ -66,11 +66,11 @@ RTT_WAVER = 0.03
 """Standard deviation of the way's time, as a share of it, besides the jitter."""
 
 ODD, ODD_MS = 0.05, 500.0
-"""Share of the round trips that are later than the link makes them, and over how wide a range they lie. None is much
-earlier: however busy the link, a ping that takes 40 ms tells that the server is no farther."""
+"""Share of the round trips that have nothing to do with the link as it is, and over how wide a range they lie. None
+takes half of what the link does, or less: however busy that is, a ping of 40 ms tells that no server is 80 ms away."""
 
 SURPRISE = 3.0
-"""Standard deviations."""
+"""A round trip is a surprise from so many standard deviations on."""
 
 MIDDLE_S = 0.1
 """So long the medians are not found anew for `busy_s`, which is asked for every frame."""
