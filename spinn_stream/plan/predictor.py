@@ -147,7 +147,7 @@ class Predictor:
         self._bytes_frame = t.sent * t.size
         self._coded = np.where(t.coded, t.size, 0.0)
         self._as_it_is = t.size - self._coded
-        self._free_to_wait = np.where(t.sent >= 1, 0.0, math.inf)  # for the link, besides for the next frame
+        self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
         self._sends = (t.sent > 0).astype(np.float64)
         none = np.full((1, len(self._sent_ends)), -np.inf)
         self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
@@ -187,7 +187,7 @@ class Predictor:
         rate = t.sent / interval  # messages a ms
         queue = np.maximum(now.server_queue_ms, _queue_ms(rate, server_ms, self._server_cv))
         fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
-        next_frame = self._free_to_wait + np.maximum(period / 2 - wait, 0.0).take(t.way)
+        next_frame = self._sends_some + np.maximum(period / 2 - wait, 0.0).take(t.way)
         held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), next_frame)
         sent_ms = to_link + held + up_ms + queue + server_ms + fixed_ms
         scatter = load * load * t.ways.head_var + wait * wait / 3 + link.jitter_ms**2
