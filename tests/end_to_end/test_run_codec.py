@@ -84,4 +84,4 @@ def test_a_server_that_is_killed_and_comes_back_gets_key_frames(clip: Path, tmp_
             second.metric('spinn_rejects_total{reason="bad_payload"}')
     out.check_contract(DEADLINE_MS)
     reasons = Counter(r["reason"] for r in out.finals)
-    assert reasons["no_answer"] == 0 and reasons["rejected"] == 0 and reasons["disconnected"] > 0, reasons
+    assert len(out.unanswered) <= out.few and reasons["rejected"] == 0 and reasons["disconnected"] > 0, reasons

