@@ -17,9 +17,9 @@ demo: .venv/.run ## install what it needs, then: real server, real client, a cli
 
 test: .venv/.setup lint ## install everything, then check style and types and run every test
 	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/end_to_end --ignore tests/faults
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
-	@$(BIN)/python -m pytest --durations=5 tests/end_to_end tests/faults
+	@$(BIN)/python -m pytest --durations=5 -m alone
 
 lint: .venv/.setup ## ruff and mypy --strict
 	@echo "== ruff"

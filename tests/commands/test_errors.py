@@ -89,7 +89,8 @@ def test_a_bundle_of_another_hash_is_refused_and_both_are_named(other_bundle: Pa
     from spinn_stream.model.bundle import load_bundle
 
     with server() as running:
-        done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle))
+        done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle),
+                     "--runtime", "onnxruntime")  # fmt: skip
         assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
         for folder in (other_bundle, DEFAULT_BUNDLE):
             assert load_bundle(folder).hash[:12] in done.stderr
@@ -100,7 +101,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("open sesame\n")
     wrong.write_text("open says me\n")
-    common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet")
+    common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--runtime", "onnxruntime")
     with server("--token-file", str(right)) as running:
         to = ("--server", running.address)
         assert spinn(*common, *to, "--token-file", str(right)).returncode == 0
@@ -121,7 +122,7 @@ def test_a_web_server_is_not_a_spinn_server() -> None:
 
 def test_a_port_that_is_taken_is_named() -> None:
     with server() as running:
-        done = spinn("serve", "--port", str(running.port))
+        done = spinn("serve", "--port", str(running.port), "--runtime", "onnxruntime")
     assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{running.port}" in done.stderr
 
 
@@ -151,8 +152,8 @@ def test_http_paths() -> None:
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
-    done = spinn("run", "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline",
-                 "--server", f"ws://127.0.0.1:{free_port()}", "--jsonl", "-", "--quiet")  # fmt: skip
+    done = spinn("run", "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
+                 "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}
@@ -170,7 +171,8 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     )  # fmt: skip
     with server("--tls-cert", str(cert), "--tls-key", str(key)) as running:
         assert running.address.startswith("wss://")
-        common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--server", running.address)
+        common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--server", running.address,
+                  "--runtime", "onnxruntime")  # fmt: skip
         assert spinn(*common, "--tls-ca", str(cert)).returncode == 0
         untrusted = spinn(*common)
         assert untrusted.returncode == 1 and "certificate" in untrusted.stderr

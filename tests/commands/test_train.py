@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def test_a_training_continues_where_it_was_broken_off_to_the_same_bundle(toys: P
             checkpoint = tmp_path / "broken.work" / "checkpoint.pt"
             try:
                 while process.poll() is None and not checkpoint.exists():
-                    pass
+                    time.sleep(0.02)
             finally:
                 process.kill()
                 process.wait()

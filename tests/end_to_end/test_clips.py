@@ -9,6 +9,8 @@ import pytest
 
 from ..processes import run_client, server
 
+pytestmark = pytest.mark.alone
+
 FRAMES = "300"
 THRESHOLD = "0.24"
 """In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""

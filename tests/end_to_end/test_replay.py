@@ -38,6 +38,7 @@ def children(parent: int) -> list[int]:
     return found
 
 
+@pytest.mark.alone
 def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twice(tmp_path: Path) -> None:
     (tmp_path / "traces").symlink_to(DATA.parent)
     (line,) = [line for line in COMMANDS if line.startswith("spinn replay")]

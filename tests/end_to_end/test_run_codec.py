@@ -12,6 +12,8 @@ import pytest
 from ..faults.test_server_away import answered, wait_for
 from ..processes import ClientProcess, RunOutput, run_client, server
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_MS = 1000
 FRAMES = 60
 COMMON = ("--threshold", "none", "--deadline-ms", str(DEADLINE_MS))

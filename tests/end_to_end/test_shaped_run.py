@@ -15,6 +15,8 @@ from spinn_traces.readers import read_trace
 
 from ..processes import ClientProcess, ServerProcess, run_client, server, shaper, spinn
 
+pytestmark = pytest.mark.alone
+
 FPS = 30
 
 

@@ -15,6 +15,8 @@ import pytest
 from ..processes import ClientProcess, RunOutput, run_client, server
 from ..shaped import shaped_link
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_MS = 150
 RUN = ("--source", "demo", "--loop", "--split", "9", "--threshold", "0.99")
 

@@ -209,6 +209,7 @@ def test_a_stale_request_is_refused_as_expired(serving: ServerProcess, bundle: B
     asyncio.run(main())
 
 
+@pytest.mark.alone
 def test_who_says_nothing_is_closed(serving: ServerProcess) -> None:
     async def main() -> None:
         websocket = await open_raw(serving)
@@ -227,6 +228,7 @@ def test_raw_bytes_on_the_port_harm_nobody(serving: ServerProcess) -> None:
     assert serving.get("/healthz") == "ok\n"
 
 
+@pytest.mark.alone
 def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bundle: Bundle, tmp_path: Path) -> None:
     client = ClientProcess(tmp_path, "--source", "demo", "--frames", "150", "--split", "9", "--threshold", "none",
                            "--deadline-ms", "500", "--server", serving.address)  # fmt: skip
