@@ -117,7 +117,7 @@ class Pipeline:
     def use_steering(self, steering: Steering) -> None:
         """Let it change plans, from `run` on."""
         self._steering = steering
-        self._gate = LinkGate(steering.link_busy_s, self._now)
+        self._gate = LinkGate(steering.link_busy_s, steering.link_answer_s, self._now)
 
     def change_plan(self, plan: Plan) -> None:
         """Use a plan for the frames taken once its graphs are built, which nothing waits for.
@@ -188,19 +188,20 @@ class Pipeline:
             return
         if all(cut > plan.split for cut in self._bundle.needed(plan.confidence_threshold)):
             await self._gate.wait_to_begin(
-                self._device.head_took_s, self._rescue_in(plan, self._now() + self._deadline_s)
+                self._device.head_took_s, self._rescue_in(plan, self._now() + self._deadline_s), self._deadline_s
             )
 
     async def _treat(self, frame: Frame, deadline: float, *, began: float) -> None:
         """began: when the device could have begun with it."""
         plan = self._plan
+        probe = None if self._steering is None else self._steering.probe()
         outcome = await self._device.head(
             frame.index,
             frame.pixels,
             plan,
             lambda answer: self._local_exit(frame.index, answer),
             answer_by=deadline - SPARE_MS / 1000,
-            probe=None if self._steering is None else self._steering.probe(),
+            probe=probe,
         )
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
@@ -213,7 +214,11 @@ class Pipeline:
         self._count_overhead(began)
         in_time = True
         if outcome.payload is not None and self._gate is not None:  # answers to many at a time would only be older
-            in_time = await self._gate.wait_to_send(lambda: self._rescue_in(plan, deadline))
+            in_time = await self._gate.wait_to_send(
+                len(outcome.payload),
+                lambda: self._rescue_in(plan, deadline),
+                answer_by=None if probe is not None else deadline,
+            )
         if frame.index not in self._ledger:
             return
         self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)

@@ -196,6 +196,10 @@ class Steering:
             return None
         return self._belief.busy_s(self._now(), self._link.queued_bytes)
 
+    def link_answer_s(self, size: int) -> float:
+        """How long after it is given to a link that is free a request of so many bytes is answered at the earliest."""
+        return 0.0 if self._belief is None else self._belief.answer_s(self._now(), size)
+
     def treated(self, overhead_s: float) -> None:
         """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,
         from the capture on, or from when the device was free for it."""

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinn_stream.plan import LinkBelief, ProbeConfig, Prober
+from spinn_stream.plan.link_belief import FAVOURABLE
 
 from .links import PlayedLink, steady, step
 
@@ -203,6 +204,10 @@ def test_how_long_the_link_is_busy_is_what_is_under_way_less_what_has_left() -> 
     belief.sent(1001, 12_500, at + 0.01)
     assert belief.busy_s(at + 0.01) == pytest.approx(0.19, rel=0.25)
     assert belief.busy_s(at + 0.06) == pytest.approx(belief.busy_s(at + 0.01) - 0.05, abs=0.02)
+    best = belief.bounds(at + 0.06, 1 - FAVOURABLE, FAVOURABLE)
+    assert best.up_mbps >= 1.0 and best.rtt_ms <= 20.0
+    assert belief.answer_s(at + 0.06, 12_500) == pytest.approx(0.1 / best.up_mbps + best.rtt_ms / 1000, rel=0.05)
+    assert belief.answer_s(at + 0.06, 0) == pytest.approx(best.rtt_ms / 1000, rel=0.05)
 
 
 @pytest.mark.parametrize(("noise", "low", "high"), [(0.0, 0.85, 1.25), (0.2, 0.7, 1.6)])
