@@ -35,7 +35,8 @@ class SchedulerConfig:
     margin: float = 0.10  # a better plan is better by more
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
-    proof: float = 0.08  # seconds times the share beyond the margin: better by 30 % for 0.4 s, by 18 % for 1 s
+    proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
+    most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
     patience_s: float = 3.0  # for what is better in a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
@@ -119,7 +120,7 @@ class Hysteresis:
             return None
         change, gain, first = better
         config = self._config
-        rate = gain - config.margin if first else config.proof / max(config.patience_s, 1e-9)
+        rate = min(gain, config.most_gain) - config.margin if first else config.proof / max(config.patience_s, 1e-9)
         self._proof += max(rate * min(elapsed, 2 * config.min_interval_s), 1e-12)
         if self._proof < config.proof:
             return None
