@@ -1,6 +1,7 @@
 """Whether a better plan is worth a change: so that steps are answered at once, and noise seldom.
 
-    at once     the plan in force breaks a constraint that another one keeps
+    soon        the plan in force breaks a constraint that another one keeps, and still does `repair_s` later: a machine
+                that stood still for a moment makes a link look dead
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
                 time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
                 better in a later target alone takes `patience_s`
@@ -35,9 +36,10 @@ class SchedulerConfig:
     margin: float = 0.10  # a better plan is better by more
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
+    repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    patience_s: float = 3.0  # for what is better in a later target alone: nobody is in a hurry for that
+    patience_s: float = 1.5  # for what is better in a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
     least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
@@ -82,16 +84,17 @@ class Hysteresis:
         self._config = config
         self._proof = 0.0
         self._compared: float | None = None
+        self._broken: float | None = None  # since when the plan in force breaks a constraint
         self._left: dict[tuple[str, int], _Left] = {}  # plans by number in the whole table, and splits
 
     @property
     def open_question(self) -> bool:
-        """Whether some plan is about to prove better."""
-        return self._proof > 0
+        """Whether some plan is about to prove better, or the one in force to be broken."""
+        return self._proof > 0 or self._broken is not None
 
     def settled(self) -> None:
         """The plan in force is the best one."""
-        self._proof = 0.0
+        self._proof, self._broken = 0.0, None
 
     def compare(
         self,
@@ -113,7 +116,11 @@ class Hysteresis:
         self._compared = now
         broken = float(violations(prediction, sla.constraints)[current])
         if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
+            self._broken = now if self._broken is None else self._broken
+            if now - self._broken < self._config.repair_s:
+                return None
             return self._repair(prediction, sla, current, best, violation)
+        self._broken = None
         better = self._better(prediction, sla, current, best, violation)
         if better is None:
             self._proof = 0.0
@@ -136,7 +143,7 @@ class Hysteresis:
 
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
         """A plan gives way to another one; each by its number in the whole table and its split."""
-        self._proof = 0.0
+        self.settled()
         if old is not None:
             before, after = _Where(*old), _Where(*new)
             for key in before.apart_from(after):

@@ -12,13 +12,16 @@ processor in slices makes some runs fast and some slow, and only their sum tells
 WINDOW_S = 1.0
 STALE_S = 5.0
 LEAST_BLOCKS = 3
+SPARSE_BLOCKS = 2
 
 
 class LoadTracker:
     """Load factors by group: observed time over expected time, as a median over blocks of a second.
 
     A median of means (Lugosi and Mendelson 2019): one slow frame spoils one block of eight and moves nothing;
-    a load that stays is seen when half of the blocks are under it, in about half a second.
+    a load that stays is seen when half of the blocks are under it, in about half a second. Where runs are too rare for
+    that, as of a server that is only probed, it is the smaller one of the last two: one quick run proves that a load
+    is over, and one slow run proves nothing.
     Groups are whatever runs as one: a piece of the way, say. Memory is bounded by the window.
     """
 
@@ -56,10 +59,12 @@ class LoadTracker:
         if not together:
             return None
         newest = max(together)
-        recent = [b.observed / b.expected for n, b in together.items() if n > newest - WINDOW_S / BLOCK_S]
-        if len(recent) < LEAST_BLOCKS or now - newest * BLOCK_S > STALE_S:
-            return None
-        return median(recent)
+        ratios = {n: b.observed / b.expected for n, b in together.items() if now - n * BLOCK_S <= STALE_S}
+        recent = [ratio for n, ratio in ratios.items() if n > newest - WINDOW_S / BLOCK_S]
+        if len(recent) >= LEAST_BLOCKS:
+            return median(recent)
+        last = sorted(ratios)[-SPARSE_BLOCKS:]
+        return min(ratios[n] for n in last) if len(last) == SPARSE_BLOCKS else None
 
 
 class _Block:

@@ -69,6 +69,20 @@ def test_what_was_long_ago_is_forgotten_but_a_pause_is_not() -> None:
     assert tracker.factor(now + 10) == 1.0
 
 
+def test_a_side_that_is_only_probed_keeps_its_load_and_one_quick_run_ends_it() -> None:
+    tracker = LoadTracker()
+    now = feed(tracker, [4.0] * 40)
+    for _ in range(5):
+        now = feed(tracker, [4.5], start=now + 2)
+        assert 4 <= tracker.factor(now) <= 4.5 and 4 <= tracker.factor(now + 1.9) <= 4.5
+    now = feed(tracker, [1.2], start=now + 2)
+    assert tracker.factor(now) == pytest.approx(1.2)
+    now = feed(tracker, [9.0], start=now + 2)
+    assert tracker.factor(now) == pytest.approx(1.2), "one slow run is no load"
+    now = feed(tracker, [9.0], start=now + 2)
+    assert tracker.factor(now) == pytest.approx(9.0)
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0.001, 1e6)), max_size=60), st.floats(1, 200))
 def test_it_is_always_a_positive_number_within_what_was_seen(pairs: list[tuple[float, float]], fps: float) -> None:
     tracker, now = LoadTracker(), 0.0

@@ -66,11 +66,13 @@ def test_without_a_server_the_device_goes_on_alone_at_once_and_back_at_once(bund
     assert back is not None and replace(back.plan, id=1) == first.plan and back.plan.id == 3
 
 
-def test_a_plan_that_breaks_a_constraint_is_left_at_the_next_look(bundle: Bundle, table: PlanTable) -> None:
+def test_a_plan_that_breaks_a_constraint_for_more_than_a_moment_is_left(bundle: Bundle, table: PlanTable) -> None:
     s = scheduler(bundle, table)
     s.decide(0.0, FAST)
     assert s.decide(0.1, SLOW) is None  # too soon to look
-    decision = s.decide(0.25, SLOW)
+    assert s.decide(0.25, SLOW) is None  # perhaps for a moment only
+    assert s.decide(0.45, FAST) is None and s.decide(0.65, SLOW) is None
+    decision = s.decide(1.0, SLOW)
     assert decision is not None and decision.plan.split == bundle.last
     assert decision.reason.startswith("the plan breaks accuracy_drop <= 1%")
 
@@ -154,7 +156,8 @@ def test_another_server_s_profile_is_planned_with_from_the_next_look_on(
     assert first is not None and first.plan.split < bundle.last
     s.use_table(build_table(bundle, made, replace(made, batches=(slow,))))
     assert s.plan == first.plan
-    decision = s.decide(5.0, FAST)
+    assert s.decide(5.0, FAST) is None
+    decision = s.decide(5.4, FAST)
     assert decision is not None and decision.plan.split == bundle.last
     with pytest.raises(ValueError, match="another bundle"):
         s.use_table(table.take(table.split > 3))
