@@ -16,11 +16,11 @@ from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile
-from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 from spinn_stream.runtime.timing import summary
 
+from .encoding_times import EncodingTimes
 from .stage_clock import Graph, StageClock
 
 T = TypeVar("T")
@@ -85,6 +85,7 @@ class Device:
         self._builder = host.builder("build")
         self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
         self._prepared_ms: list[float] = []  # of the first frames
+        self.encoding = EncodingTimes(bundle)
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
         self.sender = PayloadSender(bundle)
@@ -169,13 +170,12 @@ class Device:
             except CodecError:  # values that cannot be sent: the device finishes alone
                 payload = None
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
+            self.encoding.learn(setting, plan.split, (self._now() - began) * 1000)
             return HeadOutcome(None, x, payload)
 
-        def besides_ms(outcome: HeadOutcome) -> float:
-            prepared = self.profile.preprocess.median_ms
-            if outcome.payload is None:
-                return prepared
-            return prepared + default_cost(setting, self._bundle.cut_points[plan.split].elements).encode_ms
+        def besides_ms(outcome: HeadOutcome) -> float | None:
+            encode_ms = 0.0 if outcome.payload is None else self.encoding.expected_ms(setting, plan.split)
+            return None if encode_ms is None else self.profile.preprocess.median_ms + encode_ms
 
         began = self._now()
         try:
@@ -224,11 +224,12 @@ class Device:
         return await self._job("complete", work)
 
     async def _job(
-        self, kind: str, work: Callable[[list[Graph]], T], besides_ms: Callable[[T], float] | None = None
+        self, kind: str, work: Callable[[list[Graph]], T], besides_ms: Callable[[T], float | None] | None = None
     ) -> T:
         """Run it in the thread, and tell the clock how long that took; not the wait for another job there.
 
-        besides_ms: what a prediction takes for what was done besides running graphs; None: nobody predicts such jobs.
+        besides_ms: what a prediction takes for what was done besides running graphs; None: nobody predicts such jobs,
+        or not yet.
         """
         ran: list[Graph] = []
         began = [self._now()]
@@ -244,8 +245,8 @@ class Device:
         finally:
             self._jobs -= 1
         now = self._now()
-        if ran:
-            besides = None if besides_ms is None else besides_ms(result)
+        besides = None if besides_ms is None else besides_ms(result)
+        if ran or besides is not None:
             self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides)
         return result
 
@@ -325,6 +326,7 @@ class Device:
         except CodecError:
             return None
         self._host.pace(Step("encode", 0, codec=setting.codec), began)
+        self.encoding.learn(setting, 0, (self._now() - began) * 1000)
         return payload
 
     def _timed(

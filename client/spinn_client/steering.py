@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -105,7 +105,7 @@ class Steering:
         self._feed: Frames | None = None
         self._counted: tuple[float, int] = (0.0, 0)
         self._counted_fps = FIRST_FPS
-        self._profiles: tuple[Profile, Profile | None]  # the device's and the server's that plans are made with
+        self._known: tuple[Profile, Profile | None, Mapping[str, float]]  # the table's: device, server, encoding
         self._scheduler: Scheduler
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
@@ -120,7 +120,7 @@ class Steering:
             ConfigError: the policy has no plan for this bundle.
         """
         self._device, self._link, self._feed = device, link, feed
-        self._profiles = device.profile, None
+        self._known = device.profile, None, {}
         now = self._now()
         if link is not None:
             self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
@@ -207,16 +207,18 @@ class Steering:
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
     async def _meet_profiles(self) -> None:
-        """Plan with the server's own profile, once it has told that, and with what the device learned of its own."""
-        before = self._profiles
-        device = self._device.profile
+        """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
+        before = self._known
+        device, encoding = self._device.profile, self._device.encoding.factors
         server = (None if self._link is None else self._link.server_profile) or before[1]
-        self._profiles = device, server  # the same figures from a new connection are compared once
-        if self._profiles == before:
+        self._known = device, server, encoding  # the same figures from a new connection are compared once
+        if self._known == before:
             return
         loop = asyncio.get_running_loop()
         try:
-            table = await loop.run_in_executor(self._thread, build_table, self._bundle, device, server or device)
+            table = await loop.run_in_executor(
+                self._thread, build_table, self._bundle, device, server or device, encoding
+            )
             self._scheduler.use_table(table)
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)

@@ -1,7 +1,6 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
 from .choice import Binding, RunnerUp
-from .codec_costs import CodecCost
 from .hysteresis import SchedulerConfig
 from .link_belief import LinkBelief, LinkBounds
 from .link_estimate import LinkEstimate, LinkReading
@@ -24,7 +23,6 @@ __all__ = [
     "POLICIES",
     "BatchProfile",
     "Binding",
-    "CodecCost",
     "Conditions",
     "Constraint",
     "Decision",

@@ -20,9 +20,6 @@ class CodecCost:
     decode_ms: float
 
 
-CodecCosts = Mapping[tuple[int, str], CodecCost]
-"""(cut point, setting as text) -> what was measured; for what is missing, `default_cost`."""
-
 _LINES: dict[str, tuple[float, float, float, float]] = {
     # codec: ms to encode at all and for each million numbers, ms to decode at all and for each million numbers
     "transform": (0.065, 19.7, 0.026, 31.9),  # key frames of 5,632 and 15,680 numbers, benchmarks/results/codec.json

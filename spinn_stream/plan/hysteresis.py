@@ -116,10 +116,7 @@ class Hysteresis:
         self._compared = now
         broken = float(violations(prediction, sla.constraints)[current])
         if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
-            self._broken = now if self._broken is None else self._broken
-            if now - self._broken < self._config.repair_s:
-                return None
-            return self._repair(prediction, sla, current, best, violation)
+            return self._repair(now, prediction, sla, current, best, violation)
         self._broken = None
         better = self._better(prediction, sla, current, best, violation)
         if better is None:
@@ -155,8 +152,13 @@ class Hysteresis:
                     left.returns = left.returns + 1 if soon else max(0, left.returns - 1)
         self._left = {n: kept for n, kept in self._left.items() if now - kept.at <= self._config.remember_s}
 
-    def _repair(self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float) -> Change:
-        """The plan in force breaks a constraint: to the best plan, one with headroom first."""
+    def _repair(
+        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
+    ) -> Change | None:
+        """The plan in force breaks a constraint: once it has for a while, to the best plan, one with headroom first."""
+        self._broken = now if self._broken is None else self._broken
+        if now - self._broken < self._config.repair_s:
+            return None
         spare = self._with_headroom(prediction, sla) if violation <= 0 else None
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])

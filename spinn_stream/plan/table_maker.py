@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from ..codec import default_setting
 from ..codec.settings import CodecSetting
 from ..model.bundle import Bundle, ThresholdRow
-from .codec_costs import CodecCost, CodecCosts, default_cost, guessed_bytes, losses, planned_settings, uncoded
+from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings, uncoded
 from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways
 from .profile import Profile, Timing
@@ -19,12 +20,14 @@ MESSAGE_BYTES = 49.0
 """Header of a request and its WebSocket frame. What TCP and IP add is in the capacity that is believed in."""
 
 
-def build_table(bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts | None = None) -> PlanTable:
+def build_table(
+    bundle: Bundle, device: Profile, server: Profile, encoding: Mapping[str, float] | None = None
+) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
     Args:
         device, server: profiles of this bundle; a batch of one is planned with.
-        costs: measured times of coding; what is missing takes `default_cost`.
+        encoding: how many times as long as by `default_cost` the device takes to encode, by codec; else once.
 
     Raises:
         ValueError: a profile that is not of this bundle.
@@ -33,7 +36,7 @@ def build_table(bundle: Bundle, device: Profile, server: Profile, costs: CodecCo
         if len(profile.batches[0].segments) != bundle.last:
             got = len(profile.batches[0].segments)
             raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
-    return TableMaker(bundle, device, server, costs or {}).table()
+    return TableMaker(bundle, device, server, encoding or {}).table()
 
 
 class _Times:
@@ -76,10 +79,10 @@ class _Times:
 class TableMaker:
     """Goes through the splits and collects ways and plans."""
 
-    def __init__(self, bundle: Bundle, device: Profile, server: Profile, costs: CodecCosts) -> None:
+    def __init__(self, bundle: Bundle, device: Profile, server: Profile, encoding: Mapping[str, float]) -> None:
         self._bundle = bundle
         self._device, self._server = _Times(bundle, device), _Times(bundle, server)
-        self._costs = costs
+        self._encoding = encoding
         rows = _rows(bundle)
         self._thresholds = tuple(threshold for threshold, _ in rows)
         self._accuracy = np.array([row.accuracy for _, row in rows])  # (T,)
@@ -146,8 +149,8 @@ class TableMaker:
         ]  # fmt: skip
 
     def _cost(self, split: int, setting: CodecSetting) -> CodecCost:
-        known = self._costs.get((split, str(setting)))
-        return known or default_cost(setting, self._bundle.cut_points[split].elements)
+        cost = default_cost(setting, self._bundle.cut_points[split].elements)
+        return replace(cost, encode_ms=cost.encode_ms * self._encoding.get(setting.codec, 1.0))
 
     def _add_ways(self, split: int, encode_ms: float) -> int:
         """One for each threshold; gives the first one's index."""
