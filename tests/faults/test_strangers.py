@@ -33,7 +33,7 @@ from spinn_stream.wire import (
     encode,
 )
 
-from ..processes import ClientProcess, ServerProcess, server
+from ..processes import ClientProcess, RunOutput, ServerProcess, server
 
 SPLIT = 9
 CODECS = (cnn_co.NAME, transform.NAME)
@@ -230,13 +230,9 @@ def test_raw_bytes_on_the_port_harm_nobody(serving: ServerProcess) -> None:
 
 @pytest.mark.alone
 def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bundle: Bundle, tmp_path: Path) -> None:
-    client = ClientProcess(tmp_path, "--source", "demo", "--frames", "150", "--split", "9", "--threshold", "none",
-                           "--deadline-ms", "500", "--server", serving.address)  # fmt: skip
-    before = serving.memory_bytes()
-
-    async def pester() -> None:
+    async def pester(seconds: float) -> None:
         rng = random.Random(2)
-        end = time.monotonic() + 4
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             websocket = await open_session(serving, bundle)
             await websocket.send(encode(Infer(1, SPLIT, rng.choice(CODECS), None, 5000, rng.randbytes(500))))
@@ -244,8 +240,15 @@ def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bun
             await asyncio.sleep(0.02)
             websocket.transport.abort()
 
-    asyncio.run(pester())
-    out = client.finish()
+    def beside_them(name: str, frames: int, seconds: float) -> RunOutput:
+        client = ClientProcess(tmp_path / name, "--source", "demo", "--frames", str(frames), "--split", "9",
+                               "--threshold", "none", "--deadline-ms", "500", "--server", serving.address)  # fmt: skip
+        asyncio.run(pester(seconds))
+        return client.finish()
+
+    beside_them("first", 60, 2)  # what a server needs anyway, it has now
+    before = serving.memory_bytes()
+    out = beside_them("second", 150, 4)
     out.check_contract(500)
     assert out.summary["server"] >= 0.95 * out.summary["taken"]
     assert serving.memory_bytes() - before < 32 * 1024 * 1024
