@@ -170,7 +170,7 @@ class Device:
             except CodecError:  # values that cannot be sent: the device finishes alone
                 payload = None
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
-            self.encoding.learn(setting, plan.split, (self._now() - began) * 1000)
+            self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=self.clock.usual_load)
             return HeadOutcome(None, x, payload)
 
         def besides_ms(outcome: HeadOutcome) -> float | None:
@@ -245,8 +245,8 @@ class Device:
         finally:
             self._jobs -= 1
         now = self._now()
-        besides = None if besides_ms is None else besides_ms(result)
-        if ran or besides is not None:
+        if ran:  # what coding alone takes says nothing of how loaded the network's graphs find the processor
+            besides = None if besides_ms is None else besides_ms(result)
             self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides)
         return result
 
@@ -326,7 +326,7 @@ class Device:
         except CodecError:
             return None
         self._host.pace(Step("encode", 0, codec=setting.codec), began)
-        self.encoding.learn(setting, 0, (self._now() - began) * 1000)
+        self.encoding.learn(setting, 0, (self._now() - began) * 1000, load=self.clock.usual_load)
         return payload
 
     def _timed(

@@ -21,12 +21,12 @@ class EncodingTimes:
         self._seen: dict[str, list[float]] = {}
         self.factors: Mapping[str, float] = {}  # of the codecs that are known; another object when one joins
 
-    def learn(self, setting: CodecSetting, cut: int, ms: float) -> None:
-        """One activation at this cut point, or frame at 0, took so long."""
+    def learn(self, setting: CodecSetting, cut: int, ms: float, *, load: float) -> None:
+        """One activation at this cut point, or frame at 0, took so long under this load, which comes on top of it."""
         if setting.codec in self.factors:
             return
         seen = self._seen.setdefault(setting.codec, [])
-        seen.append(ms / default_cost(setting, self._elements[cut]).encode_ms)
+        seen.append(ms / load / default_cost(setting, self._elements[cut]).encode_ms)
         if len(seen) == FRAMES:
             self.factors = {**self.factors, setting.codec: median(seen)}
 

@@ -82,13 +82,18 @@ class StageClock:
         """How much slower the device is than its profile, over the last second; 1.0 where little ran."""
         return self._load.factor(now)
 
+    @property
+    def usual_load(self) -> float:
+        """What `load_of_prediction` was in general; 1.0 as long as nothing is known."""
+        return 1.0 if self._usual is None else self._usual[1]
+
     def load_of_prediction(self, now: float) -> float:
         """How many times as long as predicted jobs take, over the last second; what is learned as being besides the
         graphs is counted, too. Where little ran lately it is what it was in general: a core that waits between frames
         is never as fast as when it was profiled, and a plan that sends everything does not show that."""
         recent = self._predicted.recent(now)
         if recent is None:
-            return 1.0 if self._usual is None else self._usual[1]
+            return self.usual_load
         if self._usual is None:
             self._usual = now, recent
         else:

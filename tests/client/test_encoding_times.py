@@ -19,10 +19,11 @@ def test_the_median_of_the_first_frames_stays(bundle: Bundle) -> None:
     usual = default_cost(JPEG, bundle.cut_points[0].elements).encode_ms
     for n in range(FRAMES):
         assert times.factors == {} and times.expected_ms(JPEG, 0) is None
-        times.learn(JPEG if n % 2 else CodecSetting("jpeg", 30), 0, usual * (50.0 if n % 5 == 0 else 4.0))
+        ms = usual * (50.0 if n % 5 == 0 else 4.0)
+        times.learn(JPEG if n % 2 else CodecSetting("jpeg", 30), 0, 2 * ms, load=2.0)
     assert times.factors == {"jpeg": pytest.approx(4.0)} and times.expected_ms(PNG, 0) is None
     known = times.factors
-    times.learn(JPEG, 0, 1e3)
+    times.learn(JPEG, 0, 1e3, load=1.0)
     assert times.factors is known and times.expected_ms(JPEG, 0) == pytest.approx(4 * usual)
 
 
