@@ -170,7 +170,8 @@ class Device:
             except CodecError:  # values that cannot be sent: the device finishes alone
                 payload = None
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
-            self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=self.clock.usual_load)
+            if payload is not None:
+                self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=self.clock.usual_load)
             return HeadOutcome(None, x, payload)
 
         def besides_ms(outcome: HeadOutcome) -> float | None:
