@@ -25,6 +25,7 @@ from spinn_stream.model.tracing import trace_backbone
 from spinn_stream.runtime.carving import Carver
 
 Run = Callable[[], object]
+Named = dict[str, Run]
 
 
 def default_bundle() -> tuple[Bundle, nn.Module]:

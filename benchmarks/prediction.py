@@ -10,9 +10,9 @@ as fast as the slowest stage allows.
 
 With labelled images, accuracy too, on the same frames: the share of the answered images that the whole network gets
 right, less the predicted drop, against what was right. One answer is counted for each image, over all bandwidths. The
-drop is the scheduler's, from tables measured on the very images that are played (a minute or two, before anything else
-runs): so the figure judges how it puts the losses of thresholds and codecs together. What it said with the bundle's
-own tables, of other images, stands beside it.
+drop is the scheduler's, from tables of the very images that were answered (their answers are taken in a minute or two,
+before anything else runs): so the figure judges how it puts the losses of thresholds and codecs together. What it said
+with the bundle's own tables, of other images, stands beside it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import uvloop
 from pinned import change, cores, finals, role, serve, shaper, wait_for_results
 from rich.console import Console
 from rich.table import Table
-from same_images import SameImages, predicted_drop, tables_of
+from same_images import SameImages, predicted_drop, same_images
 
 from spinn_client.feed import FeedConfig
 from spinn_client.link import LinkConfig
@@ -148,9 +148,9 @@ def play(seconds: float, data: str | None) -> tuple[list[dict[str, Any]], list[d
 
 
 def measured(bundle: Bundle, material: Material) -> SameImages:
-    """The tables that `PLANS` need, on these images."""
+    """What `PLANS` make of these images."""
     coded = [(bundle.split_index(split), codec) for split, _, codec in map(parts, PLANS) if codec]
-    return tables_of(bundle, material, coded)
+    return same_images(bundle, material, coded)
 
 
 def marks(answered: list[dict[str, Any]], material: Material) -> dict[int, bool]:
@@ -168,8 +168,8 @@ def compare_accuracy(
 ) -> dict[str, Any]:
     """Args: right: of each image that was answered. drops: what the client said, by the bundle's own tables."""
     images = sorted(right)
-    reference, seen = same.whole[images].astype(float), np.array([right[image] for image in images], float)
-    drop, told = predicted_drop(same.bundle, only(text)), float(np.mean(drops))
+    reference, seen = same.whole(images).astype(float), np.array([right[image] for image in images], float)
+    drop, told = predicted_drop(same.bundle_of(images), only(text)), float(np.mean(drops))
     predicted, found = float(reference.mean()) - drop, float(seen.mean())
     return {
         "device_slowdown": slowdown, "plan": text, "images": len(images),

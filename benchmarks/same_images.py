@@ -1,21 +1,21 @@
-"""A bundle whose tables hold for the images that are played, so that a prediction owes nothing to other images."""
+"""A bundle whose tables hold for the very images that were answered: a prediction then owes nothing to other images."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from spinn_client.sources import open_source
-from spinn_stream.codec import CodecSetting, decode_payload, encode_payload
+from spinn_stream.codec import CodecSetting, encode_payload
 from spinn_stream.frame import crop
-from spinn_stream.model.bundle import Bundle, PayloadRow
-from spinn_stream.model.calibration import Pixels, batches, collect_logits, confidences
+from spinn_stream.model.bundle import Bundle
+from spinn_stream.model.calibration import Logits, Pixels, batches, collect_logits, confidences
 from spinn_stream.model.evaluation import costs_of
-from spinn_stream.model.tables import PART
+from spinn_stream.model.tables import PART, Uncoded, decoded_logits
 from spinn_stream.model.thresholds import Scores
 from spinn_stream.plan import BatchProfile, Conditions, LinkState, Policy, Predictor, Profile, Timing, build_table
 from spinn_stream.runtime import Engine, open_engine
@@ -31,43 +31,59 @@ _MOMENT = Timing(1.0, 1.0)
 
 @dataclass(frozen=True)
 class SameImages:
-    """bundle: with tables of these images. whole: (N,) whether the whole network is right on each."""
+    """What every exit makes of N labelled images, as they are played.
 
-    bundle: Bundle
-    whole: npt.NDArray[np.bool_]
-
-
-def tables_of(bundle: Bundle, material: Material, coded: Collection[Coded], *, threads: int = 2) -> SameImages:
-    """Measure every threshold's row, and the payload rows of these codings, on labelled images as they are played.
-
-    The payload rows that remain are these and the uncoded one: so few that the scheduler plans with all of them.
+    logits: (exits, N, classes), nothing coded. coded: by coding, (N, classes) logits of each exit behind it by name.
     """
+
+    base: Bundle
+    labels: npt.NDArray[np.int64]
+    logits: Logits
+    coded: Mapping[Coded, Mapping[str, Logits]]
+
+    def bundle_of(self, images: Sequence[int]) -> Bundle:
+        """The bundle with tables of these images: every threshold's row, and the payload rows of the codings.
+
+        The payload rows that remain are these and the uncoded one: so few that the scheduler plans with all of them.
+        Bytes stay those of the bundle: they change which settings are planned with, no accuracy.
+        """
+        bundle, labels, logits = self.base, self.labels[images], self.logits[:, images]
+        temperatures = tuple(e.temperature for e in bundle.exits)
+        sure, right = confidences(logits, temperatures, labels)
+        scores = Scores(sure, right, costs_of(bundle))
+        thresholds = []
+        for row in bundle.thresholds:
+            found = scores.play(row.needed)
+            thresholds.append(
+                replace(row, accuracy=found.accuracy, mean_macs_fraction=found.mean_macs_fraction, share=found.share)
+            )
+        uncoded = Uncoded(logits, labels, temperatures, [row.needed for row in bundle.thresholds])
+        rows = {(row.cut, row.codec): row for row in bundle.payloads}
+        payloads = [
+            replace(
+                rows[UNCODED], lost=(0.0,) * len(thresholds),
+                accuracy={e.name: float(r.mean()) for e, r in zip(bundle.exits, right, strict=True)},
+            )
+        ]  # fmt: skip
+        for one, exits in self.coded.items():
+            behind = {name: own[images] for name, own in exits.items()}
+            kept = {name: float((own.argmax(axis=1) == labels).mean()) for name, own in behind.items()}
+            payloads.append(replace(rows[one], accuracy=kept, lost=uncoded.lost(bundle, one[0], behind)))
+        return replace(bundle, thresholds=tuple(thresholds), payloads=tuple(payloads))
+
+    def whole(self, images: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Whether the whole network is right on each."""
+        return np.asarray(self.logits[-1, images].argmax(axis=1) == self.labels[images])
+
+
+def same_images(bundle: Bundle, material: Material, coded: Collection[Coded], *, threads: int = 2) -> SameImages:
+    """Run every image once without coding, and once for each coding."""
     assert material.truth is not None
     engine = open_engine(bundle, "onnxruntime", threads=threads)
     pixels = pictures(material, bundle.input.size)
     labels = np.array([bundle.labels.index(name) for name in material.truth])
     logits = collect_logits(bundle, engine, pixels, lambda done: _say("uncoded", done, len(pixels)))
-    sure, right = confidences(logits, tuple(e.temperature for e in bundle.exits), labels)
-    scores = Scores(sure, right, costs_of(bundle))
-    thresholds = []
-    for row in bundle.thresholds:
-        found = scores.play(row.needed)
-        thresholds.append(
-            replace(row, accuracy=found.accuracy, mean_macs_fraction=found.mean_macs_fraction, share=found.share)
-        )
-    accuracy = {UNCODED: {e.name: float(r.mean()) for e, r in zip(bundle.exits, right, strict=True)}}
-    for one in coded:
-        behind = coded_logits(bundle, engine, pixels, one)
-        accuracy[one] = {name: float((own.argmax(axis=1) == labels).mean()) for name, own in behind.items()}
-    payloads = tuple(_of_these(row, accuracy) for row in bundle.payloads if (row.cut, row.codec) in accuracy)
-    if len(payloads) != len(accuracy):
-        raise ValueError(f"bundle {bundle.name} has {len(payloads)} payload rows of {sorted(accuracy)}")
-    return SameImages(replace(bundle, thresholds=tuple(thresholds), payloads=payloads), right[-1])
-
-
-def _of_these(row: PayloadRow, accuracy: Mapping[Coded, Mapping[str, float]]) -> PayloadRow:
-    """The bytes stay those of the bundle: they change which settings are planned with, and no accuracy."""
-    return replace(row, accuracy=accuracy[row.cut, row.codec])
+    return SameImages(bundle, labels, logits, {one: coded_logits(bundle, engine, pixels, one) for one in coded})
 
 
 def pictures(material: Material, size: int) -> Pixels:
@@ -79,23 +95,20 @@ def pictures(material: Material, size: int) -> Pixels:
         source.close()
 
 
-def coded_logits(bundle: Bundle, engine: Engine, pixels: Pixels, coded: Coded) -> dict[str, npt.NDArray[np.float32]]:
+def coded_logits(bundle: Bundle, engine: Engine, pixels: Pixels, coded: Coded) -> dict[str, Logits]:
     """(N, classes) logits of each exit behind a cut point, by its name, when each activation there is coded alone.
 
     As `payload_table` does it, a part at a time: the activations of thousands of images would fill the memory.
     """
     cut, setting = coded[0], CodecSetting.parse(coded[1])
-    found: dict[str, list[npt.NDArray[np.float32]]] = {}
+    found: dict[str, list[Logits]] = {}
     done = 0
     for x in batches(bundle, pixels, PART):
         y = engine.run(0, cut, x, exit=False)[0] if cut else x
         own = pixels[done : done + len(x)]
         payloads = [encode_payload(bundle, cut, setting, a[None], p) for a, p in zip(y, own, strict=True)]
-        z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads])
-        for start, stop in bundle.pieces(cut, bundle.last):
-            z, output = engine.run(start, stop, z)
-            if output is not None:
-                found.setdefault(bundle.exit_at[stop].name, []).append(output.logits.copy())
+        for name, logits in decoded_logits(bundle, engine, cut, setting, payloads).items():
+            found.setdefault(name, []).append(logits)
         done += len(x)
         _say(f"{bundle.cut_points[cut].name} {setting}", done, len(pixels))
     return {name: np.concatenate(parts) for name, parts in found.items()}

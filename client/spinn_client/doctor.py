@@ -99,7 +99,7 @@ def check_engines(bundle: Bundle, threads: int, say: Callable[[str], object]) ->
     """Every engine's speed, measured once for each machine."""
     choice = choose_engine(bundle, threads=threads, say=say)
     found = [
-        Finding(f"engine {name}", "ok", f"{choice.median_ms[name]:.2f} ms for the whole network, batch of 1")
+        Finding(f"engine {name}", "ok", f"{choice.median_ms[name]:.2f} ms for the network in two halves, batch of 1")
         for name in choice.order
     ]
     again = "it is not needed while another one works; its package may be damaged, or not be for this processor"

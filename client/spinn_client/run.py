@@ -172,7 +172,7 @@ class Run:
         if isinstance(asked, Plan):
             self._plans.append(PlanUse(asked))
             return asked
-        self.steering = steering = Steering(
+        steering = Steering(
             self._bundle,
             asked,
             deadline_ms=self._config.deadline_ms,
@@ -181,6 +181,7 @@ class Run:
             change=lambda decision: self._change_plan(pipeline, decision),
         )
         decision = await asyncio.to_thread(steering.begin, self._device, self._link, feed)
+        self.steering = steering
         pipeline.use_steering(steering)
         self._tell(decision)
         return decision.plan

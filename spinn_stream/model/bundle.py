@@ -99,6 +99,8 @@ class PayloadRow:
 
     cut: index of the cut point. codec: name and version. bytes: mean and 95th percentile of one payload.
     accuracy: of each exit behind the cut point (by its name) after coding and decoding.
+    lost: for each row of the bundle's thresholds, how much less accurate coding makes a network whose frames are coded
+    here unless an exit before it answers them; below 0 by chance alone. Empty: not measured.
     """
 
     cut: int
@@ -106,6 +108,7 @@ class PayloadRow:
     bytes_mean: float
     bytes_p95: float
     accuracy: Mapping[str, float]
+    lost: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -328,7 +331,9 @@ def _parse(manifest: Any, digest: str, graph_path: Path) -> Bundle:
         exits=exits,
         default_threshold=_number(manifest["default_threshold"], 0, 1),
         thresholds=thresholds,
-        payloads=tuple(_payload_row(row, index, {e.name for e in exits}) for row in _rows(manifest["payloads"])),
+        payloads=tuple(
+            _payload_row(row, index, {e.name for e in exits}, len(thresholds)) for row in _rows(manifest["payloads"])
+        ),
         graph_path=graph_path,
     )
 
@@ -350,13 +355,16 @@ def _threshold_row(row: Any, exits: int) -> ThresholdRow:
     )  # fmt: skip
 
 
-def _payload_row(row: Any, index: Mapping[str, int], exits: set[str]) -> PayloadRow:
+def _payload_row(row: Any, index: Mapping[str, int], exits: set[str], thresholds: int) -> PayloadRow:
     accuracy = {_text(name): _number(value, 0, 1) for name, value in row["accuracy"].items()}
     if accuracy.keys() - exits:
         raise ValueError(f"a payload's accuracy names exits {sorted(accuracy.keys() - exits)}, which are not there")
+    lost = tuple(_number(value, -1, 1) for value in _rows(row.get("lost", [])))
+    if lost and len(lost) != thresholds:
+        raise ValueError(f"a payload has {len(lost)} losses for {thresholds} thresholds")
     return PayloadRow(
         index[row["cut"]], _text(row["codec"]), _number(row["bytes_mean"], 0, 1e9), _number(row["bytes_p95"], 0, 1e9),
-        accuracy,
+        accuracy, lost,
     )  # fmt: skip
 
 

@@ -12,9 +12,9 @@ from .bundle import load_bundle
 from .calibration import collect_logits, confidences, fit_temperature
 from .codec_fit import MOST_IMAGES, fit_bases
 from .evaluation import costs_of
-from .export import complete, write_bases
+from .export import complete, write_bases, write_payloads
 from .images import LabelledImages
-from .tables import payload_table
+from .tables import Uncoded, payload_table
 from .thresholds import Scores, default_threshold, map_thresholds
 
 MOST_PAYLOAD_IMAGES = 1000
@@ -47,9 +47,32 @@ def calibrate(
     write_bases(folder, fit_bases(bundle, engine, others.pixels, progress))
     bundle = load_bundle(folder)
     say(f"measuring payloads and tails on {len(few)} of them")
-    payloads = payload_table(bundle, engine, few.pixels, few.labels, progress)
+    uncoded = Uncoded(logits[:, : len(few)], few.labels, temperatures, [row.needed for row in rows])
+    payloads = payload_table(bundle, engine, few.pixels, uncoded, progress)
     complete(
         folder, bundle, temperatures=temperatures, rows=rows, payloads=payloads,
         default_threshold=default_threshold(rows, scores.accuracy()),
         provenance={"tables": {"thresholds_on": len(held_out), "payloads_on": len(few)}},
     )  # fmt: skip
+
+
+def measure_payloads(
+    folder: Path,
+    held_out: LabelledImages,
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Measure the table of payloads of a bundle anew; temperatures, thresholds and the codec stay.
+
+    Args:
+        progress: called with the cut points done and how many there are.
+    """
+    bundle = load_bundle(folder)
+    engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
+    few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
+    say(f"measuring payloads and tails on {len(few)} of {len(held_out)} held-out images")
+    logits = collect_logits(bundle, engine, few.pixels)
+    temperatures, needs = tuple(e.temperature for e in bundle.exits), [row.needed for row in bundle.thresholds]
+    payloads = payload_table(bundle, engine, few.pixels, Uncoded(logits, few.labels, temperatures, needs), progress)
+    write_payloads(folder, bundle, payloads, len(few))

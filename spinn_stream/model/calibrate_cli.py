@@ -23,11 +23,15 @@ def calibrate(
         list[Path] | None, typer.Argument(help="more of --data, as a shell's * gives", metavar="DATA")
     ] = None,
     held_out: Annotated[float, typer.Option(help="the last images, as --held-out of its training")] = 0.04,
+    payloads_only: Annotated[
+        bool, typer.Option("--payloads-only", help="keep temperatures, thresholds and codec; measure payloads anew")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:  # fmt: skip
     """Fit temperatures, thresholds and the codec of a bundle anew, and measure its tables; its weights stay."""
     try:
         from .calibrate import calibrate as fit
+        from .calibrate import measure_payloads
         from .datasets import load_dataset
         from .generator import split_held_out
     except ImportError as error:
@@ -43,12 +47,14 @@ def calibrate(
     _, images = split_held_out(dataset.images, held_out)
     if out.resolve() != bundle.resolve():
         out.mkdir(parents=True, exist_ok=True)
-        for name in (MANIFEST, model.graph_path.name):
+        codec = [model.codec_path.name] if payloads_only and model.codec_path is not None else []
+        for name in (MANIFEST, model.graph_path.name, *codec):
             shutil.copyfile(bundle / name, out / name)
-        _forget_codec(out)
+        if not payloads_only:
+            _forget_codec(out)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("cut points", total=None)
-        fit(
+        (measure_payloads if payloads_only else fit)(
             out, images, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -189,9 +190,10 @@ def export_draft(
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write it whole or not at all."""
+    """Write it whole or not at all; a list of numbers on one line."""
     partial = folder / (MANIFEST + ".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    text = json.dumps(manifest, indent=1)
+    partial.write_text(re.sub(r"\[\n[-+.\deE,\snul]+\]", lambda found: " ".join(found[0].split()), text) + "\n")
     partial.replace(folder / MANIFEST)
 
 
@@ -242,14 +244,38 @@ def complete(
         }
         for r in rows
     ]  # fmt: skip
-    manifest["payloads"] = [
+    manifest["payloads"] = _payload_rows(bundle, payloads)
+    manifest["provenance"] |= provenance
+    _replace_manifest(folder, manifest)
+
+
+def write_payloads(folder: Path, bundle: Bundle, payloads: Sequence[PayloadRow], images: int) -> None:
+    """Put a table of payloads into a bundle's manifest, in place of the one it has.
+
+    Args:
+        images: that it was measured on.
+
+    Raises:
+        BundleError: the manifest cannot be written.
+    """
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["payloads"] = _payload_rows(bundle, payloads)
+    manifest["provenance"].setdefault("tables", {})["payloads_on"] = images
+    _replace_manifest(folder, manifest)
+
+
+def _payload_rows(bundle: Bundle, payloads: Sequence[PayloadRow]) -> list[dict[str, Any]]:
+    return [
         {
             "cut": bundle.cut_points[p.cut].name, "codec": p.codec, "bytes_mean": round(p.bytes_mean, 1),
             "bytes_p95": round(p.bytes_p95, 1), "accuracy": {n: round(a, 4) for n, a in p.accuracy.items()},
+            "lost": [round(value, 4) for value in p.lost],
         }
         for p in payloads
     ]  # fmt: skip
-    manifest["provenance"] |= provenance
+
+
+def _replace_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     try:
         write_manifest(folder, manifest)
     except OSError as error:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..codec import default_setting
 from ..codec.settings import CodecSetting
-from ..model.bundle import Bundle, ThresholdRow
+from ..model.bundle import Bundle, PayloadRow, ThresholdRow
 from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings, uncoded
 from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways
@@ -103,14 +103,16 @@ class TableMaker:
     def table(self) -> PlanTable:
         for split in range(self._bundle.last):
             encodes: dict[float, int] = {}  # ways of this split, by the time to encode behind them
-            for setting, size, size_var, lost in self._sendable(split):
+            for setting, row in self._sendable(split):
+                size = guessed_bytes(self._bundle, split, setting) if row is None else row.bytes_mean
+                size_var = 0.0 if row is None else spread(row.bytes_mean, row.bytes_p95) ** 2
                 cost = self._cost(split, setting)
                 way = encodes.get(cost.encode_ms)
                 if way is None:
                     way = encodes[cost.encode_ms] = self._add_ways(split, cost.encode_ms)
-                self._add_plans(split, way, setting, size, size_var, lost, cost.decode_ms)
+                self._add_plans(split, way, setting, size, size_var, row, cost.decode_ms)
         last = self._bundle.last
-        self._add_plans(last, self._add_ways(last, 0.0), None, 0.0, 0.0, {}, 0.0)
+        self._add_plans(last, self._add_ways(last, 0.0), None, 0.0, 0.0, None, 0.0)
         first = np.zeros((1, len(self._cuts)), bool)
         first[0, 0] = True
         rescue = self._device.way(0, int(self._cuts[0]), first)[0][0] + self._device.preprocess
@@ -134,19 +136,12 @@ class TableMaker:
         found = [base.get(e.name, 0.0) for e in self._bundle.exits]
         return np.clip(self._reference - (base[final] - np.array(found)), 0.0, 1.0)
 
-    def _sendable(self, split: int) -> list[tuple[CodecSetting, float, float, dict[str, float]]]:
-        """(setting, mean bytes, their variance, accuracy lost by exit)."""
+    def _sendable(self, split: int) -> list[tuple[CodecSetting, PayloadRow | None]]:
+        """Settings and what the tables say of them; None: there are no tables."""
         rows = planned_settings(self._bundle, split)
         if not rows:
-            setting = default_setting(self._bundle, split)
-            return [(setting, guessed_bytes(self._bundle, split, setting), 0.0, {})]
-        return [
-            (
-                CodecSetting.parse(row.codec), row.bytes_mean, spread(row.bytes_mean, row.bytes_p95) ** 2,
-                losses(self._bundle, row),
-            )
-            for row in rows
-        ]  # fmt: skip
+            return [(default_setting(self._bundle, split), None)]
+        return [(CodecSetting.parse(row.codec), row) for row in rows]
 
     def _cost(self, split: int, setting: CodecSetting) -> CodecCost:
         cost = default_cost(setting, self._bundle.cut_points[split].elements)
@@ -189,7 +184,7 @@ class TableMaker:
 
     def _add_plans(
         self, split: int, way: int, setting: CodecSetting | None, size: float, size_var: float,
-        lost: dict[str, float], decode_ms: float,
+        row: PayloadRow | None, decode_ms: float,
     ) -> None:  # fmt: skip
         rows, behind = len(self._share), self._cuts > split
         share = np.where(behind, self._share, 0.0)  # (T, E)
@@ -206,8 +201,7 @@ class TableMaker:
         deviation = mixture_quantile(ends, np.sqrt(variances), weights, np.clip(level, 0.001, 0.999)) - mean
         z = level_z(level)
         server = decode_ms + mean
-        loss = np.array([lost.get(e.name, 0.0) for e in self._bundle.exits])
-        hurt = np.minimum(sent, (weights * loss[:, None]).sum(0))
+        hurt = np.minimum(sent, self._lost(row, weights))
         if setting is not None and setting not in self._settings:
             self._settings.append(setting)
         made: dict[str, npt.ArrayLike] = {
@@ -221,6 +215,19 @@ class TableMaker:
         }  # fmt: skip
         for name, values in made.items():
             self._plans.setdefault(name, []).append(np.broadcast_to(np.asarray(values), rows))
+
+    def _lost(self, row: PayloadRow | None, weights: Floats) -> Floats:
+        """(T,) accuracy that coding costs: as measured for each threshold, or else the exits' losses.
+
+        Args:
+            weights: (E, T), which exit behind the split answers what is sent.
+        """
+        if row is None:
+            return np.zeros(len(self._share))
+        found = losses(self._bundle, row)
+        by_exit = weights.T @ np.array([found.get(e.name, 0.0) for e in self._bundle.exits])
+        by_exit[: len(row.lost)] = np.maximum(row.lost, 0.0)  # the row of no threshold, if one was added, comes last
+        return np.asarray(by_exit)
 
 
 def _rows(bundle: Bundle) -> list[tuple[float | None, ThresholdRow]]:

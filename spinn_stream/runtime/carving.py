@@ -60,6 +60,15 @@ class Carver:
         """The piece as a serialised ONNX model, its batch size open.
 
         Raises:
+            EngineError: see `piece`.
+        """
+        data: bytes = self.piece(key).SerializeToString()
+        return data
+
+    def piece(self, key: PieceKey) -> Any:
+        """The piece as an `onnx_proto.ModelProto` of its own, its batch size open.
+
+        Raises:
             EngineError: the graph has no such tensor, or no such way.
         """
         source, targets = self.source(key), self.targets(key)
@@ -76,8 +85,7 @@ class Carver:
         graph.input.append(self._infos[source])
         graph.output.extend(self._infos[name] for name in targets)
         graph.value_info.extend(info for name, info in self._infos.items() if name in used)
-        data: bytes = piece.SerializeToString()
-        return data
+        return piece
 
     def _way(self, source: str, targets: Sequence[str]) -> list[Any]:
         """The nodes that compute `targets` from `source`, in the graph's order."""

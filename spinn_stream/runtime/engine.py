@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Activation = npt.NDArray[np.float32]
-"""A batch of activations at a cut point: (B, *cut_point.shape), float32, C order."""
+"""A batch of activations at a cut point: (B, *cut_point.shape), float32; in whatever order in memory."""
 
 
 class ExitOutput(NamedTuple):

@@ -1,7 +1,7 @@
 """What carving reads of an ONNX file, as protobuf messages; the package onnx, which has all of them, takes 25 MB.
 
-Only the fields listed here have names. protobuf keeps all others (attributes, values of weights, types) as they came,
-and writes them out again, so that a graph goes through unchanged.
+Only the fields listed here have names. protobuf keeps all others (most of attributes, values of weights, types) as they
+came, and writes them out again, so that a graph goes through unchanged.
 
 The messages live in a pool and a package of their own: the package onnx may be loaded beside them.
 """
@@ -42,7 +42,13 @@ FIELDS: dict[str, dict[str, tuple[int, int | str, bool]]] = {
         "output": (2, _Field.TYPE_STRING, True),
         "name": (3, _Field.TYPE_STRING, False),
         "op_type": (4, _Field.TYPE_STRING, False),
+        "attribute": (5, "AttributeProto", True),
         "domain": (7, _Field.TYPE_STRING, False),
+    },
+    "AttributeProto": {
+        "name": (1, _Field.TYPE_STRING, False),
+        "ints": (8, _Field.TYPE_INT64, True),
+        "type": (20, "AttributeProto.AttributeType", False),
     },
     "TensorProto": {
         "name": (8, _Field.TYPE_STRING, False),
@@ -55,7 +61,14 @@ FIELDS: dict[str, dict[str, tuple[int, int | str, bool]]] = {
 }
 """Message -> field -> (number, type, whether it is repeated), as onnx/onnx.proto has them."""
 
-ENUMS = {"TensorProto.DataLocation": {"DEFAULT": 0, "EXTERNAL": 1}}
+ENUMS = {
+    "TensorProto.DataLocation": {"DEFAULT": 0, "EXTERNAL": 1},
+    "AttributeProto.AttributeType": {
+        "UNDEFINED": 0, "FLOAT": 1, "INT": 2, "STRING": 3, "TENSOR": 4, "GRAPH": 5, "FLOATS": 6, "INTS": 7,
+        "STRINGS": 8, "TENSORS": 9, "GRAPHS": 10, "SPARSE_TENSOR": 11, "SPARSE_TENSORS": 12, "TYPE_PROTO": 13,
+        "TYPE_PROTOS": 14,
+    },
+}  # fmt: skip
 
 
 def _messages() -> dict[str, Any]:
@@ -82,4 +95,6 @@ MESSAGES = _messages()
 """Message -> its class."""
 
 ModelProto: Any = MESSAGES["ModelProto"]
+NodeProto: Any = MESSAGES["NodeProto"]
 EXTERNAL = ENUMS["TensorProto.DataLocation"]["EXTERNAL"]
+INTS = ENUMS["AttributeProto.AttributeType"]["INTS"]

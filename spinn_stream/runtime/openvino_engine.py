@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
+from openvino.preprocess import PrePostProcessor
 
 from ..errors import EngineError
 from ..model.bundle import Bundle
@@ -21,16 +22,21 @@ Result = tuple[Activation, ExitOutput | None]
 
 
 class _Graph:
-    """One compiled piece. fixed: it takes this batch size alone, and its outputs stay where they are.
+    """One compiled piece.
 
-    final: its one output is the final exit's logits.
+    Args:
+        fixed: it takes this batch size alone, and its outputs stay where they are.
+        outputs: how many there are. final: its one output is the final exit's logits.
+        turned: whether its input, and whether its activation, lie in memory with the channels last.
     """
 
-    def __init__(self, request: ov.InferRequest, fixed: int | None, outputs: int, *, final: bool) -> None:
+    def __init__(
+        self, request: ov.InferRequest, fixed: int | None, outputs: int, *, final: bool, turned: tuple[bool, bool]
+    ) -> None:
         self._request = request
-        self._fixed = fixed
         self._count = outputs
         self._final = final
+        self._turned = turned
         self.input: Activation | None = None  # what the request reads: kept alive, and bound once
         # The binding itself: ov.InferRequest.infer prepares inputs and wraps outputs, which are bound and read here.
         binding: Any = super(ov.InferRequest, request)
@@ -39,13 +45,17 @@ class _Graph:
 
     def run(self, x: Activation) -> Result:
         if x is not self.input:
-            self._request.set_input_tensor(ov.Tensor(x, shared_memory=True))
+            inner = np.ascontiguousarray(x.transpose(0, 2, 3, 1) if self._turned[0] else x)
+            self._request.set_input_tensor(ov.Tensor(inner, shared_memory=True))
             self.input = x
+            self._inner = inner
         self._infer()
         return self._result or self._read()
 
     def _read(self) -> Result:
         outputs = [self._request.get_output_tensor(i).data for i in range(self._count)]
+        if self._turned[1]:
+            outputs[0] = outputs[0].transpose(0, 3, 1, 2)
         if self._final:
             return outputs[0], ExitOutput(outputs[0])
         return outputs[0], ExitOutput(outputs[1], outputs[2]) if self._count > 1 else None
@@ -113,7 +123,7 @@ class OpenVinoEngine:
         if graph is None or graph.input is not x:
             graph = self._graph(start, stop, x, exit)
         try:
-            return graph.run(x if x.flags.c_contiguous else np.ascontiguousarray(x))
+            return graph.run(x)
         except Exception as error:  # OpenVINO's errors are plain RuntimeErrors
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {_reason(error)}") from error
 
@@ -142,13 +152,38 @@ class OpenVinoEngine:
             model = self._core.read_model(self._carver.carve(key))
             if fixed is not None:
                 model.reshape([fixed, *self._bundle.cut_points[key[0]].shape])
+            turned = self._turned(key) if fixed is not None else (False, False)
+            model = _with_channels_last(model, turned)
             if key[2]:
                 model = _with_confidence(model, self._bundle.exit_at[key[1]].temperature)
             compiled = self._core.compile_model(model, DEVICE, self._config)
             final = key[1] == self._bundle.last
-            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final)
+            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final, turned=turned)
         except Exception as error:
             raise EngineError(f"{self.name} cannot build cut points {key[0]} to {key[1]}: {_reason(error)}") from error
+
+    def _turned(self, key: PieceKey) -> tuple[bool, bool]:
+        """Whether a piece's input, and its activation, cross with the channels last, as OpenVINO computes.
+
+        Frames come with the channels first, as every engine is given them; vectors have but one order.
+        """
+        first, last = (len(self._bundle.cut_points[cut].shape) == 3 for cut in key[:2])
+        return first and key[0] > 0, last
+
+
+def _with_channels_last(model: ov.Model, turned: tuple[bool, bool]) -> ov.Model:
+    """The model with its input, and its first output, (B, H, W, C) in memory, where that is asked for.
+
+    At either end of a cut that spares turning the activation to channels first and back.
+    """
+    if not any(turned):
+        return model
+    steps = PrePostProcessor(model)
+    for wanted, end in zip(turned, (steps.input(0), steps.output(0)), strict=True):
+        if wanted:
+            end.model().set_layout(ov.Layout("NCHW"))
+            end.tensor().set_layout(ov.Layout("NHWC"))
+    return steps.build()
 
 
 def _with_confidence(model: ov.Model, temperature: float) -> ov.Model:

@@ -102,6 +102,8 @@ def test_another_graph_than_the_manifest_names_is_refused(copy: Path) -> None:
         (lambda m: m.update(payloads=[{}] * 20_000), "at most 10000 rows"),
         (lambda m: m["payloads"][0].update(cut="nowhere"), "nowhere"),
         (lambda m: m["payloads"][0].update(accuracy={"nowhere": 1.0}), "which are not there"),
+        (lambda m: m["payloads"][0].update(lost=[0.1]), "1 losses for 51 thresholds"),
+        (lambda m: m["payloads"][0].update(lost=["much"] * 51), "expected a number"),
     ],
 )
 def test_a_manifest_that_does_not_fit_is_refused(copy: Path, how: Callable[[dict[str, Any]], None], said: str) -> None:

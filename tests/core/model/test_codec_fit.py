@@ -164,6 +164,18 @@ def test_spinn_calibrate_in_place_replaces_what_was_there(tmp_path: Path, pictur
     assert len(hashes) == 2
 
 
+def test_spinn_calibrate_can_measure_payloads_alone(tmp_path: Path, pictures: Path) -> None:
+    export(tmp_path / "draft")
+    for out, options in (("new", ()), ("again", ("--payloads-only",))):
+        source = "draft" if out == "new" else "new"
+        done = spinn("calibrate", str(tmp_path / source), "--data", str(pictures), "--out", str(tmp_path / out),
+                     "--held-out", "12", *options, timeout=120)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    first, again = (load_bundle(tmp_path / name) for name in ("new", "again"))
+    assert again.payloads == first.payloads and again.hash == first.hash
+    assert (tmp_path / "again" / CODEC).read_bytes() == (tmp_path / "new" / CODEC).read_bytes()
+
+
 @pytest.mark.parametrize(
     ("bundle_name", "data_name", "said"),
     [("nowhere", "pictures", "nowhere is not a bundle"), ("draft", "nothing", "nothing")],

@@ -14,7 +14,7 @@ from spinn_stream.codec import CodecSetting, decode_payload, encode_payload
 from spinn_stream.errors import BundleError, ConfigError, EngineError
 from spinn_stream.model.bundle import MANIFEST, Bundle, load_bundle
 from spinn_stream.model.calibrate import calibrate
-from spinn_stream.model.calibration import collect_logits
+from spinn_stream.model.calibration import collect_logits, confidences
 from spinn_stream.model.evaluation import costs_of, evaluate
 from spinn_stream.model.export import export_draft
 from spinn_stream.model.network import EarlyExitNetwork, attach_exits
@@ -98,14 +98,23 @@ def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported, text
     assert rows[0, "png"].accuracy["final"] == pytest.approx(right, abs=1e-4)  # the frame is sent whole
     from spinn_stream.frame import crop, normalise
 
-    setting, sizes, good = CodecSetting.parse(text), [], 0
+    setting, sizes, good, coded = CodecSetting.parse(text), [], 0, list[np.ndarray]()
     for pixels, label in zip(data.pixels, data.labels, strict=True):  # by hand, one image at a time
         x, _ = engine.run(0, 2, normalise(crop(pixels[..., ::-1], SIZE), bundle.input))
         payload = encode_payload(bundle, 2, setting, x, pixels)
         sizes.append(len(payload))
-        good += int(engine.run(2, 4, decode_payload(bundle, 2, setting.codec, payload))[0].argmax() == label)
+        coded.append(engine.run(2, 4, decode_payload(bundle, 2, setting.codec, payload))[0][0].copy())
+        good += int(coded[-1].argmax() == label)
     assert rows[2, text].bytes_mean == pytest.approx(np.mean(sizes), abs=0.05)
     assert rows[2, text].accuracy["final"] == pytest.approx(good / 60, abs=1e-4)
+    sure = confidences(whole, tuple(e.temperature for e in bundle.exits), data.labels)[0][0]
+    assert len(rows[2, text].lost) == len(bundle.thresholds) == 51
+    for threshold, lost in zip(bundle.thresholds, rows[2, text].lost, strict=True):
+        least = threshold.needed[0]  # of the stem's exit, which is before the cut
+        sent = [least is None or c < least for c in sure]
+        before = sum(s and w.argmax() == y for s, w, y in zip(sent, whole[-1], data.labels, strict=True))
+        after = sum(s and c.argmax() == y for s, c, y in zip(sent, coded, data.labels, strict=True))
+        assert lost == pytest.approx((before - after) / 60, abs=1e-4)
 
 
 def test_evaluation_plays_the_needs_that_calibration_wrote(exported: Exported) -> None:

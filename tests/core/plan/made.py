@@ -33,7 +33,8 @@ def made_bundle(rng: random.Random) -> Bundle:
     if rng.random() < 0.8:
         early = len(exits) - 1
         rows.append(ThresholdRow(1.0, (None,) * early, final, 1.0, (*(0.0,) * early, 1.0)))
-    payloads = []
+    payloads, other = [], random.Random(final)  # of its own, so that it moves nothing else
+    measured = other.random() < 0.7
     if rng.random() < 0.9:
         for cut in range(last):
             behind = [e for e in exits if e.cut > cut]
@@ -41,7 +42,8 @@ def made_bundle(rng: random.Random) -> Bundle:
                 size = rng.uniform(50, 20_000)
                 lost = 0.0 if name == "png" else rng.uniform(-0.01, 0.05)
                 kept = {e.name: base[e.name] - lost * rng.uniform(0.5, 1.5) for e in behind}
-                payloads.append(PayloadRow(cut, name, size, size * rng.uniform(1, 1.5), kept))
+                by_threshold = tuple(other.uniform(-0.005, 0.05) for _ in rows) if measured else ()
+                payloads.append(PayloadRow(cut, name, size, size * rng.uniform(1, 1.5), kept, by_threshold))
     return Bundle(
         "made", "0" * 64, InputSpec(32, 0.0, 1.0), tuple("abcdefghij"), cuts, exits, 0.5, tuple(rows), tuple(payloads),
         Path("none"), Path("none"),

@@ -211,6 +211,8 @@ class Scalar:
                 name = exits[i].name
                 if name in self.uncoded:
                     lost += shares[i] / s * max(0.0, self.uncoded[name] - plan.payload.accuracy[name])
+            if plan.payload.lost and plan.threshold is not None:
+                lost = max(0.0, plan.payload.lost[[r.threshold for r in b.thresholds].index(plan.threshold)])
         accuracy = plan.row.accuracy - min(s, lost)
         if now.deadline_ms is not None:
             D = now.deadline_ms
