@@ -90,6 +90,7 @@ class Device:
         self.clock = StageClock(profile)
         self.sender = PayloadSender(bundle)
         self.head_took_s = 0.0  # the last head, from giving it to the thread until it was back
+        self.head_foreseen_s = 0.0  # what a prediction has of that: all of it, where graphs ran and tell the load
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
@@ -179,10 +180,15 @@ class Device:
             return None if encode_ms is None else self.profile.preprocess.median_ms + encode_ms
 
         began = self._now()
+        outcome: HeadOutcome | None = None
         try:
-            return await self._job("head", work, besides_ms)
+            outcome = await self._job("head", work, besides_ms)
+            return outcome
         finally:
-            self.head_took_s = self._now() - began
+            now = self._now()
+            self.head_foreseen_s = self.head_took_s = now - began
+            if plan.split == 0 and outcome is not None and (foreseen := besides_ms(outcome)) is not None:
+                self.head_foreseen_s = self.clock.load_of_prediction(now) * foreseen / 1000
 
     async def complete(
         self,

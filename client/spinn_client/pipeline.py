@@ -236,7 +236,7 @@ class Pipeline:
 
     def _count_overhead(self, began: float) -> None:
         if self._steering is not None:
-            self._steering.treated(self._now() - began - self._device.head_took_s)
+            self._steering.treated(self._now() - began - self._device.head_foreseen_s)
 
     def _send_probe(self, frame: int, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""
@@ -333,6 +333,8 @@ class Pipeline:
             took = self._now() - pending.sent
             self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
         exit_ = self._bundle.exits[message.exit]
+        if pending is not None and self._steering is not None:
+            self._steering.served(pending.plan, exit_.cut, message.left_ms - message.arrived_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
         self._emit(self._ledger.server_answer(message.id, answer, reason, self._now()))

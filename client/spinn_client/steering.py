@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from spinn_stream.codec import CodecSetting
+from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import (
@@ -24,6 +24,7 @@ from spinn_stream.plan import (
     Sla,
     build_table,
 )
+from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime.host import THIS_MACHINE, Host
 
 from .device import Device
@@ -42,6 +43,9 @@ OVERHEAD_STEP = 0.05
 
 MOST_OVERHEAD_MS = 5.0
 """More in one frame is a disturbance and no overhead."""
+
+MOST_SERVER_OVERHEAD_MS = 10.0
+"""The same for what the server does to a frame besides running it."""
 
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
@@ -111,6 +115,7 @@ class Steering:
         self._prober: Prober | None = None
         self._payload_factor = 1.0
         self._overhead_ms = 0.0
+        self._server_overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
 
     def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
@@ -206,6 +211,21 @@ class Steering:
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
+    def served(self, plan: Plan, exit_cut: int, ms: float) -> None:
+        """The server had a frame for so long, by its stamps, and answered by the exit at this cut point: what that took
+        besides queueing and what the profile says under the load it tells; event loop and threads, above all."""
+        profile, link = self._known[1], self._link
+        if profile is None or link is None or exit_cut <= plan.split:
+            return
+        needed = self._bundle.needed(plan.confidence_threshold)
+        pieces = self._bundle.pieces(plan.split, exit_cut, needed)
+        setting = default_setting(self._bundle, plan.split, plan.codec)
+        decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
+        expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
+        besides = ms - (link.server_load or 1.0) * expected - (link.server_queue_ms or 0.0)
+        bounded = min(max(besides, -MOST_SERVER_OVERHEAD_MS), MOST_SERVER_OVERHEAD_MS)
+        self._server_overhead_ms += OVERHEAD_STEP * (bounded - self._server_overhead_ms)
+
     async def _meet_profiles(self) -> None:
         """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
         before = self._known
@@ -230,7 +250,8 @@ class Steering:
             link=self._belief.state(now) if there and self._belief is not None else None,
             device_load=self._device.clock.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
-            server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
+            server_queue_ms=((link.server_queue_ms if link is not None else None) or 0.0)
+            + max(self._server_overhead_ms, 0.0),
             device_overhead_ms=self._overhead_ms,
             fps=self._fps or self._counted_fps,
             deadline_ms=self._deadline_ms,

@@ -39,7 +39,7 @@ class SchedulerConfig:
     repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    patience_s: float = 1.5  # for what is better in a later target alone: nobody is in a hurry for that
+    patience_s: float = 1.0  # for what is better in a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
     least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it

@@ -61,10 +61,10 @@ class Conditions:
     """All that changes while a system runs.
 
     link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
-    server_queue_ms: how long requests wait for an engine there. device_overhead_ms: what the device does to a frame
-    besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by which every
-    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
-    the tables', which know pictures alone: video takes less.
+    server_queue_ms: how long requests wait there, and what is done to them besides. device_overhead_ms: what the device
+    does to a frame besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by
+    which every frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of
+    `transform` over the tables', which know pictures alone: video takes less.
     """
 
     link: LinkState | None
@@ -208,7 +208,7 @@ class Predictor:
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
         values[0] = local_ms.take(t.way) + t.sent * sent_ms
         values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
-        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, server_ms))
+        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, t.server_gain * server_ms))
         values[2] = 1000.0 / busiest
         values[3] = accuracy
         values[4] = t.reference - accuracy

@@ -57,6 +57,8 @@ class _Times:
         self._heads, self._var_heads = both([heads.get(e.cut, Timing(0.0, 0.0)) for e in bundle.exits])  # (E,)
         self._call = row.call_ms * scale
         self._cuts = np.array([e.cut for e in bundle.exits])
+        frames = [(b.call_ms + sum(t.median_ms for t in b.segments)) / b.batch for b in profile.batches]
+        self.gain = min(frames) / frames[0] if frames[0] > 0 else 1.0
         self.preprocess = profile.preprocess.median_ms
         self.preprocess_var = spread(profile.preprocess.median_ms, profile.preprocess.p95_ms) ** 2
 
@@ -120,7 +122,7 @@ class TableMaker:
         return PlanTable(
             ways=Ways(**{name: np.concatenate(parts, axis=-1) for name, parts in self._ways.items()}),
             thresholds=self._thresholds, settings=tuple(self._settings), last=last, reference=self._reference,
-            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]),
+            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]), server_gain=self._server.gain,
             number=np.arange(len(plans["split"])), **plans,
         )  # fmt: skip
 

@@ -61,7 +61,18 @@ def made_profile(rng: random.Random, bundle: Bundle) -> Profile:
         tuple(timing(2) for _ in bundle.exits[:-1]),
         rng.uniform(0, 0.3),
     )
-    return Profile("made", tuple(e.cut for e in bundle.exits[:-1]), (row,), timing(3))
+    other = random.Random(row.call_ms)  # of its own, so that it moves nothing else
+    more = [_together(row, batch, other.uniform(0.6, 1.2)) for batch in (2, 8) if other.random() < 0.5]
+    return Profile("made", tuple(e.cut for e in bundle.exits[:-1]), (row, *more), timing(3))
+
+
+def _together(one: BatchProfile, batch: int, share: float) -> BatchProfile:
+    """The times of a batch whose frames take this share each of what one alone takes."""
+
+    def times(timings: tuple[Timing, ...]) -> tuple[Timing, ...]:
+        return tuple(Timing(t.median_ms * batch * share, t.p95_ms * batch * share) for t in timings)
+
+    return BatchProfile(batch, times(one.segments), times(one.exits), one.call_ms)
 
 
 def made_conditions(rng: random.Random) -> Conditions:

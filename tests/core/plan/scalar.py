@@ -227,7 +227,8 @@ class Scalar:
             worst = self.lowest_run(0) if K * rescue + o <= D else 0.0
             worst = max([worst] + [self.lowest_run(i) for i in A if begun + K * A[i] <= D])
             accuracy -= late * max(0.0, accuracy - worst)
-        throughput = 1000 / max(cycle, s * up, s * L * B)
+        each = [(sum(t.median_ms for t in r.segments) + r.call_ms) / r.batch for r in self.server.batches]
+        throughput = 1000 / max(cycle, s * up, s * L * B * min(each) / each[0])
         return figures | {
             "latency_ms": mean + s * M,
             "latency_ms.p95": p95,
