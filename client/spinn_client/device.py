@@ -159,9 +159,11 @@ class Device:
             now = self._now()
             if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
                 evaluated = self._bundle.exit_at.keys()
+            began = self._now()
             x, answer = self._stages(
                 x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran
             )
+            graphs_ms = (self._now() - began) * 1000
             if answer is not None or plan.split == self._bundle.last:
                 return HeadOutcome(answer, x, None, None if probe is None else self._probe(probe, picture))
             began = self._now()
@@ -172,7 +174,9 @@ class Device:
                 payload = None
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
             if payload is not None:
-                self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=self.clock.usual_load)
+                expected = self.profile.expected_ms([p for p, _ in ran], {p[1] for p, exit in ran if exit})
+                load = graphs_ms / expected if expected > 0 else self.clock.usual_load  # that of this very moment
+                self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=load)
             return HeadOutcome(None, x, payload)
 
         def besides_ms(outcome: HeadOutcome) -> float | None:

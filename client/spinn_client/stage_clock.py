@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from spinn_stream.plan import LoadTracker, Profile
@@ -35,7 +34,7 @@ class StageClock:
         self._ms: dict[Piece, float] = {}
         self._load = LoadTracker()
         self._predicted = LoadTracker()
-        self._usual: tuple[float, float] | None = None  # when it was brought up to date, the load
+        self._usual: tuple[float, float, float] | None = None  # when it was brought up to date, the load, of how long
         self._besides: dict[object, float] = {}  # kind of job and its graphs -> ms
 
     def observe(self, start: int, stop: int, ms: float) -> None:
@@ -95,9 +94,12 @@ class StageClock:
         if recent is None:
             return self.usual_load
         if self._usual is None:
-            self._usual = now, recent
+            self._usual = now, recent, 0.0
         else:
-            then, usual = self._usual
-            share = 1 - math.exp((then - now) / USUAL_S)
-            self._usual = now, usual + share * (recent - usual)
+            then, usual, seen = self._usual
+            seen = min(seen + now - then, USUAL_S)
+            share = (
+                min((now - then) / seen, 1.0) if seen > 0 else 0.0
+            )  # a plain mean at first: a cold start is soon over
+            self._usual = now, usual + share * (recent - usual), seen
         return recent

@@ -250,9 +250,9 @@ class Steering:
             link=self._belief.state(now) if there and self._belief is not None else None,
             device_load=self._device.clock.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
-            server_queue_ms=((link.server_queue_ms if link is not None else None) or 0.0)
-            + max(self._server_overhead_ms, 0.0),
+            server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
             device_overhead_ms=self._overhead_ms,
+            server_overhead_ms=max(self._server_overhead_ms, 0.0),
             fps=self._fps or self._counted_fps,
             deadline_ms=self._deadline_ms,
             payload_factor=self._payload_factor,

@@ -1,7 +1,8 @@
 """Whether a better plan is worth a change: so that steps are answered at once, and noise seldom.
 
     soon        the plan in force breaks a constraint that another one keeps, and still does `repair_s` later: a machine
-                that stood still for a moment makes a link look dead
+                that stood still for a moment makes a link look dead. Three times as long with every such change just
+                before: after a step, what is believed of each side settles in its own time
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
                 time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
                 better in a later target alone takes `patience_s`
@@ -37,6 +38,7 @@ class SchedulerConfig:
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
     caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
     repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
+    repairs_s: float = 5.0  # for so long a change for that reason makes the next one wait three times as long
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
     patience_s: float = 1.0  # for what is better in a later target alone: nobody is in a hurry for that
@@ -85,6 +87,7 @@ class Hysteresis:
         self._proof = 0.0
         self._compared: float | None = None
         self._broken: float | None = None  # since when the plan in force breaks a constraint
+        self._repairs: list[float] = []  # when constraints made a change, lately
         self._left: dict[tuple[str, int], _Left] = {}  # plans by number in the whole table, and splits
 
     @property
@@ -157,11 +160,13 @@ class Hysteresis:
     ) -> Change | None:
         """The plan in force breaks a constraint: once it has for a while, to the best plan, one with headroom first."""
         self._broken = now if self._broken is None else self._broken
-        if now - self._broken < self._config.repair_s:
+        self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
+        if now - self._broken < self._config.repair_s * 3.0 ** len(self._repairs):
             return None
         spare = self._with_headroom(prediction, sla) if violation <= 0 else None
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])
+        self._repairs.append(now)
         return Change(best if spare is None else spare, f"the plan breaks {worst}: {shown(worst.metric.name, value)}")
 
     def _better(

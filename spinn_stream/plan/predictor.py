@@ -61,10 +61,10 @@ class Conditions:
     """All that changes while a system runs.
 
     link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
-    server_queue_ms: how long requests wait there, and what is done to them besides. device_overhead_ms: what the device
-    does to a frame besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by
-    which every frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of
-    `transform` over the tables', which know pictures alone: video takes less.
+    server_queue_ms: how long requests wait there. device_overhead_ms, server_overhead_ms: what each side does to a
+    frame besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by which every
+    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
+    the tables', which know pictures alone: video takes less.
     """
 
     link: LinkState | None
@@ -72,6 +72,7 @@ class Conditions:
     server_load: float = 1.0
     server_queue_ms: float = 0.0
     device_overhead_ms: float = 0.0
+    server_overhead_ms: float = 0.0
     fps: float = 30.0
     deadline_ms: float | None = None
     payload_factor: float = 1.0
@@ -80,7 +81,7 @@ class Conditions:
         factors = (self.device_load, self.server_load, self.fps, self.payload_factor)
         if not all(0 < f <= 1e6 for f in factors):
             raise ValueError(f"got {factors} for loads, fps and payload_factor, expected more than 0, up to 1e6")
-        for name in ("server_queue_ms", "device_overhead_ms"):
+        for name in ("server_queue_ms", "device_overhead_ms", "server_overhead_ms"):
             if not 0 <= getattr(self, name) <= 1e7:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1e7")
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
@@ -148,6 +149,7 @@ class Predictor:
         self._coded = np.where(t.coded, t.size, 0.0)
         self._as_it_is = t.size - self._coded
         self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
+        self._local_frames, self._sent_or_one = 1.0 - t.sent, np.where(t.sent > 0, t.sent, 1.0)
         self._sends = (t.sent > 0).astype(np.float64)
         none = np.full((1, len(self._sent_ends)), -np.inf)
         self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
@@ -186,7 +188,7 @@ class Predictor:
         server_ms = now.server_load * t.server
         rate = t.sent / interval  # messages a ms
         queue = np.maximum(now.server_queue_ms, _queue_ms(rate, server_ms, self._server_cv))
-        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
+        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps + now.server_overhead_ms
         next_frame = self._sends_some + np.maximum(period / 2 - wait, 0.0).take(t.way)
         held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), next_frame)
         sent_ms = to_link + held + up_ms + queue + server_ms + fixed_ms
@@ -208,8 +210,8 @@ class Predictor:
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
         values[0] = local_ms.take(t.way) + t.sent * sent_ms
         values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
-        busiest = np.maximum(interval, t.sent * np.maximum(up_ms, t.server_gain * server_ms))
-        values[2] = 1000.0 / busiest
+        behind = np.maximum(up_ms, t.server_gain * server_ms + now.server_overhead_ms)
+        values[2] = 1000.0 / self._between_frames(interval, behind)
         values[3] = accuracy
         values[4] = t.reference - accuracy
         bytes_frame = self._bytes_frame if size is t.size else t.sent * size
@@ -237,6 +239,17 @@ class Predictor:
         busy_cycle = (weights * (most + (least * least - 1.0) / 2)).sum(0)
         cycle = np.maximum(idle_cycle + busy * (busy_cycle - idle_cycle), 1.0)
         return busy * (period / 2), cycle * period
+
+    def _between_frames(self, interval: Floats, behind: Floats) -> Floats:
+        """Mean ms between frames taken, where a frame that is sent holds the device up until the one before has left.
+
+        Args:
+            interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
+        """
+        sent = self.table.sent
+        whole = np.floor(behind / interval)  # frames that fit into a message's time
+        idle = self._local_frames**whole * (interval * (whole + 1 / self._sent_or_one) - behind)
+        return np.where(sent > 0, sent * (behind + idle), interval)
 
     def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
         """(mean share-weighted age of local answers (W,), accuracy (P,)) where time may run out."""

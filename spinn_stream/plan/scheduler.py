@@ -179,7 +179,7 @@ def _moved(before: Conditions, now: Conditions, share: float) -> bool:
         (before.device_load, now.device_load), (before.server_load, now.server_load),
         (before.fps, now.fps), (before.payload_factor, now.payload_factor),
         (before.deadline_ms or 0.0, now.deadline_ms or 0.0), (before.server_queue_ms, now.server_queue_ms),
-        (before.device_overhead_ms, now.device_overhead_ms),
+        (before.device_overhead_ms, now.device_overhead_ms), (before.server_overhead_ms, now.server_overhead_ms),
     ]  # fmt: skip
     if before.link is not None and now.link is not None:
         pairs += [

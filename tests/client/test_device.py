@@ -207,3 +207,22 @@ def test_after_some_frames_the_profile_has_what_preparing_the_source_s_own_takes
     assert dataclasses.replace(learned, preprocess=wrong.preprocess) == wrong
     asyncio.run(frames(1))
     assert device.profile is learned
+
+
+def test_small_jobs_of_no_graph_are_foreseen_as_they_are_predicted(
+    device: Device, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    """What a picture takes to be sent, beyond preparing and encoding it, is overhead; a job with graphs has none."""
+    setting = CodecSetting("jpeg", 85)
+
+    async def main() -> None:
+        for request in range(PREPARED_FRAMES + 1):
+            await device.head(request, photographs[0], Plan(1, 0, None, setting), ignore)
+        encode_ms = device.encoding.expected_ms(setting, 0)
+        assert encode_ms is not None
+        expected = device.profile.preprocess.median_ms + encode_ms
+        assert device.head_foreseen_s * 1000 == pytest.approx(expected)
+        await device.head(PREPARED_FRAMES + 1, photographs[0], PLAN, ignore)
+        assert device.head_foreseen_s == device.head_took_s > 0
+
+    asyncio.run(main())

@@ -80,12 +80,14 @@ def made_conditions(rng: random.Random) -> Conditions:
         10 ** rng.uniform(-1.3, 2.5), rng.choice([0.0, rng.uniform(0.2, 400)]), 10 ** rng.uniform(-1, 2),
         rng.choice([0.0, rng.uniform(0, 30)]),
     )  # fmt: skip
+    other = random.Random(link.up_mbps)  # of its own, so that it moves nothing else
     return Conditions(
         None if rng.random() < 0.05 else link,
         device_load=10 ** rng.uniform(-0.3, 1.5),
         server_load=10 ** rng.uniform(-0.3, 1),
         server_queue_ms=rng.choice([0.0, rng.uniform(0, 80)]),
         device_overhead_ms=rng.choice([0.0, rng.uniform(0, 5)]),
+        server_overhead_ms=other.choice([0.0, other.uniform(0, 5)]),
         fps=rng.uniform(1, 90),
         deadline_ms=rng.choice([None, rng.uniform(5, 400)]),
         payload_factor=rng.choice([1.0, rng.uniform(0.1, 1.2)]),
