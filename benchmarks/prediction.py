@@ -56,6 +56,8 @@ IMAGES = 4000
 RTT_MS = 20.0
 FPS, DEADLINE_MS = 30.0, 10_000.0
 SETTLE_S = 3.0
+LEARN_S = 8.0
+"""More before the first bandwidth: a client learns its own times in its first frames, and sets up its tables anew."""
 EVERY_S = 0.5
 
 
@@ -129,6 +131,7 @@ def play(seconds: float, data: str | None) -> tuple[list[dict[str, Any]], list[d
                                  "--device-slowdown", str(slowdown), *(["--unpaced"] if unpaced else [])]  # fmt: skip
                     with role(__file__, "client", client_core, *arguments) as client:
                         wait_for_results(results, client)
+                        time.sleep(LEARN_S)
                         phases = []
                         alone = text.startswith("final")
                         for mbps in MBPS[-1:] if alone else MBPS:

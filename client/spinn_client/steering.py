@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -44,8 +45,13 @@ OVERHEAD_STEP = 0.05
 MOST_OVERHEAD_MS = 5.0
 """More in one frame is a disturbance and no overhead."""
 
-MOST_SERVER_OVERHEAD_MS = 10.0
-"""The same for what the server does to a frame besides running it."""
+SERVER_OVERHEAD_STEP_MS = 0.1
+"""How fast the same is learned of the server: so much up or down for each answer, which finds the median."""
+
+MOST_SERVER_OVERHEAD_MS = 5.0
+
+LEAST_QUEUE_MS = 2.0
+"""Where requests wait for longer at the server, its stamps tell of the queue and not of what it does besides."""
 
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
@@ -217,14 +223,17 @@ class Steering:
         profile, link = self._known[1], self._link
         if profile is None or link is None or exit_cut <= plan.split:
             return
+        queue_ms = link.server_queue_ms or 0.0
+        if queue_ms >= LEAST_QUEUE_MS:
+            return
         needed = self._bundle.needed(plan.confidence_threshold)
         pieces = self._bundle.pieces(plan.split, exit_cut, needed)
         setting = default_setting(self._bundle, plan.split, plan.codec)
         decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
         expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
-        besides = ms - (link.server_load or 1.0) * expected - (link.server_queue_ms or 0.0)
-        bounded = min(max(besides, -MOST_SERVER_OVERHEAD_MS), MOST_SERVER_OVERHEAD_MS)
-        self._server_overhead_ms += OVERHEAD_STEP * (bounded - self._server_overhead_ms)
+        besides = ms - (link.server_load or 1.0) * expected - queue_ms
+        step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
+        self._server_overhead_ms = min(max(self._server_overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
 
     async def _meet_profiles(self) -> None:
         """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
@@ -252,7 +261,7 @@ class Steering:
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
             device_overhead_ms=self._overhead_ms,
-            server_overhead_ms=max(self._server_overhead_ms, 0.0),
+            server_overhead_ms=self._server_overhead_ms,
             fps=self._fps or self._counted_fps,
             deadline_ms=self._deadline_ms,
             payload_factor=self._payload_factor,

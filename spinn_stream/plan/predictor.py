@@ -149,7 +149,8 @@ class Predictor:
         self._coded = np.where(t.coded, t.size, 0.0)
         self._as_it_is = t.size - self._coded
         self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
-        self._local_frames, self._sent_or_one = 1.0 - t.sent, np.where(t.sent > 0, t.sent, 1.0)
+        self._sends_partly = (t.sent > 0) & (t.sent < 1)
+        self._log_local = np.log(np.where(self._sends_partly, 1.0 - t.sent, 1.0))
         self._sends = (t.sent > 0).astype(np.float64)
         none = np.full((1, len(self._sent_ends)), -np.inf)
         self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
@@ -246,10 +247,13 @@ class Predictor:
         Args:
             interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
         """
-        sent = self.table.sent
-        whole = np.floor(behind / interval)  # frames that fit into a message's time
-        idle = self._local_frames**whole * (interval * (whole + 1 / self._sent_or_one) - behind)
-        return np.where(sent > 0, sent * (behind + idle), interval)
+        found = np.maximum(interval, self.table.sent * behind)  # exact where all is sent, or nothing
+        some = np.flatnonzero(self._sends_partly & (behind > interval))
+        sent, frame, message = self.table.sent[some], interval[some], behind[some]
+        whole = np.floor(message / frame)  # frames that fit into a message's time
+        none_waits = np.exp(self._log_local[some] * whole)  # they are all answered on the device; a power takes longer
+        found[some] = sent * message + none_waits * (frame * (sent * whole + 1) - sent * message)
+        return np.asarray(found)
 
     def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
         """(mean share-weighted age of local answers (W,), accuracy (P,)) where time may run out."""

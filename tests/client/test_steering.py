@@ -30,7 +30,7 @@ class Told:
 
     server_profile: Profile
     server_load: float = 2.0
-    server_queue_ms: float = 3.0
+    server_queue_ms: float = 1.0
     queued_bytes: int = 0
     up: bool = True
     observers: list[Any] = field(default_factory=list)
@@ -64,19 +64,19 @@ def test_what_the_device_learns_of_its_own_profile_is_planned_with(
 def test_what_a_server_does_besides_its_network_is_planned_with(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
-    """Its stamps say 5 ms more than twice the profile's time (its load), decoding included, and the queue of 3 ms."""
+    """Its stamps say 4 ms more than twice the profile's time (its load), decoding included, and the queue of 1 ms."""
     device = Device(bundle, engine, profile)
     asked = Asked(POLICIES["server-only"], parse_sla("minimize latency_ms"))
     steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
     plan = Plan(1, 0, None, CodecSetting("png", None))
     decode = 6.6 * 3 * 128 * 128 / 1e6
-    usual = 2 * (decode + profile.expected_ms([(0, bundle.last)])) + 3
+    usual = 2 * (decode + profile.expected_ms([(0, bundle.last)])) + 1
 
     async def main() -> tuple[float, float, float]:
         steering.begin(device, Told(replace(profile)), Still())  # type: ignore[arg-type]
         await steering._meet_profiles()
         found = [steering.forecast().latency_ms]
-        for more in (5.0, -4.0):
+        for more in (4.0, -4.0):
             for _ in range(200):
                 steering.served(plan, bundle.last, usual + more)
             found.append(steering.forecast().latency_ms)
@@ -84,5 +84,5 @@ def test_what_a_server_does_besides_its_network_is_planned_with(
 
     before, busier, quicker = asyncio.run(main())
     device.close()
-    assert busier - before == pytest.approx(5.0, abs=0.1)
-    assert quicker == pytest.approx(before, abs=0.1), "a server is never planned to be faster than it says"
+    assert busier - before == pytest.approx(4.0, abs=0.2)
+    assert quicker == pytest.approx(before, abs=0.2), "a server is never planned to be faster than it says"
