@@ -1,6 +1,6 @@
 """How far are the scheduler's predictions from what happens?
 
-    python benchmarks/prediction.py [--json] [--seconds 6] [--data val.parquet]
+    python benchmarks/prediction.py [--json] [--seconds 6] [--data val.parquet] [--figure latency|throughput]
 
 Real processes, pinned: a client (core 0) that stays with one plan, the shaper and a server (core 1), at five bandwidths
 and two speeds of the device. Every half second the client predicts its plan's figures from what it believes of link and
@@ -107,7 +107,7 @@ async def drive(address: str, results: Path, slowdown: float, text: str, source:
         task.cancel()
 
 
-def play(seconds: float, data: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     client_core, server_core = cores()
     rows: list[dict[str, Any]] = []
     accuracies: list[dict[str, Any]] = []
@@ -124,7 +124,7 @@ def play(seconds: float, data: str | None) -> tuple[list[dict[str, Any]], list[d
             for text in PLANS:
                 right: dict[int, bool] = {}
                 drops: list[float] = []
-                for unpaced in (True, False):
+                for unpaced in {"throughput": [True], "latency": [False]}.get(figure or "", [True, False]):
                     results = folder / f"{slowdown}{text}{unpaced}.jsonl"
                     arguments = ["--address", f"ws://{listening}", "--results", str(results), "--plan", text,
                                  "--source", material.source,
@@ -231,6 +231,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="one object, for scripts")
     parser.add_argument("--seconds", type=float, default=6.0, help="measured at each bandwidth")
+    parser.add_argument("--figure", choices=("latency", "throughput"), help="this one alone; both where not given")
     parser.add_argument("--data", help="labelled images, as for `spinn replay --source`")
     parser.add_argument("--source", help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
@@ -254,13 +255,15 @@ def main() -> None:
             )
         )
     else:
-        rows, accuracies = play(options.seconds, options.data)
-        off = [abs(row["off"]) for row in rows]
+        rows, accuracies = play(options.seconds, options.data, options.figure)
+        off: dict[str, list[float]] = {"latency_ms": [], "throughput_fps": []}
+        for row in rows:
+            off[row["figure"]].append(abs(row["off"]))
         found = {
             "rows": rows,
             "accuracy": accuracies,
-            "worst_latency_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] == "latency_ms"),
-            "worst_throughput_off": max(o for o, row in zip(off, rows, strict=True) if row["figure"] != "latency_ms"),
+            "worst_latency_off": max(off["latency_ms"], default=None),
+            "worst_throughput_off": max(off["throughput_fps"], default=None),
             "worst_accuracy_off_points": max((abs(row["off_points"]) for row in accuracies), default=None),
         }
         if options.json:
