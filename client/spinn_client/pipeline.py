@@ -334,7 +334,7 @@ class Pipeline:
             self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
         exit_ = self._bundle.exits[message.exit]
         if pending is not None and self._steering is not None:
-            self._steering.served(pending.plan, exit_.cut, message.left_ms - message.arrived_ms)
+            self._steering.served(pending.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
         self._emit(self._ledger.server_answer(message.id, answer, reason, self._now()))
@@ -351,6 +351,8 @@ class Pipeline:
     def on_up(self) -> None:
         """See `LinkEvents`."""
         log.info("the server is there")
+        if self._steering is not None:
+            self._steering.connected()
 
     def on_down(self, lost: list[int], why: str) -> None:
         """See `LinkEvents`."""

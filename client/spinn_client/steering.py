@@ -50,9 +50,6 @@ SERVER_OVERHEAD_STEP_MS = 0.1
 
 MOST_SERVER_OVERHEAD_MS = 5.0
 
-LEAST_QUEUE_MS = 2.0
-"""Where requests wait for longer at the server, its stamps tell of the queue and not of what it does besides."""
-
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
 
@@ -122,6 +119,7 @@ class Steering:
         self._payload_factor = 1.0
         self._overhead_ms = 0.0
         self._server_overhead_ms = 0.0
+        self._server_done_ms = 0.0  # when it had answered all that it has answered, on its clock
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
 
     def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
@@ -207,6 +205,10 @@ class Steering:
             return None
         return self._belief.busy_s(self._now(), self._link.queued_bytes)
 
+    def connected(self) -> None:
+        """To a server, perhaps another one, whose clock is not the one before's."""
+        self._server_done_ms = 0.0
+
     def link_answer_s(self, size: int) -> float:
         """How long after it is given to a link that is free a request of so many bytes is answered at the earliest."""
         return 0.0 if self._belief is None else self._belief.answer_s(self._now(), size)
@@ -217,21 +219,21 @@ class Steering:
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
-    def served(self, plan: Plan, exit_cut: int, ms: float) -> None:
+    def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
         """The server had a frame for so long, by its stamps, and answered by the exit at this cut point: what that took
-        besides queueing and what the profile says under the load it tells; event loop and threads, above all."""
+        besides queueing and what the profile says under the load it tells; event loop and threads, above all. A frame
+        that came while it had another one waited for that, and tells nothing."""
         profile, link = self._known[1], self._link
-        if profile is None or link is None or exit_cut <= plan.split:
-            return
-        queue_ms = link.server_queue_ms or 0.0
-        if queue_ms >= LEAST_QUEUE_MS:
+        alone, self._server_done_ms = arrived_ms >= self._server_done_ms, max(left_ms, self._server_done_ms)
+        if profile is None or link is None or exit_cut <= plan.split or not alone:
             return
         needed = self._bundle.needed(plan.confidence_threshold)
         pieces = self._bundle.pieces(plan.split, exit_cut, needed)
         setting = default_setting(self._bundle, plan.split, plan.codec)
         decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
         expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
-        besides = ms - (link.server_load or 1.0) * expected - queue_ms
+        usual_ms = (link.server_load or 1.0) * expected + (link.server_queue_ms or 0.0)
+        besides = left_ms - arrived_ms - usual_ms
         step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
         self._server_overhead_ms = min(max(self._server_overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
 

@@ -77,8 +77,10 @@ def test_what_a_server_does_besides_its_network_is_planned_with(
         await steering._meet_profiles()
         found = [steering.forecast().latency_ms]
         for more in (4.0, -4.0):
-            for _ in range(200):
-                steering.served(plan, bundle.last, usual + more)
+            for n in range(200):
+                steering.served(plan, bundle.last, 1000.0 * n, 1000.0 * n + usual + more)
+                steering.served(plan, bundle.last, 1000.0 * n + 1, 1000.0 * n + 999)  # waited for the other one
+            steering.connected()
             found.append(steering.forecast().latency_ms)
         return found[0], found[1], found[2]
 

@@ -78,6 +78,21 @@ def test_a_plan_that_breaks_a_constraint_for_more_than_a_moment_is_left(bundle: 
     assert decision.reason.startswith("the plan breaks accuracy_drop <= 1%")
 
 
+def test_a_constraint_that_breaks_again_just_after_a_change_is_given_more_time(
+    bundle: Bundle, table: PlanTable
+) -> None:
+    """0.3 s the first time, three times as long the second; a look comes every 0.2 s."""
+    s = scheduler(bundle, table)
+    s.decide(0.0, FAST)
+    swamped = replace(FAST, device_load=60.0)  # a device that cannot answer alone any more
+    changes: list[float] = []
+    for n in range(1, 60):
+        if s.decide(n / 10, swamped if changes else SLOWER) is not None:
+            changes.append(n / 10)
+    first, second = changes
+    assert 0.3 <= first <= 0.8 and 0.9 <= second - first <= 1.4
+
+
 def test_a_better_plan_is_taken_once_it_has_proved_better(bundle: Bundle, table: PlanTable) -> None:
     s = scheduler(bundle, table)
     s.decide(0.0, SLOW)
