@@ -114,7 +114,7 @@ def test_provisional_results_come_before_the_final_one(serving: ServerProcess, b
 
 def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
     """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
-    speeds = {"a": "21", "b": "25", "c": "29", "d": "33"}
+    speeds = {"a": "11", "b": "13", "c": "15", "d": "17"}  # five processes share what may be two slow cores
     common = ("--source", "demo", "--frames", "200", "--split", "5", "--threshold", "none", "--deadline-ms", "1000")
     with server("--max-wait-ms", "20") as running:
         clients = {
