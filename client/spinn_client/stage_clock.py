@@ -98,8 +98,7 @@ class StageClock:
         else:
             then, usual, seen = self._usual
             seen = min(seen + now - then, USUAL_S)
-            share = (
-                min((now - then) / seen, 1.0) if seen > 0 else 0.0
-            )  # a plain mean at first: a cold start is soon over
+            # A plain mean at first, so that a cold start is soon over.
+            share = min((now - then) / seen, 1.0) if seen > 0 else 0.0
             self._usual = now, usual + share * (recent - usual), seen
         return recent

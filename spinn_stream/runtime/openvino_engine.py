@@ -37,7 +37,8 @@ class _Graph:
         self._count = outputs
         self._final = final
         self._turned = turned
-        self.input: Activation | None = None  # what the request reads: kept alive, and bound once
+        self.input: Activation | None = None  # what the request reads where it is: bound once
+        self._read_from: Activation | None = None  # that, or a copy: kept alive
         # The binding itself: ov.InferRequest.infer prepares inputs and wraps outputs, which are bound and read here.
         binding: Any = super(ov.InferRequest, request)
         self._infer = partial(binding.infer, {}, True, True)  # no new inputs; outputs shared; text decoded
@@ -47,8 +48,8 @@ class _Graph:
         if x is not self.input:
             inner = np.ascontiguousarray(x.transpose(0, 2, 3, 1) if self._turned[0] else x)
             self._request.set_input_tensor(ov.Tensor(inner, shared_memory=True))
-            self.input = x
-            self._inner = inner
+            self._read_from = inner
+            self.input = x if np.may_share_memory(inner, x) else None  # a copy is made anew: x may have changed
         self._infer()
         return self._result or self._read()
 

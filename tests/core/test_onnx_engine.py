@@ -12,6 +12,7 @@ import pytest
 
 from spinn_stream.errors import EngineError
 from spinn_stream.model.bundle import Bundle
+from spinn_stream.runtime.engines import open_one
 from spinn_stream.runtime.onnx_engine import OnnxEngine
 
 Floats = npt.NDArray[np.float32]
@@ -81,3 +82,15 @@ def test_a_piece_whose_input_is_only_convolved_is_carved_as_it_is(
     onnx_engine._options.optimized_model_filepath = str(tmp_path / "head.onnx")
     onnx_engine.prepare(0, 4, exit=False)
     assert all(node.op_type != "MaxPool" for node in onnx.load(str(tmp_path / "head.onnx")).graph.node)
+
+
+def test_what_another_engine_writes_over_is_read_again_by_openvino(
+    bundle: Bundle, onnx_engine: OnnxEngine, inputs: Floats
+) -> None:
+    """ONNX Runtime gives every frame in the same array, with the channels first; OpenVINO takes them last."""
+    cut = bundle.exits[0].cut
+    tail = open_one(bundle, "openvino-f32", threads=1)
+    expected, _ = onnx_engine.run(0, bundle.last, inputs[:2], exit=False)
+    for i in range(2):
+        y, _ = onnx_engine.run(0, cut, inputs[i : i + 1], exit=False)
+        assert np.abs(tail.run(cut, bundle.last, y, exit=False)[0] - expected[i]).max() <= 1e-3
