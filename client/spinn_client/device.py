@@ -89,8 +89,7 @@ class Device:
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
         self.sender = PayloadSender(bundle)
-        self.head_took_s = 0.0  # the last head, from giving it to the thread until it was back
-        self.head_foreseen_s = 0.0  # what a prediction has of that: all of it, where graphs ran and tell the load
+        self.head_foreseen_s = 0.0  # what a prediction has of the last head: all of it, where graphs tell the load
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
@@ -190,7 +189,7 @@ class Device:
             return outcome
         finally:
             now = self._now()
-            self.head_foreseen_s = self.head_took_s = now - began
+            self.head_foreseen_s = now - began
             if plan.split == 0 and outcome is not None and (foreseen := besides_ms(outcome)) is not None:
                 self.head_foreseen_s = self.clock.load_of_prediction(now) * foreseen / 1000
 

@@ -41,7 +41,7 @@ class LinkGate:
         """Before the newest frame is taken: until its head will be done when the link is free.
 
         Args:
-            head_s: how long heads take. most_s: where the link is busy for longer, there is no waiting: the device is
+            head_s: from here until a frame can be sent. most_s: where the link is busy for longer, there is no waiting: the device is
                 to answer meanwhile. deadline_s: of frames, from their capture on; where no answer would come by then,
                 there is no waiting either.
         """

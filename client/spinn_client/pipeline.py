@@ -108,6 +108,7 @@ class Pipeline:
         self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
         self._settled = asyncio.Event()
         self._plan_change: asyncio.Task[None] | None = None
+        self._ready_s = 0.0  # of the last frame with a payload, from when it was taken until that was to be sent
         self.taken = 0
 
     def use_link(self, link: Link) -> None:
@@ -188,7 +189,7 @@ class Pipeline:
             return
         if all(cut > plan.split for cut in self._bundle.needed(plan.confidence_threshold)):
             await self._gate.wait_to_begin(
-                self._device.head_took_s, self._rescue_in(plan, self._now() + self._deadline_s), self._deadline_s
+                self._ready_s, self._rescue_in(plan, self._now() + self._deadline_s), self._deadline_s
             )
 
     async def _treat(self, frame: Frame, deadline: float, *, began: float) -> None:
@@ -213,6 +214,8 @@ class Pipeline:
             return
         self._count_overhead(began)
         in_time = True
+        if outcome.payload is not None:
+            self._ready_s = self._now() - began
         if outcome.payload is not None and self._gate is not None:  # answers to many at a time would only be older
             in_time = await self._gate.wait_to_send(
                 len(outcome.payload),

@@ -211,7 +211,7 @@ class Predictor:
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
         values[0] = local_ms.take(t.way) + t.sent * sent_ms
         values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
-        behind = np.maximum(up_ms, t.server_gain * server_ms)
+        behind = np.maximum(up_ms, t.server_gain * server_ms + now.server_overhead_ms)
         values[2] = 1000.0 / self._between_frames(interval, behind)
         values[3] = accuracy
         values[4] = t.reference - accuracy

@@ -222,7 +222,8 @@ def test_small_jobs_of_no_graph_are_foreseen_as_they_are_predicted(
         assert encode_ms is not None
         expected = device.profile.preprocess.median_ms + encode_ms
         assert device.head_foreseen_s * 1000 == pytest.approx(expected)
+        began = time.perf_counter()
         await device.head(PREPARED_FRAMES + 1, photographs[0], PLAN, ignore)
-        assert device.head_foreseen_s == device.head_took_s > 0
+        assert 0.5 * (took := time.perf_counter() - began) < device.head_foreseen_s <= took
 
     asyncio.run(main())

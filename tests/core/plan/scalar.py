@@ -230,7 +230,7 @@ class Scalar:
         each = [(sum(t.median_ms for t in r.segments) + r.call_ms) / r.batch for r in self.server.batches]
         throughput = 1000 / cycle
         if s:
-            V = max(up, L * B * min(each) / each[0])
+            V = max(up, L * B * min(each) / each[0] + now.server_overhead_ms)
             k = math.floor(V / cycle)
             throughput = 1000 / s / (V + p**k * (cycle * (k + 1 / s) - V))
         return figures | {
