@@ -23,8 +23,8 @@ from .device import Device
 from .feed import Feed, Frame
 from .ledger import Ledger
 from .link import Link
-from .link_gate import LinkGate
 from .results import FrameResult, Reason
+from .send_gate import SendGate
 from .steering import Steering
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Pipeline:
         self._now = host.clock
         self._link: Link | None = None
         self._steering: Steering | None = None
-        self._gate: LinkGate | None = None
+        self._gate: SendGate | None = None
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
         self._pending: dict[int, _Pending] = {}
         self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
@@ -118,7 +118,7 @@ class Pipeline:
     def use_steering(self, steering: Steering) -> None:
         """Let it change plans, from `run` on."""
         self._steering = steering
-        self._gate = LinkGate(steering.link_busy_s, steering.link_answer_s, self._now)
+        self._gate = SendGate(steering.busy_s, steering.link_answer_s, self._now)
 
     def change_plan(self, plan: Plan) -> None:
         """Use a plan for the frames taken once its graphs are built, which nothing waits for.

@@ -30,6 +30,7 @@ from spinn_stream.runtime.host import THIS_MACHINE, Host
 
 from .device import Device
 from .link import Link
+from .server_backlog import ServerBacklog
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ SERVER_OVERHEAD_STEP_MS = 0.1
 """How fast the same is learned of the server: so much up or down for each answer, which finds the median."""
 
 MOST_SERVER_OVERHEAD_MS = 5.0
+
+MOST_QUEUE_MS = 1.0
+"""Where requests wait for longer on the server, what one that seemed to be alone there took is no overhead."""
 
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
@@ -116,6 +120,7 @@ class Steering:
         self._scheduler: Scheduler
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
+        self._backlog = ServerBacklog()
         self._payload_factor = 1.0
         self._overhead_ms = 0.0
         self._server_overhead_ms = 0.0
@@ -133,7 +138,7 @@ class Steering:
         now = self._now()
         if link is not None:
             self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
-            link.observers.append(self._belief)
+            link.observers += [self._belief, self._backlog]
         table = build_table(self._bundle, device.profile, device.profile)
         try:
             self._scheduler = Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy)
@@ -199,11 +204,12 @@ class Steering:
         if expected and plan.codec is not None and plan.codec.codec == "transform":
             self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
 
-    def link_busy_s(self) -> float | None:
-        """How long the link will take for what was sent; None: there is none."""
+    def busy_s(self) -> float | None:
+        """How long the link will take for what was sent, and the server for all of that but one; None: no server."""
         if self._belief is None or self._link is None or not self._link.up:
             return None
-        return self._belief.busy_s(self._now(), self._link.queued_bytes)
+        now = self._now()
+        return max(self._belief.busy_s(now, self._link.queued_bytes), self._backlog.wait_s(now))
 
     def connected(self) -> None:
         """To a server, perhaps another one, whose clock is not the one before's."""
@@ -222,18 +228,20 @@ class Steering:
     def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
         """The server had a frame for so long, by its stamps, and answered by the exit at this cut point: what that took
         besides queueing and what the profile says under the load it tells; event loop and threads, above all. A frame
-        that came while it had another one waited for that, and tells nothing."""
+        that came while it had another one of this client waited for that. One that came to a server that has others'
+        frames, too, waited for those, and tells nothing."""
         profile, link = self._known[1], self._link
-        alone, self._server_done_ms = arrived_ms >= self._server_done_ms, max(left_ms, self._server_done_ms)
-        if profile is None or link is None or exit_cut <= plan.split or not alone:
+        began_ms, self._server_done_ms = max(arrived_ms, self._server_done_ms), max(left_ms, self._server_done_ms)
+        if profile is None or link is None or exit_cut <= plan.split:
+            return
+        if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:
             return
         needed = self._bundle.needed(plan.confidence_threshold)
         pieces = self._bundle.pieces(plan.split, exit_cut, needed)
         setting = default_setting(self._bundle, plan.split, plan.codec)
         decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
         expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
-        usual_ms = (link.server_load or 1.0) * expected + (link.server_queue_ms or 0.0)
-        besides = left_ms - arrived_ms - usual_ms
+        besides = left_ms - began_ms - (link.server_load or 1.0) * expected
         step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
         self._server_overhead_ms = min(max(self._server_overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
 

@@ -5,7 +5,7 @@
                 before: after a step, what is believed of each side settles in its own time
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
                 time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
-                better in a later target alone takes `patience_s`
+                better in a later target alone takes `patience_s`; a look that finds nothing better takes as much away
     held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
                 comes soon after it; unless the gain is large
 
@@ -41,7 +41,7 @@ class SchedulerConfig:
     repairs_s: float = 5.0  # for so long a change for that reason makes the next one wait three times as long
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    patience_s: float = 1.0  # for what is better in a later target alone: nobody is in a hurry for that
+    patience_s: float = 0.6  # for what is better in a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
     least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
@@ -119,16 +119,17 @@ class Hysteresis:
         self._compared = now
         broken = float(violations(prediction, sla.constraints)[current])
         if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
-            return self._repair(now, prediction, sla, current, best, violation)
+            return self._repair(now, prediction, sla, current, best, violation, cautious)
         self._broken = None
         better = self._better(prediction, sla, current, best, violation)
+        config, seconds = self._config, min(elapsed, 2 * self._config.min_interval_s)
+        patient = config.proof / max(config.patience_s, 1e-9)
         if better is None:
-            self._proof = 0.0
+            self._proof = max(0.0, self._proof - patient * seconds)
             return None
         change, gain, first = better
-        config = self._config
-        rate = min(gain, config.most_gain) - config.margin if first else config.proof / max(config.patience_s, 1e-9)
-        self._proof += max(rate * min(elapsed, 2 * config.min_interval_s), 1e-12)
+        rate = min(gain, config.most_gain) - config.margin if first else patient
+        self._proof += max(rate * seconds, 1e-12)
         if self._proof < config.proof:
             return None
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
@@ -156,14 +157,19 @@ class Hysteresis:
         self._left = {n: kept for n, kept in self._left.items() if now - kept.at <= self._config.remember_s}
 
     def _repair(
-        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
-    ) -> Change | None:
-        """The plan in force breaks a constraint: once it has for a while, to the best plan, one with headroom first."""
+        self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float,
+        cautious: Callable[[], Prediction],
+    ) -> Change | None:  # fmt: skip
+        """The plan in force breaks a constraint: once it has for a while, to the plan that is the best where conditions
+        are less favourable, if one keeps the constraints there; else to one with headroom; else to the best."""
         self._broken = now if self._broken is None else self._broken
         self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
         if now - self._broken < self._config.repair_s * 3.0 ** len(self._repairs):
             return None
-        spare = self._with_headroom(prediction, sla) if violation <= 0 else None
+        spare = None
+        if violation <= 0:
+            careful, still = choose(cautious(), sla)
+            spare = careful if still <= 0 else self._with_headroom(prediction, sla)
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])
         self._repairs.append(now)
@@ -213,7 +219,11 @@ class Hysteresis:
 
 
 def _worse(prediction: Prediction, sla: Sla, current: int, place: int) -> bool:
-    """Whether the plan at `place` loses to the one in force by more than a target's tolerance."""
+    """Whether the plan at `place` breaks the constraints more than the one in force, or loses to it by more than a
+    target's tolerance."""
+    broken = violations(prediction, sla.constraints)
+    if broken[place] > broken[current] + KEPT:
+        return True
     for target in sla.targets:
         ours, theirs = (float(prediction.of(target.metric.name)[i]) for i in (current, place))
         gain = theirs - ours if target.metric.rises else ours - theirs

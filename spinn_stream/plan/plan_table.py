@@ -48,8 +48,7 @@ class PlanTable:
     """P plans, in the order of splits, then settings, then thresholds.
 
     reference: accuracy of the whole network without exits and codec. rescue_ms, rescue_accuracy: of the device's way to
-    its first exit, the last resort. server_gain: time that the server takes for a frame in the batches that suit it
-    best, over that for a frame alone. number: (P,), the plan's index in the whole table. split, threshold, setting:
+    its first exit, the last resort. number: (P,), the plan's index in the whole table. split, threshold, setting:
     indices into the bundle's cut points, `thresholds` and `settings` (-1: nothing is sent). way: index of its way.
     sent: share of the frames that go up. size, size_var: bytes of one message, bytes^2. coded: whether
     `Conditions.payload_factor` applies to them. server: ms that decode and tail take for a frame sent;
@@ -66,7 +65,6 @@ class PlanTable:
     reference: float
     rescue_ms: float
     rescue_accuracy: float
-    server_gain: float
     split: Ints
     threshold: Ints
     setting: Ints
@@ -109,5 +107,5 @@ class PlanTable:
         return PlanTable(
             ways=ways, way=way, thresholds=self.thresholds, settings=self.settings, last=self.last,
             reference=self.reference, rescue_ms=self.rescue_ms, rescue_accuracy=self.rescue_accuracy,
-            server_gain=self.server_gain, **per_plan,
+            **per_plan,
         )  # fmt: skip

@@ -149,9 +149,11 @@ class Predictor:
         self._coded = np.where(t.coded, t.size, 0.0)
         self._as_it_is = t.size - self._coded
         self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
-        self._sends_partly = (t.sent > 0) & (t.sent < 1)
-        self._log_local = np.log(np.where(self._sends_partly, 1.0 - t.sent, 1.0))
-        self._sends = (t.sent > 0).astype(np.float64)
+        partly = np.flatnonzero((t.sent > 0) & (t.sent < 1))
+        self._partly = slice(partly[0], partly[-1] + 1) if partly.size else slice(0)  # those that send some frames
+        self._log_local = np.log(np.maximum(1.0 - t.sent[self._partly], 1e-300))
+        self._half_late = np.where(t.sent > 0, 0.5, -math.inf)  # what is not sent never comes too late from the server
+        self._local_spread2 = t.ways.local_spread**2
         none = np.full((1, len(self._sent_ends)), -np.inf)
         self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
         self._way_places = np.arange(len(self._sent_ends))
@@ -179,48 +181,48 @@ class Predictor:
         if not len(t):
             return values
         besides, period = now.device_overhead_ms, 1000.0 / now.fps
+        load2, server_load2 = load * load, now.server_load * now.server_load
         wait, interval = self._device_stage(load, besides, period)  # (W,) ms, ms between frames taken
-        begun = wait + besides
-        to_link = (begun + load * self._sent_ends).take(t.way)
-        interval = interval.take(t.way)
+        begun, wait2 = wait + besides, wait * wait
+        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps + now.server_overhead_ms
+        least_ms = self._by_plan(load * self._sent_ends + (begun + fixed_ms))  # of a frame sent that waits for nothing
+        interval = self._by_plan(interval)
         size = t.size if now.payload_factor == 1.0 else self._as_it_is + self._coded * now.payload_factor
         bytes_ms = 8e-3 / link.up_mbps
         up_ms = size * bytes_ms
         server_ms = now.server_load * t.server
         rate = t.sent / interval  # messages a ms
-        queue = np.maximum(now.server_queue_ms, _queue_ms(rate, server_ms, self._server_cv))
-        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps + now.server_overhead_ms
-        next_frame = self._sends_some + np.maximum(period / 2 - wait, 0.0).take(t.way)
+        queue = _queue_ms(rate, server_ms, self._server_cv)
+        next_frame = self._sends_some + self._by_plan(np.maximum(period / 2 - wait, 0.0))
         held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), next_frame)
-        sent_ms = to_link + held + up_ms + queue + server_ms + fixed_ms
-        scatter = load * load * t.ways.head_var + wait * wait / 3 + link.jitter_ms**2
-        var = scatter.take(t.way) + t.size_var * (bytes_ms * bytes_ms)
-        place = t.zz * var + (now.server_load * now.server_load) * t.tail_dd
-        p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), to_link + fixed_ms)
-        local_spread = np.sqrt((load * t.ways.local_spread) ** 2 + (Z95 * Z95 / 3) * wait * wait)
+        sent_ms = least_ms + held + up_ms + np.maximum(queue, now.server_queue_ms) + server_ms
+        scatter = load2 * t.ways.head_var + (wait2 / 3 + link.jitter_ms**2)
+        var = self._by_plan(scatter) + t.size_var * (bytes_ms * bytes_ms)
+        place = t.zz * var + server_load2 * t.tail_dd
+        p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), least_ms)
+        local_spread = np.sqrt(load2 * self._local_spread2 + (Z95 * Z95 / 3) * wait2)
         p95_local = begun + load * t.ways.local_mean + local_spread  # (W,)
         if deadline is None:
             local_ms = load * self._local_sum + self._local_share * begun
-            accuracy = t.accuracy
+            values[3] = t.accuracy
         else:
-            sent_var = var + (now.server_load * now.server_load) * t.tail_var
-            spread = np.sqrt(12 * sent_var) + LEAST_LATE_SPREAD * deadline
-            late = np.minimum(np.maximum((sent_ms - deadline) / spread + 0.5, 0.0), 1.0)
-            local_ms, accuracy = self._late(begun, besides, load, deadline, late)
+            spread = np.sqrt(12 * var + (12 * server_load2) * t.tail_var) + LEAST_LATE_SPREAD * deadline
+            late = np.minimum(np.maximum((sent_ms - deadline) / spread + self._half_late, 0.0), 1.0)
+            local_ms, values[3] = self._late(begun, besides, load, deadline, late)
             sent_ms = np.minimum(sent_ms, deadline)
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
-        values[0] = local_ms.take(t.way) + t.sent * sent_ms
-        values[1] = np.where(t.on_device, p95_local.take(t.way), p95_sent)
-        behind = np.maximum(up_ms, t.server_gain * server_ms + now.server_overhead_ms)
-        values[2] = 1000.0 / self._between_frames(interval, behind)
-        values[3] = accuracy
-        values[4] = t.reference - accuracy
+        np.add(self._by_plan(local_ms), t.sent * sent_ms, out=values[0])
+        values[1] = np.where(t.on_device, self._by_plan(p95_local), p95_sent)
+        np.divide(
+            1000.0, self._between_frames(interval, np.maximum(up_ms, server_ms + now.server_overhead_ms)), out=values[2]
+        )
+        np.subtract(t.reference, values[3], out=values[4])
         bytes_frame = self._bytes_frame if size is t.size else t.sent * size
-        values[5] = bytes_frame * values[2]
+        np.multiply(bytes_frame, values[2], out=values[5])
         values[6] = t.server_cost
         rates = self.power.rates()
         air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
-        values[7] = (rates.compute_mw * 1e-3 * (load * t.ways.busy + besides)).take(t.way) + bytes_frame * air
+        values[7] = self._by_plan(rates.compute_mw * 1e-3 * (load * t.ways.busy + besides)) + bytes_frame * air
         return values
 
     def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
@@ -230,15 +232,15 @@ class Predictor:
             return nothing, nothing + period
         y = self.table.ways.ends * (load / period) + besides / period  # services in periods
         weights = self.table.ways.weights
-        over = np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)
-        from_idle = (weights * over).sum(0)
+        from_idle = (weights * np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)).sum(0)
         least = np.minimum(y, 1.0)
-        most = np.maximum(y, 1.0)
-        ends_early = 1.0 - np.minimum((weights * least).sum(0), STAYS_BUSY)
+        part = weights * least
+        least_sum = part.sum(0)
+        ends_early = 1.0 - np.minimum(least_sum, STAYS_BUSY)
         busy = from_idle / (ends_early + from_idle)
-        idle_cycle = (weights * most).sum(0)
-        busy_cycle = (weights * (most + (least * least - 1.0) / 2)).sum(0)
-        cycle = np.maximum(idle_cycle + busy * (busy_cycle - idle_cycle), 1.0)
+        idle_cycle = (weights * np.maximum(y, 1.0)).sum(0)
+        saved = (1.0 - (part * least).sum(0)) / 2  # of a busy cycle, as the next frame waits for the device already
+        cycle = np.maximum(idle_cycle - busy * saved, 1.0)
         return busy * (period / 2), cycle * period
 
     def _between_frames(self, interval: Floats, behind: Floats) -> Floats:
@@ -248,11 +250,11 @@ class Predictor:
             interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
         """
         found = np.maximum(interval, self.table.sent * behind)  # exact where all is sent, or nothing
-        some = np.flatnonzero(self._sends_partly & (behind > interval))
-        sent, frame, message = self.table.sent[some], interval[some], behind[some]
-        whole = np.floor(message / frame)  # frames that fit into a message's time
-        none_waits = np.exp(self._log_local[some] * whole)  # they are all answered on the device; a power takes longer
-        found[some] = sent * message + none_waits * (frame * (sent * whole + 1) - sent * message)
+        sent, frame, message = self.table.sent[self._partly], interval[self._partly], behind[self._partly]
+        whole = np.floor(message / frame)  # frames that fit into a message's time; 0: the device is the slowest
+        none_waits = np.exp(self._log_local * whole)  # they are all answered on the device; a power takes longer
+        sending = sent * message
+        found[self._partly] = sending + none_waits * (frame * (sent * whole + 1) - sending)
         return np.asarray(found)
 
     def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
@@ -264,8 +266,12 @@ class Predictor:
         rescue = t.rescue_accuracy if load * t.rescue_ms + besides <= deadline else 0.0
         fallback = np.maximum(self._fallback.take(place), rescue)  # (W,)
         out_of_time = (begun + load * ways.slowest > deadline).astype(np.float64)
-        share = np.maximum(out_of_time.take(t.way), self._sends * late)
-        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - fallback.take(t.way))
+        share = np.maximum(self._by_plan(out_of_time), late)
+        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - self._by_plan(fallback))
+
+    def _by_plan(self, of_ways: Floats) -> Floats:
+        """(W,) to (P,): each plan's way."""
+        return np.asarray(of_ways.take(self.table.way, mode="clip"))  # nothing is out of range; this mode is faster
 
 
 def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:

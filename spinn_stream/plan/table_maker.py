@@ -57,8 +57,6 @@ class _Times:
         self._heads, self._var_heads = both([heads.get(e.cut, Timing(0.0, 0.0)) for e in bundle.exits])  # (E,)
         self._call = row.call_ms * scale
         self._cuts = np.array([e.cut for e in bundle.exits])
-        frames = [(b.call_ms + sum(t.median_ms for t in b.segments)) / b.batch for b in profile.batches]
-        self.gain = min(frames) / frames[0] if frames[0] > 0 else 1.0
         self.preprocess = profile.preprocess.median_ms
         self.preprocess_var = spread(profile.preprocess.median_ms, profile.preprocess.p95_ms) ** 2
 
@@ -119,10 +117,12 @@ class TableMaker:
         first[0, 0] = True
         rescue = self._device.way(0, int(self._cuts[0]), first)[0][0] + self._device.preprocess
         plans = {name: np.concatenate(parts) for name, parts in self._plans.items()}
+        made = {name: np.concatenate(parts, -1) for name, parts in self._ways.items()}
+        ways, plans["way"] = _merged(made, plans["way"])
         return PlanTable(
-            ways=Ways(**{name: np.concatenate(parts, axis=-1) for name, parts in self._ways.items()}),
+            ways=ways,
             thresholds=self._thresholds, settings=tuple(self._settings), last=last, reference=self._reference,
-            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]), server_gain=self._server.gain,
+            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]),
             number=np.arange(len(plans["split"])), **plans,
         )  # fmt: skip
 
@@ -230,6 +230,13 @@ class TableMaker:
         by_exit = weights.T @ np.array([found.get(e.name, 0.0) for e in self._bundle.exits])
         by_exit[: len(row.lost)] = np.maximum(row.lost, 0.0)  # the row of no threshold, if one was added, comes last
         return np.asarray(by_exit)
+
+
+def _merged(ways: Mapping[str, Floats], way: npt.NDArray[np.generic]) -> tuple[Ways, npt.NDArray[np.intp]]:
+    """Each way once, and which one each plan has: thresholds that run the same exits on the device share theirs."""
+    together = np.concatenate([np.atleast_2d(values) for values in ways.values()])
+    _, first, which = np.unique(together, axis=1, return_index=True, return_inverse=True)
+    return Ways(**{name: np.ascontiguousarray(values[..., first]) for name, values in ways.items()}), which.ravel()[way]
 
 
 def _rows(bundle: Bundle) -> list[tuple[float | None, ThresholdRow]]:

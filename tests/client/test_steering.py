@@ -64,22 +64,27 @@ def test_what_the_device_learns_of_its_own_profile_is_planned_with(
 def test_what_a_server_does_besides_its_network_is_planned_with(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
-    """Its stamps say 4 ms more than twice the profile's time (its load), decoding included, and the queue of 1 ms."""
+    """Its stamps say 4 ms more than twice the profile's time (its load), decoding included: for a frame that it had
+    alone, and for one that waited for that."""
     device = Device(bundle, engine, profile)
     asked = Asked(POLICIES["server-only"], parse_sla("minimize latency_ms"))
     steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
     plan = Plan(1, 0, None, CodecSetting("png", None))
     decode = 6.6 * 3 * 128 * 128 / 1e6
-    usual = 2 * (decode + profile.expected_ms([(0, bundle.last)])) + 1
+    usual = 2 * (decode + profile.expected_ms([(0, bundle.last)]))
+    told = Told(replace(profile))
 
     async def main() -> tuple[float, float, float]:
-        steering.begin(device, Told(replace(profile)), Still())  # type: ignore[arg-type]
+        steering.begin(device, told, Still())  # type: ignore[arg-type]
         await steering._meet_profiles()
         found = [steering.forecast().latency_ms]
         for more in (4.0, -4.0):
             for n in range(200):
                 steering.served(plan, bundle.last, 1000.0 * n, 1000.0 * n + usual + more)
-                steering.served(plan, bundle.last, 1000.0 * n + 1, 1000.0 * n + 999)  # waited for the other one
+                steering.served(plan, bundle.last, 1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
+            told.server_queue_ms = 20.0
+            steering.served(plan, bundle.last, 1e6, 1e6 + 500)  # waited for others, for all one knows
+            told.server_queue_ms = 1.0
             steering.connected()
             found.append(steering.forecast().latency_ms)
         return found[0], found[1], found[2]

@@ -227,10 +227,9 @@ class Scalar:
             worst = self.lowest_run(0) if K * rescue + o <= D else 0.0
             worst = max([worst] + [self.lowest_run(i) for i in A if begun + K * A[i] <= D])
             accuracy -= late * max(0.0, accuracy - worst)
-        each = [(sum(t.median_ms for t in r.segments) + r.call_ms) / r.batch for r in self.server.batches]
         throughput = 1000 / cycle
         if s:
-            V = max(up, L * B * min(each) / each[0] + now.server_overhead_ms)
+            V = max(up, L * B + now.server_overhead_ms)
             k = math.floor(V / cycle)
             throughput = 1000 / s / (V + p**k * (cycle * (k + 1 / s) - V))
         return figures | {

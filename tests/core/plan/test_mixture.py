@@ -95,7 +95,8 @@ def test_a_device_that_takes_the_newest_frame_is_as_late_and_as_fast_as_predicte
         now = Conditions(None, device_load=load, fps=1000 / period)
         prediction = alone.predict(now)
         for i in rng.sample(range(len(alone)), 2):
-            weights, ends = alone.table.ways.weights[:, i], alone.table.ways.ends[:, i]
+            way = alone.table.way[i]
+            weights, ends = alone.table.ways.weights[:, way], alone.table.ways.ends[:, way]
             services = (
                 load * ends[draw.choice(len(weights), 4000, p=weights / weights.sum())] * draw.uniform(0.9, 1.1, 4000)
             )

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from spinn_client.link_gate import EARLY, HOLD, LEAST_HOLD_S, LinkGate
+from spinn_client.send_gate import EARLY, HOLD, LEAST_HOLD_S, SendGate
 from spinn_traces.simulator.virtual_loop import VirtualLoop, run_virtually
 
 Busy = Callable[[float], float | None]
@@ -18,20 +18,20 @@ ANSWER_S = 1e-4
 """For each byte, once the link is free."""
 
 
-def waited(busy: Busy, wait: Callable[[LinkGate], Awaitable[object]]) -> tuple[float, object]:
+def waited(busy: Busy, wait: Callable[[SendGate], Awaitable[object]]) -> tuple[float, object]:
     """Seconds, and what the wait said. busy: by the time."""
     loop = VirtualLoop()
 
     async def main() -> tuple[float, object]:
         began = loop.clock()
-        gate = LinkGate(lambda: busy(loop.clock() - began), lambda size: ANSWER_S * size, loop.clock)
+        gate = SendGate(lambda: busy(loop.clock() - began), lambda size: ANSWER_S * size, loop.clock)
         said = await wait(gate)
         return loop.clock() - began, said
 
     return run_virtually(loop, main())
 
 
-async def sent(gate: LinkGate, left_s: Callable[[], float] = lambda: 9.0, *, deadline_s: float | None = None) -> bool:
+async def sent(gate: SendGate, left_s: Callable[[], float] = lambda: 9.0, *, deadline_s: float | None = None) -> bool:
     now = asyncio.get_running_loop().time()
     return await gate.wait_to_send(SIZE, left_s, None if deadline_s is None else now + deadline_s)
 
@@ -82,7 +82,7 @@ def test_what_would_be_answered_too_late_is_not_sent_unless_to_learn_of_the_link
 def test_nothing_waits_to_begin_where_no_answer_would_come_in_time() -> None:
     """Once it is known how much there is to send."""
 
-    async def second(gate: LinkGate, deadline_s: float) -> None:
+    async def second(gate: SendGate, deadline_s: float) -> None:
         await sent(gate, deadline_s=0.0)
         await gate.wait_to_begin(0.05, 1.0, deadline_s)
 
@@ -100,7 +100,7 @@ def test_nobody_waits_for_a_link_that_is_down() -> None:
 
 
 def test_waiting_can_be_cancelled() -> None:
-    async def cancelled(gate: LinkGate) -> None:
+    async def cancelled(gate: SendGate) -> None:
         async with asyncio.timeout(0.1):
             await sent(gate)
 

@@ -1,4 +1,4 @@
-"""Where frames wait for the link, so that those that are sent are young: the newest is taken when there is room.
+"""Where frames wait for link and server, so that those that are sent are young: the newest is taken when there is room.
 
 A frame whose answer would come too late even on the link at its best is not sent: the device's own answer is given at
 once, not at the deadline, and the next frame does not wait behind bytes that are of no use.
@@ -20,11 +20,11 @@ EARLY = 1.25
 worse than a frame that waits a little."""
 
 
-class LinkGate:
-    """Waits until the link has sent what it was given, as far as one can tell. Runs on the event loop.
+class SendGate:
+    """Waits until link and server have room, as far as one can tell. Runs on the event loop.
 
     Args:
-        busy_s: how long the link will take for what was sent; None: it is down, and nothing waits for it.
+        busy_s: how long they will have none, after what was sent; None: the link is down, and nothing waits for it.
         answer_s: how long after it is given to a free link a request of so many bytes is answered at the earliest.
         now: the host's clock, seconds.
     """
@@ -41,9 +41,9 @@ class LinkGate:
         """Before the newest frame is taken: until its head will be done when the link is free.
 
         Args:
-            head_s: from here until a frame can be sent. most_s: where the link is busy for longer, there is no waiting: the device is
-                to answer meanwhile. deadline_s: of frames, from their capture on; where no answer would come by then,
-                there is no waiting either.
+            head_s: from here until a frame can be sent. most_s: where the link is busy for longer, there is no waiting:
+                the device is to answer meanwhile. deadline_s: of frames, from their capture on; where no answer would
+                come by then, there is no waiting either.
         """
         busy = self._busy_s()
         if busy is not None and busy <= most_s and head_s + self._answer_s(self._size) <= deadline_s:
