@@ -5,7 +5,8 @@
                 before: after a step, what is believed of each side settles in its own time
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
                 time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
-                better in a later target alone takes `patience_s`; a look that finds nothing better takes as much away
+                better in a later target takes `patience_s` at most, and, where that is all, comes no sooner than
+                `rest_s` after another change; a look that finds nothing better takes as much away
     held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
                 comes soon after it; unless the gain is large
 
@@ -15,6 +16,7 @@ by `caution`: else noise would push it out again. (A device that just keeps up w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -41,7 +43,8 @@ class SchedulerConfig:
     repairs_s: float = 5.0  # for so long a change for that reason makes the next one wait three times as long
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    patience_s: float = 0.6  # for what is better in a later target alone: nobody is in a hurry for that
+    patience_s: float = 0.8  # for what is better in a later target
+    rest_s: float = 5.0  # after a change, before one for a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
     longest_hold_s: float = 120.0
     least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
@@ -60,6 +63,16 @@ class Change:
 
     place: int
     why: str
+
+
+class _Better(NamedTuple):
+    """gain: as a share, in the first target that tells them apart. first, later: whether it is better in the first
+    target of all, and in one after that."""
+
+    change: Change
+    gain: float
+    first: bool
+    later: bool
 
 
 class _Where(NamedTuple):
@@ -88,6 +101,7 @@ class Hysteresis:
         self._compared: float | None = None
         self._broken: float | None = None  # since when the plan in force breaks a constraint
         self._repairs: list[float] = []  # when constraints made a change, lately
+        self._changed_at = -math.inf
         self._left: dict[tuple[str, int], _Left] = {}  # plans by number in the whole table, and splits
 
     @property
@@ -122,16 +136,10 @@ class Hysteresis:
             return self._repair(now, prediction, sla, current, best, violation, cautious)
         self._broken = None
         better = self._better(prediction, sla, current, best, violation)
-        config, seconds = self._config, min(elapsed, 2 * self._config.min_interval_s)
-        patient = config.proof / max(config.patience_s, 1e-9)
-        if better is None:
-            self._proof = max(0.0, self._proof - patient * seconds)
+        self._gather(now, better, min(elapsed, 2 * self._config.min_interval_s))
+        if better is None or self._proof < self._config.proof:
             return None
-        change, gain, first = better
-        rate = min(gain, config.most_gain) - config.margin if first else patient
-        self._proof += max(rate * seconds, 1e-12)
-        if self._proof < config.proof:
-            return None
+        config, change, gain = self._config, better.change, better.gain
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
         table = prediction.table
         old, new = (_Where(int(table.number[place]), int(table.split[place])) for place in (current, change.place))
@@ -142,9 +150,20 @@ class Hysteresis:
             return None
         return change
 
+    def _gather(self, now: float, better: _Better | None, seconds: float) -> None:
+        """What a look adds to the proof that there is a better plan, or takes away."""
+        config = self._config
+        patient = config.proof / max(config.patience_s, 1e-9)
+        if better is None:
+            self._proof = max(0.0, self._proof - patient * seconds)
+        elif better.first or now - self._changed_at >= config.rest_s:
+            much = min(better.gain, config.most_gain) - config.margin if better.first else 0.0
+            self._proof += max(max(much, patient if better.later else 0.0) * seconds, 1e-12)
+
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
         """A plan gives way to another one; each by its number in the whole table and its split."""
         self.settled()
+        self._changed_at = now
         if old is not None:
             before, after = _Where(*old), _Where(*new)
             for key in before.apart_from(after):
@@ -175,29 +194,32 @@ class Hysteresis:
         self._repairs.append(now)
         return Change(best if spare is None else spare, f"the plan breaks {worst}: {shown(worst.metric.name, value)}")
 
-    def _better(
-        self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float
-    ) -> tuple[Change, float, bool] | None:
-        """The plan that beats the one in force by the margin, by what share, and whether in the first target."""
+    def _better(self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float) -> _Better | None:
+        """The plan that beats the one in force by the margin."""
         if violation <= 0:
             spare = self._with_headroom(prediction, sla)
             if spare is None or spare == current:
                 return None
             best = spare
-        for target in sla.targets:
+        found: tuple[Change, float] | None = None
+        for n, target in enumerate(sla.targets):
             name, rises = target.metric.name, target.metric.rises
             ours, theirs = (float(prediction.of(name)[i]) for i in (current, best))
             gain = theirs - ours if rises else ours - theirs
             slack = abs(target.limit(ours) - ours)
-            if gain > max(slack, 0.0 if target.metric.absolute else self._config.margin * abs(ours)):
-                change = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}")
-                share = gain / max(abs(ours), 1e-9)
-                if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
-                    share = self._config.margin * gain / max(slack, 1e-9)
-                return change, share, target is sla.targets[0]
             if gain < -slack:
-                return None
-        return None
+                break
+            if gain <= max(slack, 0.0 if target.metric.absolute else self._config.margin * abs(ours)):
+                continue
+            if found is not None:
+                return _Better(*found, first=True, later=True)
+            share = gain / max(abs(ours), 1e-9)
+            if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
+                share = self._config.margin * gain / max(slack, 1e-9)
+            found = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}"), share
+            if n:
+                return _Better(*found, first=False, later=True)
+        return None if found is None else _Better(*found, first=True, later=False)
 
     def _with_headroom(self, prediction: Prediction, sla: Sla) -> int | None:
         """The best plan under tighter constraints; None where none keeps them."""
