@@ -1,0 +1,111 @@
+"""How long a better plan takes to prove so: two or three plans whose figures are written down here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from spinn_stream.plan import PlanTable, parse_sla
+from spinn_stream.plan.hysteresis import Hysteresis, SchedulerConfig
+from spinn_stream.plan.predictor import Prediction
+from spinn_stream.plan.sla import METRICS
+
+SLA = parse_sla("accuracy_drop <= 1%; minimize latency_ms, then server_cost")
+CONFIG = SchedulerConfig()
+EVERY_S = 0.2
+Plans = Sequence[tuple[float, float, float]]
+"""latency_ms, server_cost, accuracy_drop of each plan; the first one is in force."""
+
+OLD = (100.0, 9.0, 0.005)
+CHEAPER = (102.0, 0.0, 0.005)
+LITTLE_BETTER = (88.9, 9.0, 0.005)
+BETTER_IN_BOTH = (88.9, 0.0, 0.005)
+MUCH_BETTER = (50.0, 9.0, 0.005)
+
+
+@pytest.fixture
+def predicted(table: PlanTable) -> Callable[[Plans], Prediction]:
+    some = np.unique(table.split, return_index=True)[1]  # a plan of each split
+
+    def make(plans: Plans) -> Prediction:
+        values = np.ones((len(METRICS), len(plans)))
+        for name, row in zip(("latency_ms", "server_cost", "accuracy_drop"), np.transpose(plans), strict=True):
+            values[list(METRICS).index(name)] = row
+        return Prediction(table.take(some[: len(plans)]), values)
+
+    return make
+
+
+def seconds_to_change(
+    make: Callable[[Plans], Prediction], plans: Callable[[int], Plans], *, cautious: Plans | None = None,
+    hysteresis: Hysteresis | None = None, most_s: float = 30.0,
+) -> tuple[float | None, int | None]:  # fmt: skip
+    """When the plan changes, and to which, where the plans' figures are those at the n-th look."""
+    asked = hysteresis or Hysteresis(CONFIG)
+    for n in range(round(most_s / EVERY_S)):
+        seen = plans(n)
+        best = min(range(len(seen)), key=lambda i: (seen[i][2] > 0.01, seen[i][0]))
+        violation = max(0.0, (seen[best][2] - 0.01) / 0.1)
+        if best == 0 and all(plan[1] >= seen[0][1] for plan in seen):
+            asked.settled()
+            continue
+        change = asked.compare(
+            n * EVERY_S, make(seen), SLA, 0, best, violation, lambda seen=seen: make(cautious or seen)
+        )  # fmt: skip
+        if change is not None:
+            return n * EVERY_S, change.place
+    return None, None
+
+
+def test_much_better_is_believed_soon_and_a_little_late(predicted: Callable[[Plans], Prediction]) -> None:
+    much, _ = seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER])
+    little, _ = seconds_to_change(predicted, lambda n: [OLD, LITTLE_BETTER])
+    assert much is not None and much <= 0.8
+    assert little is not None and little > 5.0
+
+
+def test_better_in_both_targets_takes_no_longer_than_in_the_later_alone(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    for other in (CHEAPER, BETTER_IN_BOTH):
+        at, place = seconds_to_change(predicted, lambda n, other=other: [OLD, other])
+        assert place == 1 and at is not None
+        assert CONFIG.patience_s <= at <= CONFIG.patience_s + 2 * EVERY_S
+
+
+def test_a_later_target_alone_waits_for_a_rest_after_a_change(predicted: Callable[[Plans], Prediction]) -> None:
+    for other, least in ((CHEAPER, CONFIG.rest_s), (BETTER_IN_BOTH, 0.0)):
+        asked = Hysteresis(CONFIG)
+        asked.changed(0.0, None, (0, 0))
+        at, _ = seconds_to_change(predicted, lambda n, other=other: [OLD, other], hysteresis=asked)
+        assert at is not None and least <= at <= least + CONFIG.patience_s + 3 * EVERY_S
+
+
+def test_looks_that_find_nothing_better_take_as_much_away(predicted: Callable[[Plans], Prediction]) -> None:
+    worse = (120.0, 0.0, 0.005)
+    at, _ = seconds_to_change(predicted, lambda n: [OLD, CHEAPER if n % 2 else worse])
+    assert at is None
+    at, _ = seconds_to_change(predicted, lambda n: [OLD, CHEAPER if n % 4 else worse])  # three of four
+    assert at is not None and at < 4.0
+
+
+def test_a_plan_that_less_favourable_conditions_would_break_is_not_taken(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    edge = [(110.0, 9.0, 0.005), (55.0, 9.0, 0.03)]
+    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], cautious=edge) == (None, None)
+    both = [(110.0, 9.0, 0.04), (55.0, 9.0, 0.03)]  # the plan in force would be broken more
+    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], cautious=both)[1] == 1
+
+
+def test_a_broken_plan_gives_way_to_one_that_less_favourable_conditions_do_not_break(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    now = [(100.0, 9.0, 0.03), (50.0, 9.0, 0.005), (70.0, 9.0, 0.005)]
+    edge = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.03), (77.0, 9.0, 0.005)]
+    at, place = seconds_to_change(predicted, lambda n: now, cautious=edge)
+    assert place == 2 and at is not None and at <= CONFIG.repair_s + 2 * EVERY_S
+    nothing_holds = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.03), (77.0, 9.0, 0.02)]
+    assert seconds_to_change(predicted, lambda n: now, cautious=nothing_holds)[1] == 1
