@@ -7,7 +7,9 @@ cannot serve is dropped at the source, and answers age by one service at most fo
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,8 +35,6 @@ LEAST_LATE_SPREAD = 0.02
 
 ANSWER_BYTES = 160.0
 """A result with its framing."""
-
-_ROWS = {name: row for row, name in enumerate(METRICS)}
 
 
 @dataclass(frozen=True)
@@ -106,21 +106,27 @@ class Figures:
         return {name: round(value, 6) for name, value in vars(self).items()}
 
 
-@dataclass(frozen=True)
 class Prediction:
-    """values: (metrics, P), rows in the order of `sla.METRICS`; NaN nowhere."""
+    """Figures of every plan of a table, each worked out when it is first asked for.
 
-    table: PlanTable
-    values: Floats
+    Args:
+        rows: (P,) for each of `sla.METRICS`, or what gives it; NaN nowhere.
+    """
+
+    def __init__(self, table: PlanTable, rows: Mapping[str, Floats | Callable[[], Floats]]) -> None:
+        self.table = table
+        self._rows = dict(rows)
 
     def of(self, metric: str) -> Floats:
         """(P,)"""
-        row: Floats = self.values[_ROWS[metric]]
+        row = self._rows[metric]
+        if callable(row):
+            row = self._rows[metric] = row()
         return row
 
     def figures(self, index: int) -> Figures:
-        found = [float(v) for v in self.values[:, index]]
-        found.append(found[_ROWS["uplink"]] / found[_ROWS["throughput_fps"]])
+        found = [float(self.of(name)[index]) for name in METRICS]
+        found.append(float(self.of("uplink")[index] / self.of("throughput_fps")[index]))
         return Figures(*found)
 
     def plan(self, index: int, id: int = 0) -> Plan:
@@ -167,19 +173,16 @@ class Predictor:
         """All plans; without a link, those that send nothing."""
         if now.link is None:
             return self._without_link(now)
-        return Prediction(self.table, self._values(now, now.link))
+        return self._prediction(now, now.link)
 
     def _without_link(self, now: Conditions) -> Prediction:
         if self._only_local is None:
             self._only_local = Predictor(self.table, self.power, plans=self.table.split == self.table.last)
         local = self._only_local
-        return Prediction(local.table, local._values(now, LinkState(1.0, 0.0)))
+        return local._prediction(now, LinkState(1.0, 0.0))
 
-    def _values(self, now: Conditions, link: LinkState) -> Floats:
+    def _prediction(self, now: Conditions, link: LinkState) -> Prediction:
         t, load, deadline = self.table, now.device_load, now.deadline_ms
-        values = np.empty((len(METRICS), len(t)))
-        if not len(t):
-            return values
         besides, period = now.device_overhead_ms, 1000.0 / now.fps
         load2, server_load2 = load * load, now.server_load * now.server_load
         wait, interval = self._device_stage(load, besides, period)  # (W,) ms, ms between frames taken
@@ -204,26 +207,37 @@ class Predictor:
         p95_local = begun + load * t.ways.local_mean + local_spread  # (W,)
         if deadline is None:
             local_ms = load * self._local_sum + self._local_share * begun
-            values[3] = t.accuracy
+            accuracy = t.accuracy
         else:
             spread = np.sqrt(12 * var + (12 * server_load2) * t.tail_var) + LEAST_LATE_SPREAD * deadline
             late = np.minimum(np.maximum((sent_ms - deadline) / spread + self._half_late, 0.0), 1.0)
-            local_ms, values[3] = self._late(begun, besides, load, deadline, late)
+            local_ms, accuracy = self._late(begun, besides, load, deadline, late)
             sent_ms = np.minimum(sent_ms, deadline)
             p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
-        np.add(self._by_plan(local_ms), t.sent * sent_ms, out=values[0])
-        values[1] = np.where(t.on_device, self._by_plan(p95_local), p95_sent)
-        np.divide(
-            1000.0, self._between_frames(interval, np.maximum(up_ms, server_ms + now.server_overhead_ms)), out=values[2]
-        )
-        np.subtract(t.reference, values[3], out=values[4])
         bytes_frame = self._bytes_frame if size is t.size else t.sent * size
-        np.multiply(bytes_frame, values[2], out=values[5])
-        values[6] = t.server_cost
         rates = self.power.rates()
-        air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
-        values[7] = self._by_plan(rates.compute_mw * 1e-3 * (load * t.ways.busy + besides)) + bytes_frame * air
-        return values
+
+        @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
+        def throughput() -> Floats:
+            return np.asarray(
+                1000.0 / self._between_frames(interval, np.maximum(up_ms, server_ms + now.server_overhead_ms))
+            )
+
+        def energy() -> Floats:
+            air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
+            device = self._by_plan(rates.compute_mw * 1e-3 * (load * t.ways.busy + besides))
+            return np.asarray(device + bytes_frame * air)
+
+        return Prediction(t, {
+            "latency_ms": self._by_plan(local_ms) + t.sent * sent_ms,
+            "latency_ms.p95": np.where(t.on_device, self._by_plan(p95_local), p95_sent),
+            "throughput_fps": throughput,
+            "accuracy": accuracy,
+            "accuracy_drop": lambda: t.reference - accuracy,
+            "uplink": lambda: bytes_frame * throughput(),
+            "server_cost": t.server_cost,
+            "device_energy": energy,
+        })  # fmt: skip
 
     def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
         """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""

@@ -10,7 +10,6 @@ import pytest
 from spinn_stream.plan import PlanTable, parse_sla
 from spinn_stream.plan.hysteresis import Hysteresis, SchedulerConfig
 from spinn_stream.plan.predictor import Prediction
-from spinn_stream.plan.sla import METRICS
 
 SLA = parse_sla("accuracy_drop <= 1%; minimize latency_ms, then server_cost")
 CONFIG = SchedulerConfig()
@@ -30,10 +29,9 @@ def predicted(table: PlanTable) -> Callable[[Plans], Prediction]:
     some = np.unique(table.split, return_index=True)[1]  # a plan of each split
 
     def make(plans: Plans) -> Prediction:
-        values = np.ones((len(METRICS), len(plans)))
-        for name, row in zip(("latency_ms", "server_cost", "accuracy_drop"), np.transpose(plans), strict=True):
-            values[list(METRICS).index(name)] = row
-        return Prediction(table.take(some[: len(plans)]), values)
+        latency_ms, server_cost, accuracy_drop = np.transpose(plans)
+        rows = {"latency_ms": latency_ms, "server_cost": server_cost, "accuracy_drop": accuracy_drop}
+        return Prediction(table.take(some[: len(plans)]), rows)
 
     return make
 

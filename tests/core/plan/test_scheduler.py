@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -98,6 +100,19 @@ def test_a_better_plan_is_taken_once_it_has_proved_better(bundle: Bundle, table:
     s.decide(0.0, SLOW)
     changes = [at / 10 for at in range(1, 40) if s.decide(at / 10, FAST) is not None]
     assert len(changes) == 1 and 0.2 < changes[0] < 1.0
+
+
+def test_a_prediction_keeps_no_memory_for_the_collector_to_find(table: PlanTable) -> None:
+    """Some megabytes many times a second: they go when the prediction goes."""
+    prediction = Predictor(table).predict(FAST)
+    prediction.figures(0)  # everything is worked out
+    rows = [weakref.ref(prediction), weakref.ref(prediction.of("uplink")), weakref.ref(prediction.of("latency_ms"))]
+    gc.disable()
+    try:
+        del prediction
+        assert [row() for row in rows] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_what_hardly_moves_is_not_looked_at(bundle: Bundle, table: PlanTable, monkeypatch: pytest.MonkeyPatch) -> None:
