@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-HOLD = 1.5
-"""A frame is held back for the link for so many times as long as that seemed to need at first."""
+HOLD, LEAST_SPARE_S = 1.5, 0.05
+"""A frame is held back for so many times as long as link and server seemed to need at first, or for so much longer, if
+that is more: a server's services scatter, and a device that gives up on them for nothing works for long itself."""
 
 LEAST_HOLD_S = 0.002
 """A shorter wait is none: the event loop is not more punctual."""
@@ -72,7 +73,7 @@ class SendGate:
         until: float | None = None
         while (busy := self._busy_s()) is not None and (wait := busy - before_s) > LEAST_HOLD_S:
             if until is None:
-                until = self._now() + HOLD * wait
+                until = self._now() + max(HOLD * wait, wait + LEAST_SPARE_S)
             left = min(until - self._now(), left_s())
             if left <= LEAST_HOLD_S:
                 return False
