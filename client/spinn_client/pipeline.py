@@ -354,8 +354,6 @@ class Pipeline:
     def on_up(self) -> None:
         """See `LinkEvents`."""
         log.info("the server is there")
-        if self._steering is not None:
-            self._steering.connected()
 
     def on_down(self, lost: list[int], why: str) -> None:
         """See `LinkEvents`."""

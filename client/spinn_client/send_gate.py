@@ -17,8 +17,8 @@ LEAST_HOLD_S = 0.002
 """A shorter wait is none: the event loop is not more punctual."""
 
 EARLY = 1.25
-"""A frame is begun with so many times its head's last time before the link is free: heads waver, and an idle link is
-worse than a frame that waits a little."""
+"""A frame is begun with so many times what the last one took to be ready before the link is free: heads waver, and an
+idle link is worse than a frame that waits a little."""
 
 
 class SendGate:

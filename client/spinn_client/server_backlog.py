@@ -18,6 +18,7 @@ class ServerBacklog:
         self._sent: dict[int, float] = {}  # without an answer, oldest first: when sent, s
         self._service_s = 0.0  # what the server takes for one of several that wait
         self._done_ms: float | None = None  # when it had answered all that it has answered, on its clock
+        self.began_ms = 0.0  # when it could begin with what it answered last: there, and done with the one before
         self._free = 0.0  # from then on, in times of sending, it could work on the requests without an answer
 
     def sent(self, request: int, size: int, now: float) -> None:
@@ -26,11 +27,11 @@ class ServerBacklog:
 
     def answered(self, request: int, now: float, *, arrived_ms: float, left_ms: float) -> None:
         """Its result came; the server's stamps are on the server's clock."""
-        began_ms = arrived_ms if self._done_ms is None else max(arrived_ms, self._done_ms)
-        service_s = max(0.0, left_ms - began_ms) / 1000  # 0 for all but one of a batch
+        self.began_ms = arrived_ms if self._done_ms is None else max(arrived_ms, self._done_ms)
+        service_s = max(0.0, left_ms - self.began_ms) / 1000  # 0 for all but one of a batch
         step = 1.0 if self._done_ms is None else SERVICE_STEP
         self._service_s += step * (service_s - self._service_s)
-        self._done_ms = max(left_ms, began_ms)
+        self._done_ms = max(left_ms, self.began_ms)
         sent = self._sent.pop(request, None)
         if sent is not None:
             self._free = max(self._free, sent + max(0.0, left_ms - arrived_ms) / 1000)

@@ -124,7 +124,6 @@ class Steering:
         self._payload_factor = 1.0
         self._overhead_ms = 0.0
         self._server_overhead_ms = 0.0
-        self._server_done_ms = 0.0  # when it had answered all that it has answered, on its clock
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
 
     def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
@@ -211,10 +210,6 @@ class Steering:
         now = self._now()
         return max(self._belief.busy_s(now, self._link.queued_bytes), self._backlog.wait_s(now))
 
-    def connected(self) -> None:
-        """To a server, perhaps another one, whose clock is not the one before's."""
-        self._server_done_ms = 0.0
-
     def link_answer_s(self, size: int) -> float:
         """How long after it is given to a link that is free a request of so many bytes is answered at the earliest."""
         return 0.0 if self._belief is None else self._belief.answer_s(self._now(), size)
@@ -226,12 +221,12 @@ class Steering:
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
     def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
-        """The server had a frame for so long, by its stamps, and answered by the exit at this cut point: what that took
-        besides queueing and what the profile says under the load it tells; event loop and threads, above all. A frame
-        that came while it had another one of this client waited for that. One that came to a server that has others'
-        frames, too, waited for those, and tells nothing."""
+        """The server, in the last answer that came, had a frame for so long, by its stamps, and answered by the exit at
+        this cut point: what that took besides queueing and what the profile says under the load it tells; event loop
+        and threads, above all. A frame that came while it had another one of this client waited for that. One that came
+        to a server that has others' frames, too, waited for those, and tells nothing."""
         profile, link = self._known[1], self._link
-        began_ms, self._server_done_ms = max(arrived_ms, self._server_done_ms), max(left_ms, self._server_done_ms)
+        began_ms = self._backlog.began_ms
         if profile is None or link is None or exit_cut <= plan.split:
             return
         if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:

@@ -60,7 +60,7 @@ def test_a_server_that_became_slower_is_noticed_by_its_answers() -> None:
     assert backlog.wait_s(4.0) == pytest.approx(0.020)  # until two of the three are done
     assert backlog.wait_s(4.015) == pytest.approx(0.005)
     for n in range(40, 43):  # in fact they take 100 ms, one after the other
-        backlog.answered(n, 4.2 + 0.1 * n, arrived_ms=4000.0, left_ms=4100.0 + 100 * (n - 40))
+        backlog.answered(n, 4.2 + 0.1 * (n - 40), arrived_ms=4000.0, left_ms=4100.0 + 100 * (n - 40))
     for n in (50, 51):
         backlog.sent(n, 1000, 9.0)
     assert 0.02 < backlog.wait_s(9.0) < 0.1

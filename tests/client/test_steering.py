@@ -74,18 +74,24 @@ def test_what_a_server_does_besides_its_network_is_planned_with(
     usual = 2 * (decode + profile.expected_ms([(0, bundle.last)]))
     told = Told(replace(profile))
 
+    def answered(arrived_ms: float, left_ms: float) -> None:
+        for observer in told.observers:
+            observer.answered(0, 0.0, arrived_ms=arrived_ms, left_ms=left_ms)
+        steering.served(plan, bundle.last, arrived_ms, left_ms)
+
     async def main() -> tuple[float, float, float]:
         steering.begin(device, told, Still())  # type: ignore[arg-type]
         await steering._meet_profiles()
         found = [steering.forecast().latency_ms]
         for more in (4.0, -4.0):
             for n in range(200):
-                steering.served(plan, bundle.last, 1000.0 * n, 1000.0 * n + usual + more)
-                steering.served(plan, bundle.last, 1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
+                answered(1000.0 * n, 1000.0 * n + usual + more)
+                answered(1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
             told.server_queue_ms = 20.0
-            steering.served(plan, bundle.last, 1e6, 1e6 + 500)  # waited for others, for all one knows
+            answered(1e6, 1e6 + 500)  # waited for others, for all one knows
             told.server_queue_ms = 1.0
-            steering.connected()
+            for observer in told.observers:
+                observer.disconnected()  # the next server's clock is another one
             found.append(steering.forecast().latency_ms)
         return found[0], found[1], found[2]
 
