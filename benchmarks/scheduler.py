@@ -86,7 +86,7 @@ def conditions(rng: random.Random) -> Conditions:
         server_load=10 ** rng.uniform(0, 0.7),
         server_queue_ms=rng.uniform(0, 20),
         deadline_ms=150.0,
-        payload_factor=rng.uniform(0.3, 1.0),
+        payload_factors={"transform": rng.uniform(0.3, 1.0), "jpeg": rng.uniform(0.5, 2.0)},
     )
 
 

@@ -89,6 +89,7 @@ class Pipeline:
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
+        self._cut_of = {e.name: e.cut for e in bundle.exits}
         self._device: Device  # from `run` on
         self._feed = feed
         self._ledger = ledger
@@ -204,11 +205,14 @@ class Pipeline:
             answer_by=deadline - SPARE_MS / 1000,
             probe=probe,
         )
+        if self._steering is not None:
+            self._steering.passed(plan, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
             self._count_overhead(began)
             if outcome.probe is not None:
-                self._send_probe(frame.index, outcome.probe)
+                assert probe is not None
+                self._send_probe(frame.index, probe, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran
             return
@@ -241,8 +245,10 @@ class Pipeline:
         if self._steering is not None:
             self._steering.treated(self._now() - began - self._device.head_foreseen_s)
 
-    def _send_probe(self, frame: int, payload: bytes) -> None:
+    def _send_probe(self, frame: int, setting: CodecSetting, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""
+        if self._steering is not None:
+            self._steering.coded(0, setting, len(payload))
         plan = Plan(0, 0, 0.0, PROBE_CODEC)
         if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S):
             self._probes.append(frame)

@@ -18,6 +18,7 @@ from spinn_stream.plan import (
     Figures,
     LinkBelief,
     Plan,
+    PlanTable,
     Policy,
     Prober,
     Profile,
@@ -29,6 +30,7 @@ from spinn_stream.plan.codec_costs import default_cost
 from spinn_stream.runtime.host import THIS_MACHINE, Host
 
 from .device import Device
+from .exit_rates import ExitRates
 from .link import Link
 from .server_backlog import ServerBacklog
 
@@ -78,6 +80,19 @@ class Asked:
     sla: Sla
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What a table is set up from, but the bundle; server: None: it has not told yet."""
+
+    device: Profile
+    server: Profile | None
+    encoding: Mapping[str, float]
+    shifts: tuple[float, ...]
+
+    def table(self, bundle: Bundle) -> PlanTable:
+        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts)
+
+
 class Frames(Protocol):
     """What is counted of a source."""
 
@@ -116,12 +131,13 @@ class Steering:
         self._feed: Frames | None = None
         self._counted: tuple[float, int] = (0.0, 0)
         self._counted_fps = FIRST_FPS
-        self._known: tuple[Profile, Profile | None, Mapping[str, float]]  # the table's: device, server, encoding
+        self._known: _Known
         self._scheduler: Scheduler
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
         self._backlog = ServerBacklog()
-        self._payload_factor = 1.0
+        self._payload_factors: dict[str, float] = {}
+        self._rates = ExitRates(bundle)
         self._overhead_ms = 0.0
         self._server_overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
@@ -133,14 +149,15 @@ class Steering:
             ConfigError: the policy has no plan for this bundle.
         """
         self._device, self._link, self._feed = device, link, feed
-        self._known = device.profile, None, {}
         now = self._now()
+        self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
         if link is not None:
             self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
             link.observers += [self._belief, self._backlog]
-        table = build_table(self._bundle, device.profile, device.profile)
         try:
-            self._scheduler = Scheduler(self._bundle, table, self._asked.sla, chooses=self._asked.policy)
+            self._scheduler = Scheduler(
+                self._bundle, self._known.table(self._bundle), self._asked.sla, chooses=self._asked.policy
+            )
         except ValueError as error:
             raise ConfigError(f"bundle {self._bundle.name}: {error}; take another --policy, or fix a plan") from error
         self._counted = now, feed.captured
@@ -199,9 +216,22 @@ class Steering:
         """A frame's payload was given to the link."""
         if self._prober is not None:
             self._prober.used(self._now())
-        expected = self._expected_bytes.get((plan.split, str(plan.codec)))
-        if expected and plan.codec is not None and plan.codec.codec == "transform":
-            self._payload_factor += PAYLOAD_STEP * (size / expected - self._payload_factor)
+        if plan.codec is not None:
+            self.coded(plan.split, plan.codec, size)
+
+    def coded(self, split: int, setting: CodecSetting, size: int) -> None:
+        """A frame, or its activation, took so many bytes."""
+        expected = self._expected_bytes.get((split, str(setting)))
+        if expected:
+            before = self._payload_factors.get(setting.codec, 1.0)
+            self._payload_factors[setting.codec] = before + PAYLOAD_STEP * (size / expected - before)
+
+    def passed(self, plan: Plan, answered_at: int | None) -> None:
+        """A frame went through the device's part of its plan, and was answered by the exit at this cut point or None.
+
+        Not of those that the device finishes alone, where other exits may answer than the plan's.
+        """
+        self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
 
     def busy_s(self) -> float | None:
         """How long the link will take for what was sent, and the server for all of that but one; None: no server."""
@@ -225,7 +255,8 @@ class Steering:
         this cut point: what that took besides queueing and what the profile says under the load it tells; event loop
         and threads, above all. A frame that came while it had another one of this client waited for that. One that came
         to a server that has others' frames, too, waited for those, and tells nothing."""
-        profile, link = self._known[1], self._link
+        self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
+        profile, link = self._known.server, self._link
         began_ms = self._backlog.began_ms
         if profile is None or link is None or exit_cut <= plan.split:
             return
@@ -243,16 +274,14 @@ class Steering:
     async def _meet_profiles(self) -> None:
         """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
         before = self._known
-        device, encoding = self._device.profile, self._device.encoding.factors
-        server = (None if self._link is None else self._link.server_profile) or before[1]
-        self._known = device, server, encoding  # the same figures from a new connection are compared once
-        if self._known == before:
+        server = (None if self._link is None else self._link.server_profile) or before.server
+        shifts = self._rates.shifts(self._now())
+        self._known = _Known(self._device.profile, server, self._device.encoding.factors, shifts)
+        if self._known == before:  # the same figures from a new connection are compared once
             return
         loop = asyncio.get_running_loop()
         try:
-            table = await loop.run_in_executor(
-                self._thread, build_table, self._bundle, device, server or device, encoding
-            )
+            table = await loop.run_in_executor(self._thread, self._known.table, self._bundle)
             self._scheduler.use_table(table)
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)
@@ -269,7 +298,7 @@ class Steering:
             server_overhead_ms=self._server_overhead_ms,
             fps=self._fps or self._counted_fps,
             deadline_ms=self._deadline_ms,
-            payload_factor=self._payload_factor,
+            payload_factors=dict(self._payload_factors),
         )
 
     def _count_frames(self, now: float) -> None:

@@ -53,9 +53,12 @@ def uncoded(bundle: Bundle) -> Mapping[str, float]:
     return rows[0].accuracy if rows else {}
 
 
-def losses(bundle: Bundle, row: PayloadRow) -> dict[str, float]:
-    """What a setting costs each exit behind it of its accuracy; gains are chance and count as nothing."""
-    whole = uncoded(bundle)
+def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
+    """What a setting costs each exit behind it of its accuracy; gains are chance and count as nothing.
+
+    Args:
+        whole: as of `uncoded`.
+    """
     return {name: max(0.0, whole[name] - found) for name, found in row.accuracy.items() if name in whole}
 
 
@@ -66,13 +69,13 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     one goes whose neighbours' bytes are closest to each other; the smallest that keeps the accuracy always stays. Of
     fewer than `LEAST_SETTINGS`, the next ones by bytes join.
     """
-    final = bundle.exits[-1].name
+    final, whole = bundle.exits[-1].name, uncoded(bundle)
     rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]
     rows.sort(key=lambda r: (r.bytes_mean, r.codec))
-    rows = [r for r in rows if losses(bundle, r).get(final, 0.0) <= MOST_LOST] or rows[-1:]
+    rows = [r for r in rows if losses(whole, r).get(final, 0.0) <= MOST_LOST] or rows[-1:]
     chosen: list[PayloadRow] = []
     for row in rows:
-        if not any(_as_good(losses(bundle, c), losses(bundle, row)) for c in chosen):
+        if not any(_as_good(losses(whole, c), losses(whole, row)) for c in chosen):
             chosen.append(row)
     keeps = smallest_row(bundle, cut)
     if keeps in rows and keeps not in chosen:

@@ -50,9 +50,8 @@ class PlanTable:
     reference: accuracy of the whole network without exits and codec. rescue_ms, rescue_accuracy: of the device's way to
     its first exit, the last resort. number: (P,), the plan's index in the whole table. split, threshold, setting:
     indices into the bundle's cut points, `thresholds` and `settings` (-1: nothing is sent). way: index of its way.
-    sent: share of the frames that go up. size, size_var: bytes of one message, bytes^2. coded: whether
-    `Conditions.payload_factor` applies to them. server: ms that decode and tail take for a frame sent;
-    server_cv2: their squared coefficient of variation; tail_var: ms^2.
+    sent: share of the frames that go up. size, size_var: bytes of one message, bytes^2, by the tables. server: ms that
+    decode and tail take for a frame sent; server_cv2: their squared coefficient of variation; tail_var: ms^2.
     on_device: the 95 % quantile is among the frames answered on the device; else zz is its place among those sent, in
     standard deviations times its absolute value, and tail_dd the same for the tail alone, in ms from its mean.
     accuracy: with no late answers. server_cost: ms a frame.
@@ -72,7 +71,6 @@ class PlanTable:
     sent: Floats
     size: Floats
     size_var: Floats
-    coded: npt.NDArray[np.bool_]
     server: Floats
     server_cv2: Floats
     tail_var: Floats

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,8 @@ class Conditions:
     link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
     server_queue_ms: how long requests wait there. device_overhead_ms, server_overhead_ms: what each side does to a
     frame besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by which every
-    frame is answered, one way or another; None: answers may take any time. payload_factor: bytes of `transform` over
-    the tables', which know pictures alone: video takes less.
+    frame is answered, one way or another; None: answers may take any time. payload_factors: by codec, how many times
+    the tables' bytes payloads take, which are of other pictures; once where nothing is said.
     """
 
     link: LinkState | None
@@ -75,12 +75,12 @@ class Conditions:
     server_overhead_ms: float = 0.0
     fps: float = 30.0
     deadline_ms: float | None = None
-    payload_factor: float = 1.0
+    payload_factors: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        factors = (self.device_load, self.server_load, self.fps, self.payload_factor)
+        factors = (self.device_load, self.server_load, self.fps, *self.payload_factors.values())
         if not all(0 < f <= 1e6 for f in factors):
-            raise ValueError(f"got {factors} for loads, fps and payload_factor, expected more than 0, up to 1e6")
+            raise ValueError(f"got {factors} for loads, fps and payload_factors, expected more than 0, up to 1e6")
         for name in ("server_queue_ms", "device_overhead_ms", "server_overhead_ms"):
             if not 0 <= getattr(self, name) <= 1e7:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1e7")
@@ -152,8 +152,6 @@ class Predictor:
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
         self._server_cv = (1 - t.sent + t.server_cv2) / 2
         self._bytes_frame = t.sent * t.size
-        self._coded = np.where(t.coded, t.size, 0.0)
-        self._as_it_is = t.size - self._coded
         self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
         partly = np.flatnonzero((t.sent > 0) & (t.sent < 1))
         self._partly = slice(partly[0], partly[-1] + 1) if partly.size else slice(0)  # those that send some frames
@@ -190,7 +188,7 @@ class Predictor:
         fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps + now.server_overhead_ms
         least_ms = self._by_plan(load * self._sent_ends + (begun + fixed_ms))  # of a frame sent that waits for nothing
         interval = self._by_plan(interval)
-        size = t.size if now.payload_factor == 1.0 else self._as_it_is + self._coded * now.payload_factor
+        size = self._size(now.payload_factors)
         bytes_ms = 8e-3 / link.up_mbps
         up_ms = size * bytes_ms
         server_ms = now.server_load * t.server
@@ -282,6 +280,14 @@ class Predictor:
         out_of_time = (begun + load * ways.slowest > deadline).astype(np.float64)
         share = np.maximum(self._by_plan(out_of_time), late)
         return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - self._by_plan(fallback))
+
+    def _size(self, factors: Mapping[str, float]) -> Floats:
+        """(P,) bytes of one message."""
+        t = self.table
+        if not factors:
+            return t.size
+        of_settings = np.array([*(factors.get(s.codec, 1.0) for s in t.settings), 1.0])  # the last: nothing is sent
+        return np.asarray(t.size * of_settings.take(t.setting, mode="wrap"))
 
     def _by_plan(self, of_ways: Floats) -> Floats:
         """(W,) to (P,): each plan's way."""

@@ -177,10 +177,12 @@ def _moved(before: Conditions, now: Conditions, share: float) -> bool:
     """Whether any condition is another one by more than this share of itself."""
     pairs = [
         (before.device_load, now.device_load), (before.server_load, now.server_load),
-        (before.fps, now.fps), (before.payload_factor, now.payload_factor),
+        (before.fps, now.fps),
         (before.deadline_ms or 0.0, now.deadline_ms or 0.0), (before.server_queue_ms, now.server_queue_ms),
         (before.device_overhead_ms, now.device_overhead_ms), (before.server_overhead_ms, now.server_overhead_ms),
     ]  # fmt: skip
+    codecs = before.payload_factors.keys() | now.payload_factors.keys()
+    pairs += [(before.payload_factors.get(codec, 1.0), now.payload_factors.get(codec, 1.0)) for codec in codecs]
     if before.link is not None and now.link is not None:
         pairs += [
             (before.link.up_mbps, now.link.up_mbps), (before.link.down_mbps, now.link.down_mbps),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ..codec import default_setting
 from ..codec.settings import CodecSetting
-from ..model.bundle import Bundle, PayloadRow, ThresholdRow
+from ..model.bundle import Bundle, PayloadRow
 from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings, uncoded
+from .exit_shares import answering, exit_shares, planned_rows, shifted
 from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways
 from .profile import Profile, Timing
@@ -21,13 +22,18 @@ MESSAGE_BYTES = 49.0
 
 
 def build_table(
-    bundle: Bundle, device: Profile, server: Profile, encoding: Mapping[str, float] | None = None
+    bundle: Bundle,
+    device: Profile,
+    server: Profile,
+    encoding: Mapping[str, float] | None = None,
+    shifts: Sequence[float] | None = None,
 ) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
     Args:
         device, server: profiles of this bundle; a batch of one is planned with.
         encoding: how many times as long as by `default_cost` the device takes to encode, by codec; else once.
+        shifts: how much more often each early exit answers than the bundle's tables say, see `shifted`; None: not.
 
     Raises:
         ValueError: a profile that is not of this bundle.
@@ -36,7 +42,7 @@ def build_table(
         if len(profile.batches[0].segments) != bundle.last:
             got = len(profile.batches[0].segments)
             raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
-    return TableMaker(bundle, device, server, encoding or {}).table()
+    return TableMaker(bundle, device, server, encoding or {}, shifts).table()
 
 
 class _Times:
@@ -76,19 +82,43 @@ class _Times:
         return ms, self._var_to[stop] - self._var_to[start] + on_it @ self._var_heads
 
 
+@dataclass(frozen=True)
+class _Tail:
+    """Of the frames sent from one split, (T,) each: their share, the server's ms for them without decoding (mean,
+    variance), and the 95 % quantile's place: z in standard deviations, deviation in ms of the tail alone.
+
+    weights: (E, T), which exit behind the split answers them.
+    """
+
+    sent: Floats
+    weights: Floats
+    mean: Floats
+    var: Floats
+    z: Floats
+    deviation: Floats
+
+
 class TableMaker:
     """Goes through the splits and collects ways and plans."""
 
-    def __init__(self, bundle: Bundle, device: Profile, server: Profile, encoding: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Profile,
+        server: Profile,
+        encoding: Mapping[str, float],
+        shifts: Sequence[float] | None,
+    ) -> None:
         self._bundle = bundle
         self._device, self._server = _Times(bundle, device), _Times(bundle, server)
         self._encoding = encoding
-        rows = _rows(bundle)
+        self._uncoded = uncoded(bundle)
+        rows = planned_rows(bundle)
         self._thresholds = tuple(threshold for threshold, _ in rows)
         self._accuracy = np.array([row.accuracy for _, row in rows])  # (T,)
-        needed = np.array([[n is not None for n in row.needed] + [True] for _, row in rows])  # (T, E)
-        self._share = _carried(np.array([row.share for _, row in rows]), needed)
-        self._answers = needed
+        self._answers = needed = answering(rows)
+        share = exit_shares(rows)
+        self._share = share if shifts is None else shifted(share, shifts)
         every = np.array([threshold is None for threshold in self._thresholds])[:, None]
         self._on_device = needed | every  # a plan of no threshold has every exit run there (client's rule)
         self._cuts = np.array([e.cut for e in bundle.exits])
@@ -103,6 +133,7 @@ class TableMaker:
     def table(self) -> PlanTable:
         for split in range(self._bundle.last):
             encodes: dict[float, int] = {}  # ways of this split, by the time to encode behind them
+            tail = self._tail(split)
             for setting, row in self._sendable(split):
                 size = guessed_bytes(self._bundle, split, setting) if row is None else row.bytes_mean
                 size_var = 0.0 if row is None else spread(row.bytes_mean, row.bytes_p95) ** 2
@@ -110,9 +141,9 @@ class TableMaker:
                 way = encodes.get(cost.encode_ms)
                 if way is None:
                     way = encodes[cost.encode_ms] = self._add_ways(split, cost.encode_ms)
-                self._add_plans(split, way, setting, size, size_var, row, cost.decode_ms)
+                self._add_plans(split, way, tail, setting, size, size_var, row, cost.decode_ms)
         last = self._bundle.last
-        self._add_plans(last, self._add_ways(last, 0.0), None, 0.0, 0.0, None, 0.0)
+        self._add_plans(last, self._add_ways(last, 0.0), self._tail(last), None, 0.0, 0.0, None, 0.0)
         first = np.zeros((1, len(self._cuts)), bool)
         first[0, 0] = True
         rescue = self._device.way(0, int(self._cuts[0]), first)[0][0] + self._device.preprocess
@@ -131,7 +162,7 @@ class TableMaker:
 
         Where there are no tables: the lowest of any threshold.
         """
-        base = uncoded(self._bundle)
+        base = self._uncoded
         final = self._bundle.exits[-1].name
         if final not in base:
             return np.full(len(self._cuts), self._accuracy.min())
@@ -184,35 +215,40 @@ class TableMaker:
         self._n_ways += rows
         return self._n_ways - rows
 
-    def _add_plans(
-        self, split: int, way: int, setting: CodecSetting | None, size: float, size_var: float,
-        row: PayloadRow | None, decode_ms: float,
-    ) -> None:  # fmt: skip
-        rows, behind = len(self._share), self._cuts > split
+    def _tail(self, split: int) -> _Tail:
+        """What the server does to frames sent from a split, under each threshold."""
+        behind = self._cuts > split
         share = np.where(behind, self._share, 0.0)  # (T, E)
-        sent = _rest(self._share[:, ~behind].sum(1)) if setting is not None else np.zeros(rows)
+        sent = _rest(self._share[:, ~behind].sum(1)) if split < self._bundle.last else np.zeros(len(share))
         total = np.maximum(share.sum(1), 1e-9)
-        weights = (share / total[:, None]).T  # (E, T), of the frames sent
+        weights = (share / total[:, None]).T
         ends, variances = np.zeros_like(weights), np.zeros_like(weights)
         for e in np.flatnonzero(behind):
             ends[e], variances[e] = self._server.way(split, int(self._cuts[e]), self._answers)
         mean = (weights * ends).sum(0)
-        var = (weights * (variances + (ends - mean) ** 2)).sum(0)
         level = np.maximum(0.0, QUANTILE - (1 - sent)) / np.maximum(sent, 1e-9)
         level = np.where(sent > 0, level, QUANTILE)
-        deviation = mixture_quantile(ends, np.sqrt(variances), weights, np.clip(level, 0.001, 0.999)) - mean
-        z = level_z(level)
-        server = decode_ms + mean
-        hurt = np.minimum(sent, self._lost(row, weights))
+        quantile = mixture_quantile(ends, np.sqrt(variances), weights, np.clip(level, 0.001, 0.999))
+        return _Tail(
+            sent, weights, mean, (weights * (variances + (ends - mean) ** 2)).sum(0), level_z(level), quantile - mean
+        )
+
+    def _add_plans(
+        self, split: int, way: int, tail: _Tail, setting: CodecSetting | None, size: float, size_var: float,
+        row: PayloadRow | None, decode_ms: float,
+    ) -> None:  # fmt: skip
+        rows, sent = len(self._share), tail.sent
+        server = decode_ms + tail.mean
+        hurt = np.minimum(sent, self._lost(row, tail.weights))
         if setting is not None and setting not in self._settings:
             self._settings.append(setting)
         made: dict[str, npt.ArrayLike] = {
             "split": split, "threshold": np.arange(rows), "way": np.arange(way, way + rows),
             "setting": -1 if setting is None else self._settings.index(setting),
             "sent": sent, "size": 0.0 if setting is None else size + MESSAGE_BYTES, "size_var": size_var,
-            "coded": setting is not None and setting.codec == "transform",
-            "server": server, "server_cv2": var / np.maximum(server, 1e-9) ** 2, "tail_var": var,
-            "on_device": sent <= 1 - QUANTILE, "zz": z * np.abs(z), "tail_dd": deviation * np.abs(deviation),
+            "server": server, "server_cv2": tail.var / np.maximum(server, 1e-9) ** 2, "tail_var": tail.var,
+            "on_device": sent <= 1 - QUANTILE, "zz": tail.z * np.abs(tail.z),
+            "tail_dd": tail.deviation * np.abs(tail.deviation),
             "accuracy": self._accuracy - hurt, "server_cost": sent * server,
         }  # fmt: skip
         for name, values in made.items():
@@ -226,7 +262,7 @@ class TableMaker:
         """
         if row is None:
             return np.zeros(len(self._share))
-        found = losses(self._bundle, row)
+        found = losses(self._uncoded, row)
         by_exit = weights.T @ np.array([found.get(e.name, 0.0) for e in self._bundle.exits])
         by_exit[: len(row.lost)] = np.maximum(row.lost, 0.0)  # the row of no threshold, if one was added, comes last
         return np.asarray(by_exit)
@@ -237,30 +273,6 @@ def _merged(ways: Mapping[str, Floats], way: npt.NDArray[np.generic]) -> tuple[W
     together = np.concatenate([np.atleast_2d(values) for values in ways.values()])
     _, first, which = np.unique(together, axis=1, return_index=True, return_inverse=True)
     return Ways(**{name: np.ascontiguousarray(values[..., first]) for name, values in ways.items()}), which.ravel()[way]
-
-
-def _rows(bundle: Bundle) -> list[tuple[float | None, ThresholdRow]]:
-    """(a plan's threshold, its row). Where no row is without exits, one of no threshold is added."""
-    rows: list[tuple[float | None, ThresholdRow]] = [(row.threshold, row) for row in bundle.thresholds]
-    if all(any(n is not None for n in row.needed) for row in bundle.thresholds):
-        early = len(bundle.exits) - 1
-        best = uncoded(bundle).get(bundle.exits[-1].name, max(row.accuracy for row in bundle.thresholds))
-        rows.append((None, ThresholdRow(1.0, (None,) * early, best, 1.0, (*(0.0,) * early, 1.0))))
-    return rows
-
-
-def _carried(share: Floats, needed: npt.NDArray[np.bool_]) -> Floats:
-    """Shares that add up to 1 and are 0 at exits that are not evaluated.
-
-    What cross-validation found to leave there, as other folds had other needs, leaves at the next exit that is.
-    """
-    kept = np.zeros_like(share)  # (T, E)
-    carried = np.zeros(len(share))
-    for e in range(share.shape[1]):
-        carried = carried + share[:, e]
-        kept[:, e] = np.where(needed[:, e], carried, 0.0)
-        carried = np.where(needed[:, e], 0.0, carried)
-    return np.asarray(kept / np.maximum(kept.sum(1, keepdims=True), 1e-9))
 
 
 def _rest(share: Floats) -> Floats:

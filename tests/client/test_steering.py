@@ -99,3 +99,25 @@ def test_what_a_server_does_besides_its_network_is_planned_with(
     device.close()
     assert busier - before == pytest.approx(4.0, abs=0.2)
     assert quicker == pytest.approx(before, abs=0.2), "a server is never planned to be faster than it says"
+
+
+def test_pictures_that_take_more_bytes_than_the_tables_are_planned_with(
+    bundle: Bundle, engine: Engine, profile: Profile
+) -> None:
+    """What is learned of one quality holds for the codec's others, too, and of probes as of frames."""
+    device = Device(bundle, engine, profile)
+    asked = Asked(POLICIES["server-only"], parse_sla("minimize uplink"))
+    steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
+    told = Told(replace(profile))
+    expected = next(row.bytes_mean for row in bundle.payloads if row.codec == "jpeg:95")
+
+    async def main() -> tuple[float, float]:
+        steering.begin(device, told, Still())  # type: ignore[arg-type]
+        before = steering.forecast().bytes_up
+        for _ in range(200):
+            steering.coded(0, CodecSetting("jpeg", 95), round(1.5 * expected))
+        return before, steering.forecast().bytes_up
+
+    before, after = asyncio.run(main())
+    device.close()
+    assert after / before == pytest.approx(1.5, abs=0.01)

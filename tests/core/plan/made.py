@@ -90,7 +90,8 @@ def made_conditions(rng: random.Random) -> Conditions:
         server_overhead_ms=other.choice([0.0, other.uniform(0, 5)]),
         fps=rng.uniform(1, 90),
         deadline_ms=rng.choice([None, rng.uniform(5, 400)]),
-        payload_factor=rng.choice([1.0, rng.uniform(0.1, 1.2)]),
+        payload_factors=rng.choice([{}, {"transform": rng.uniform(0.1, 1.2)}])
+        | other.choice([{}, {"jpeg": other.uniform(0.1, 3), "cnn-co": other.uniform(0.5, 2)}]),
     )
 
 

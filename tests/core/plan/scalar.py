@@ -149,9 +149,7 @@ class Scalar:
                 size = guessed_bytes(b, plan.split, plan.setting)
             else:
                 size, size_sd = plan.payload.bytes_mean, (plan.payload.bytes_p95 - plan.payload.bytes_mean) / Z95
-            size += 49
-            if plan.setting.codec == "transform":
-                size *= now.payload_factor
+            size = (size + 49) * now.payload_factors.get(plan.setting.codec, 1.0)
         prep, prep_var = self.device.preprocess.median_ms, sd(self.device.preprocess) ** 2
         ends = {i: way(self.device, 0, exits[i].cut, here) for i in local if exits[i].cut in here}
         A = {i: prep + ms for i, (ms, _) in ends.items()}
