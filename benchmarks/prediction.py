@@ -8,7 +8,9 @@ loads just then; their means stand against the age of the answers at 30 frames a
 an exit may answer, since there are two kinds of answers then), and against the answers a second where frames are taken
 as fast as the slowest stage allows.
 
-With labelled images, accuracy too, on the same frames: the share of the answered images that the whole network gets
+Without labelled images it is the demo's frames, crops of three photographs that are unlike the bundle's tables, in a
+random order: so every stretch has frames of them all, and what is measured is not whether the next scene is foreseen.
+With them, accuracy too, on the same frames: the share of the answered images that the whole network gets
 right, less the predicted drop, against what was right. One answer is counted for each image, over all bandwidths. The
 drop is the scheduler's, from tables of the very images that were answered (their answers are taken in a minute or two,
 before anything else runs): so the figure judges how it puts the losses of thresholds and codecs together. What it said
@@ -27,6 +29,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import uvloop
@@ -35,12 +38,14 @@ from rich.console import Console
 from rich.table import Table
 from same_images import SameImages, predicted_drop, same_images
 
+from spinn_client.demo_source import DemoSource
 from spinn_client.feed import FeedConfig
 from spinn_client.link import LinkConfig
 from spinn_client.result_log import ResultLog
 from spinn_client.run import Run, RunConfig
 from spinn_client.sources import open_source
 from spinn_client.steering import Asked
+from spinn_stream.frame import crop
 from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Policy, parse_sla
 from spinn_stream.plan.plan_table import PlanTable
@@ -113,7 +118,9 @@ def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dic
     accuracies: list[dict[str, Any]] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        material = prepare(data or "demo", load_bundle(), folder / "images", count=IMAGES, seed=0)
+        if data is None:
+            shuffled_demo(load_bundle(), folder / "demo")
+        material = prepare(data or str(folder / "demo"), load_bundle(), folder / "images", count=IMAGES, seed=0)
         same = None if material.truth is None else measured(load_bundle(), material)
         server = stack.enter_context(role(__file__, "server", server_core))
         assert server.stdout is not None
@@ -148,6 +155,14 @@ def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dic
                 if same is not None:
                     accuracies.append(compare_accuracy(slowdown, text, same, right, drops))
     return rows, accuracies
+
+
+def shuffled_demo(bundle: Bundle, folder: Path) -> None:
+    """The demo's frames as the network sees them, in a random order."""
+    folder.mkdir()
+    frames = [crop(frame, bundle.input.size) for frame in DemoSource().frames()]
+    for place, n in enumerate(np.random.default_rng(0).permutation(len(frames))):
+        cv2.imwrite(str(folder / f"{place:05}.png"), cv2.cvtColor(frames[n], cv2.COLOR_RGB2BGR))
 
 
 def measured(bundle: Bundle, material: Material) -> SameImages:
