@@ -10,7 +10,7 @@ as fast as the slowest stage allows.
 
 Without labelled images it is the demo's frames, crops of three photographs that are unlike the bundle's tables, in a
 random order: so every stretch has frames of them all, and what is measured is not whether the next scene is foreseen.
-With them, accuracy too, on the same frames: the share of the answered images that the whole network gets
+With labelled images, accuracy too, on the same frames: the share of the answered images that the whole network gets
 right, less the predicted drop, against what was right. One answer is counted for each image, over all bandwidths. The
 drop is the scheduler's, from tables of the very images that were answered (their answers are taken in a minute or two,
 before anything else runs): so the figure judges how it puts the losses of thresholds and codecs together. What it said

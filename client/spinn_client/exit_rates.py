@@ -54,9 +54,8 @@ class ExitRates:
 
     def __init__(self, bundle: Bundle) -> None:
         self._cuts = [e.cut for e in bundle.exits[:-1]]
-        rows = planned_rows(bundle)
-        self._thresholds = [row.threshold for _, row in rows]
-        self._expected = of_those_that_come(exit_shares(rows))
+        self._bundle = bundle
+        self._expected = of_those_that_come(exit_shares(planned_rows(bundle)))  # the bundle's rows come first
         self._tallies = [_Tally() for _ in self._cuts]
         self._told: tuple[float, ...] = (0.0,) * len(self._cuts)
         self._told_at = -math.inf
@@ -67,7 +66,7 @@ class ExitRates:
         Args:
             answered_at: cut point of the exit that answered it on this way; None: none did.
         """
-        row = next((n for n, t in enumerate(self._thresholds) if threshold is not None and t >= threshold - 1e-9), None)
+        row = self._bundle.threshold_row(threshold)
         if row is None:  # no exit may answer
             return
         for cut, tally, expected in zip(self._cuts, self._tallies, self._expected[row], strict=False):

@@ -210,8 +210,7 @@ class Pipeline:
         if outcome.answer is not None:
             self._answer_locally(frame.index, outcome.answer)
             self._count_overhead(began)
-            if outcome.probe is not None:
-                assert probe is not None
+            if probe is not None and outcome.probe is not None:
                 self._send_probe(frame.index, probe, outcome.probe)
             return
         if frame.index not in self._ledger:  # its deadline came while the head ran

@@ -254,7 +254,8 @@ class Steering:
         """The server, in the last answer that came, had a frame for so long, by its stamps, and answered by the exit at
         this cut point: what that took besides queueing and what the profile says under the load it tells; event loop
         and threads, above all. A frame that came while it had another one of this client waited for that. One that came
-        to a server that has others' frames, too, waited for those, and tells nothing."""
+        to a server that has others' frames, too, waited for those, and tells nothing; but which exit answered always
+        counts."""
         self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
         profile, link = self._known.server, self._link
         began_ms = self._backlog.began_ms

@@ -192,12 +192,17 @@ class Bundle:
 
         A threshold between two rows of the table takes the higher one's; None: no early exit answers.
         """
+        place = self.threshold_row(threshold)
+        if place is None:
+            return {}
+        needed = self.thresholds[place].needed
+        return {e.cut: n for e, n in zip(self.exits[:-1], needed, strict=True) if n is not None}
+
+    def threshold_row(self, threshold: float | None) -> int | None:
+        """Which row of `thresholds` a plan's threshold means; None: none, or it is above the last one."""
         if threshold is None:
-            return {}
-        row = next((r for r in self.thresholds if r.threshold >= threshold - 1e-9), None)
-        if row is None:  # above the last row
-            return {}
-        return {e.cut: n for e, n in zip(self.exits[:-1], row.needed, strict=True) if n is not None}
+            return None
+        return next((n for n, row in enumerate(self.thresholds) if row.threshold >= threshold - 1e-9), None)
 
     def pieces(self, start: int, stop: int, exits: Collection[int] | None = None) -> list[tuple[int, int]]:
         """The way from one cut point to a later one, broken after the exits that are evaluated on it.

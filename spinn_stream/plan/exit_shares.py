@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from ..model.bundle import Bundle, ThresholdRow
 from .codec_costs import uncoded
-
-Floats = npt.NDArray[np.float64]
+from .plan_table import Floats
 
 Rows = Sequence[tuple[float | None, ThresholdRow]]
 """T thresholds of plans, each with its row of the bundle."""
