@@ -38,8 +38,8 @@ async def follow(slowed: Slowed, base: float) -> None:
         slowed.factor = base * float(line)
 
 
-async def serve() -> None:
-    """A server that says where it is, until its standard input ends; see `follow`."""
+async def serve(slowdown: float = 1.0) -> None:
+    """A server so many times slower that says where it is, until its standard input ends; see `follow`."""
     bundle, slowed = load_bundle(), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
     profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
@@ -47,8 +47,9 @@ async def serve() -> None:
     tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
     await asyncio.to_thread(tail.prepare, lambda done, total: None)
     async with Server(bundle, tail, metrics, config).listen() as address:
+        slowed.factor = slowdown
         print(address, flush=True)
-        await follow(slowed, 1.0)
+        await follow(slowed, slowdown)
 
 
 def slow_down(stream: TextIO | None, factor: float) -> float:

@@ -4,14 +4,17 @@
                 that stood still for a moment makes a link look dead. Three times as long with every such change just
                 before: after a step, what is believed of each side settles in its own time
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
-                time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon and a little late; what is
-                better in a later target takes `patience_s` at most, and, where that is all, comes no sooner than
-                `rest_s` after another change; a look that finds nothing better takes as much away
+                time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon; what is better in a later
+                target takes `patience_s` at most, and, where that is all, comes no sooner than `rest_s` after another
+                change; a look that finds nothing better takes as much away
+    a tie       what seems better, but does not prove so within `settle_s`: no reason for haste. It is decided by the
+                mean of the next `tie_s`, or as soon as another plan is better in the first target by `margin` more
     held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
                 comes soon after it; unless the gain is large
 
-A better plan must keep the constraints with `headroom` to spare, and be no worse where conditions are less favourable
-by `caution`: else noise would push it out again. (A device that just keeps up with its frames is at a cliff's edge.)
+A better plan must keep the constraints with `headroom` to spare, and be no worse where conditions are less favourable,
+or more, by `caution`: else noise would push it out again. (A device, or a server, that just keeps up with its frames is
+at a cliff's edge.)
 """
 
 from __future__ import annotations
@@ -38,11 +41,13 @@ class SchedulerConfig:
     max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
     margin: float = 0.10  # a better plan is better by more
     headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
-    caution: float = 0.10  # so much slower might device, server and link be, and a better plan must not be worse then
+    caution: float = 0.10  # so much slower, or faster, might device, server and link be: no better plan is worse then
     repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
     repairs_s: float = 5.0  # for so long a change for that reason makes the next one wait three times as long
     proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
     most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
+    settle_s: float = 1.2  # so long a question is open; what is not proved by then is a tie
+    tie_s: float = 20.0  # for so long a tie stays one, and then the mean decides
     patience_s: float = 0.8  # for what is better in a later target
     rest_s: float = 5.0  # after a change, before one for a later target alone: nobody is in a hurry for that
     hold_s: float = 4.0  # since a plan was left, before going back to it
@@ -92,12 +97,22 @@ class _Left:
     returns: int = 0
 
 
+@dataclass
+class _Tie:
+    """beyond: seconds times the share beyond the margin since then, or short of it."""
+
+    since: float
+    beyond: float = 0.0
+
+
 class Hysteresis:
     """Compares the plan in force with the best one. `now` is in seconds and never falls."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         self._config = config
         self._proof = 0.0
+        self._opened: float | None = None  # since when some plan is about to prove better
+        self._tie: _Tie | None = None
         self._compared: float | None = None
         self._broken: float | None = None  # since when the plan in force breaks a constraint
         self._repairs: list[float] = []  # when constraints made a change, lately
@@ -106,12 +121,14 @@ class Hysteresis:
 
     @property
     def open_question(self) -> bool:
-        """Whether some plan is about to prove better, or the one in force to be broken."""
-        return self._proof > 0 or self._broken is not None
+        """Whether some plan is about to prove better, now or in a tie, or the one in force to be broken."""
+        return self._proof > 0 or self._tie is not None or self._broken is not None
 
     def settled(self) -> None:
         """The plan in force is the best one."""
-        self._proof, self._broken = 0.0, None
+        self._proof, self._opened, self._broken = 0.0, None, None
+        if self._tie is not None:
+            self._tie.beyond = min(self._tie.beyond, 0.0)
 
     def compare(
         self,
@@ -121,23 +138,24 @@ class Hysteresis:
         current: int,
         best: int,
         violation: float,
-        cautious: Callable[[], Prediction],
+        elsewhere: Callable[[float], Prediction],
     ) -> Change | None:
         """What to change to under these conditions, if anything.
 
         Args:
-            current, best: places in the prediction. violation: the best one's. cautious: gives the prediction for
-                conditions that are less favourable by `caution`; called when a change is due.
+            current, best: places in the prediction. violation: the best one's. elsewhere: gives the prediction for
+                device, server and link so many times slower; called when a change is due.
         """
         elapsed = 0.0 if self._compared is None else now - self._compared
         self._compared = now
         broken = float(violations(prediction, sla.constraints)[current])
         if broken > self._config.margin + violation or (broken > KEPT and violation <= 0):
-            return self._repair(now, prediction, sla, current, best, violation, cautious)
+            return self._repair(now, prediction, sla, current, best, violation, elsewhere)
         self._broken = None
         better = self._better(prediction, sla, current, best, violation)
         self._gather(now, better, min(elapsed, 2 * self._config.min_interval_s))
-        if better is None or self._proof < self._config.proof:
+        proved = self._proved(now)
+        if better is None or not proved:
             return None
         config, change, gain = self._config, better.change, better.gain
         clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
@@ -145,24 +163,47 @@ class Hysteresis:
         old, new = (_Where(int(table.number[place]), int(table.split[place])) for place in (current, change.place))
         if not self._may_return(old, new, now, clear=clear):
             return None
-        if _worse(cautious(), sla, current, change.place):
+        factor = 1 + config.caution
+        if any(_worse(elsewhere(times), sla, current, change.place) for times in (factor, 1 / factor)):
             self._proof = 0.0
             return None
         return change
 
     def _gather(self, now: float, better: _Better | None, seconds: float) -> None:
         """What a look adds to the proof that there is a better plan, or takes away."""
-        config = self._config
+        config, tie = self._config, self._tie
         patient = config.proof / max(config.patience_s, 1e-9)
-        if better is None:
-            self._proof = max(0.0, self._proof - patient * seconds)
-        elif better.first or now - self._changed_at >= config.rest_s:
-            much = min(better.gain, config.most_gain) - config.margin if better.first else 0.0
-            self._proof += max(max(much, patient if better.later else 0.0) * seconds, 1e-12)
+        if better is not None and not better.first and now - self._changed_at < config.rest_s:
+            return
+        beyond = -math.inf if better is None or not better.first else min(better.gain, config.most_gain) - config.margin
+        added = max(beyond, patient if better is not None and better.later else -patient)
+        if tie is not None:
+            tie.beyond += added * seconds
+            added = max(beyond - config.margin, -patient)
+        least = 0.0 if better is None else 1e-12
+        self._proof = max(self._proof + added * seconds, least)
+        if self._proof <= 0:
+            self._opened = None
+        elif self._opened is None:
+            self._opened = now
+
+    def _proved(self, now: float) -> bool:
+        """Whether the better plan is; if not, whether that is a tie, or none any more."""
+        config, tie = self._config, self._tie
+        if self._proof >= config.proof:
+            return True
+        if tie is None:
+            if self._opened is not None and now - self._opened >= config.settle_s:
+                self._tie, self._proof = _Tie(now), 0.0
+        elif now - tie.since >= config.tie_s:
+            self._tie = self._opened = None
+            return tie.beyond > 0
+        return False
 
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
         """A plan gives way to another one; each by its number in the whole table and its split."""
         self.settled()
+        self._tie = None
         self._changed_at = now
         if old is not None:
             before, after = _Where(*old), _Where(*new)
@@ -177,7 +218,7 @@ class Hysteresis:
 
     def _repair(
         self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float,
-        cautious: Callable[[], Prediction],
+        elsewhere: Callable[[float], Prediction],
     ) -> Change | None:  # fmt: skip
         """The plan in force breaks a constraint: once it has for a while, to the plan that is the best where conditions
         are less favourable, if one keeps the constraints there; else to one with headroom; else to the best."""
@@ -187,7 +228,7 @@ class Hysteresis:
             return None
         spare = None
         if violation <= 0:
-            careful, still = choose(cautious(), sla)
+            careful, still = choose(elsewhere(1 + self._config.caution), sla)
             spare = careful if still <= 0 else self._with_headroom(prediction, sla)
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])

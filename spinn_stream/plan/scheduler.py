@@ -134,12 +134,12 @@ class Scheduler:
         here = np.flatnonzero(number == self._current)
         if not here.size or (before.link is None) != (self._seen.link is None):
             return Change(best, "no server" if self._seen.link is None else "the server is there")
-        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._cautious)
+        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._elsewhere)
 
-    def _cautious(self) -> Prediction:
-        """The last look's prediction, had its conditions been less favourable."""
+    def _elsewhere(self, slower: float) -> Prediction:
+        """The last look's prediction, had device, server and link been so many times slower."""
         assert self._seen is not None
-        return self._predict(_harder(self._seen, 1 + self._config.caution))[0]
+        return self._predict(_harder(self._seen, slower))[0]
 
     def _adopt(self, now: float, prediction: Prediction, sla: Sla, change: Change, violation: float) -> Decision:
         number = int(prediction.table.number[change.place])

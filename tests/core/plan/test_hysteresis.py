@@ -37,8 +37,8 @@ def predicted(table: PlanTable) -> Callable[[Plans], Prediction]:
 
 
 def seconds_to_change(
-    make: Callable[[Plans], Prediction], plans: Callable[[int], Plans], *, cautious: Plans | None = None,
-    hysteresis: Hysteresis | None = None, most_s: float = 30.0,
+    make: Callable[[Plans], Prediction], plans: Callable[[int], Plans], *, slower: Plans | None = None,
+    faster: Plans | None = None, hysteresis: Hysteresis | None = None, most_s: float = 30.0,
 ) -> tuple[float | None, int | None]:  # fmt: skip
     """When the plan changes, and to which, where the plans' figures are those at the n-th look."""
     asked = hysteresis or Hysteresis(CONFIG)
@@ -50,7 +50,8 @@ def seconds_to_change(
             asked.settled()
             continue
         change = asked.compare(
-            n * EVERY_S, make(seen), SLA, 0, best, violation, lambda seen=seen: make(cautious or seen)
+            n * EVERY_S, make(seen), SLA, 0, best, violation,
+            lambda factor, seen=seen: make((slower if factor > 1 else faster) or seen),
         )  # fmt: skip
         if change is not None:
             return n * EVERY_S, change.place
@@ -61,7 +62,29 @@ def test_much_better_is_believed_soon_and_a_little_late(predicted: Callable[[Pla
     much, _ = seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER])
     little, _ = seconds_to_change(predicted, lambda n: [OLD, LITTLE_BETTER])
     assert much is not None and much <= 0.8
-    assert little is not None and little > 5.0
+    assert little is not None and little >= CONFIG.tie_s
+
+
+@pytest.mark.parametrize("percent", range(11, 40))
+def test_a_question_is_decided_soon_or_left_for_long(percent: int, predicted: Callable[[Plans], Prediction]) -> None:
+    """A change long after what made it looks like none of anything's."""
+    at, _ = seconds_to_change(predicted, lambda n: [OLD, (100.0 - percent, 9.0, 0.005)])
+    assert at is not None and (at <= CONFIG.settle_s + EVERY_S or at >= CONFIG.tie_s)
+    assert at < CONFIG.tie_s or percent < 20
+
+
+def test_a_tie_ends_at_once_where_the_other_plan_becomes_much_better(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    later = round(5 / EVERY_S)
+    at, _ = seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER if n >= later else LITTLE_BETTER])
+    assert at is not None and 5 < at <= 6
+
+
+def test_a_tie_that_is_none_on_average_changes_nothing(predicted: Callable[[Plans], Prediction]) -> None:
+    seen = [(88.0, 9.0, 0.005)] * 3 + [(95.0, 9.0, 0.005)]
+    at, _ = seconds_to_change(predicted, lambda n: [OLD, seen[n % 4] if n > 10 else LITTLE_BETTER], most_s=120.0)
+    assert at is None
 
 
 def test_better_in_both_targets_takes_no_longer_than_in_the_later_alone(
@@ -93,9 +116,29 @@ def test_a_plan_that_less_favourable_conditions_would_break_is_not_taken(
     predicted: Callable[[Plans], Prediction],
 ) -> None:
     edge = [(110.0, 9.0, 0.005), (55.0, 9.0, 0.03)]
-    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], cautious=edge) == (None, None)
+    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], slower=edge) == (None, None)
     both = [(110.0, 9.0, 0.04), (55.0, 9.0, 0.03)]  # the plan in force would be broken more
-    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], cautious=both)[1] == 1
+    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], slower=both)[1] == 1
+
+
+def test_a_plan_that_more_favourable_conditions_would_make_the_worse_one_is_not_taken(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    """Where a server just fails to keep up, as at a cliff's edge, it keeps up in the next moment."""
+    edge = [(45.0, 9.0, 0.005), (48.0, 9.0, 0.005)]
+    assert seconds_to_change(predicted, lambda n: [OLD, MUCH_BETTER], faster=edge) == (None, None)
+
+
+def test_a_question_that_caution_answers_is_not_asked_again_at_once(predicted: Callable[[Plans], Prediction]) -> None:
+    """What is beyond the edge at the first look, and not at some later one, is no reason for a late change."""
+    edge = [(90.0, 9.0, 0.005), (98.0, 9.0, 0.005)]
+    asked = Hysteresis(CONFIG)
+    plans = [OLD, (83.0, 0.0, 0.005)]
+    at, _ = seconds_to_change(predicted, lambda n: plans, slower=edge, hysteresis=asked, most_s=2 * CONFIG.settle_s)
+    assert at is None
+    for n in range(round(10 / EVERY_S)):
+        now = 2 * CONFIG.settle_s + n * EVERY_S
+        assert asked.compare(now, predicted(plans), SLA, 0, 1, 0.0, lambda factor: predicted(plans)) is None
 
 
 def test_a_broken_plan_gives_way_to_one_that_less_favourable_conditions_do_not_break(
@@ -103,7 +146,7 @@ def test_a_broken_plan_gives_way_to_one_that_less_favourable_conditions_do_not_b
 ) -> None:
     now = [(100.0, 9.0, 0.03), (50.0, 9.0, 0.005), (70.0, 9.0, 0.005)]
     edge = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.03), (77.0, 9.0, 0.005)]
-    at, place = seconds_to_change(predicted, lambda n: now, cautious=edge)
+    at, place = seconds_to_change(predicted, lambda n: now, slower=edge)
     assert place == 2 and at is not None and at <= CONFIG.repair_s + 2 * EVERY_S
     nothing_holds = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.03), (77.0, 9.0, 0.02)]
-    assert seconds_to_change(predicted, lambda n: now, cautious=nothing_holds)[1] == 1
+    assert seconds_to_change(predicted, lambda n: now, slower=nothing_holds)[1] == 1
