@@ -8,13 +8,14 @@ each policy the mean age of its answers in every run, and the share that is righ
 between runs of a policy, pooled over policies: what this machine makes of the same thing from run to run. A policy that
 answers fewer frames right than spinn, by more than the points allowed, is listed and not compared with: it may be young
 because it gives up. `worse_ms`: spinn's mean age less the best comparable baseline's; `beyond` where that is more than
-two standard errors of such a difference.
+two standard errors of such a difference. What each run found is told on standard error when it is over.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from dataclasses import replace
@@ -115,7 +116,10 @@ def main() -> None:
                 for trace in options.trace:
                     one = replace(config, traces=(trace,), device_slowdown=slowdown, seed=repeat)
                     for record in play(one, bundle, engine)[0]:
-                        found[trace.name][record.spec.policy].append(run_figures(record))
+                        figures = run_figures(record)
+                        found[trace.name][record.spec.policy].append(figures)
+                        run = {"device_slowdown": slowdown, "trace": trace.name, "policy": record.spec.policy}
+                        print(json.dumps(run | figures), file=sys.stderr, flush=True)
             rows += [summary(slowdown, trace, dict(runs)) for trace, runs in found.items()]
     if options.json:
         print(json.dumps({"duration_s": options.duration_s, "repeats": options.repeats, "rows": rows}))
