@@ -162,12 +162,14 @@ def generate(
     device: str,
     report: Callable[[Progress], None],
     say: Callable[[str], None],
+    checkpoint_every: int = 100,
     arguments: Sequence[str] = sys.argv[1:],
 ) -> Bundle:
     """Train (or continue), export, calibrate and measure the tables; everything but the images is in the bundle.
 
     Args:
         work: folder of the checkpoint and the log; an interrupted training continues from there.
+        checkpoint_every: steps.
 
     Raises:
         ConfigError, DataError, BundleError: see `train` and `export_draft`; `out` is what it begins from.
@@ -207,7 +209,7 @@ def generate(
         stored = _views(recipe, prepared, images, data.classes, work / VIEWS, say) if recipe.training.views else None
         train(
             network, images, recipe.training, prepared.scaling, checkpoint=work / CHECKPOINT, report=note,
-            views=stored, device=device,
+            views=stored, device=device, checkpoint_every=checkpoint_every,
         )  # fmt: skip
     say("writing the graph")
     provenance: dict[str, Any] = {

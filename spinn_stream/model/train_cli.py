@@ -54,6 +54,7 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="folder of checkpoint and log, to continue from", show_default="OUT.work")
     ] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="steps between two checkpoints")] = 100,
     name: Annotated[str | None, typer.Option(help="the bundle's name", show_default="OUT's")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     threads: Annotated[int | None, typer.Option(help="threads of the CPU", show_default="all cores")] = None,
@@ -130,6 +131,7 @@ def train(
         bundle = generate(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
             report=report, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            checkpoint_every=checkpoint_every,
         )  # fmt: skip
     console.print(
         f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}",

@@ -2,7 +2,8 @@
 
     soon        the plan in force breaks a constraint that another one keeps, and still does `repair_s` later: a machine
                 that stood still for a moment makes a link look dead. Three times as long with every such change just
-                before: after a step, what is believed of each side settles in its own time
+                before: after a step, what is believed of each side settles in its own time. But three times at most
+                for a plan that keeps the constraints where conditions are less favourable, too
     confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
                 time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon; what is better in a later
                 target takes `patience_s` at most, and, where that is all, comes no sooner than `rest_s` after another
@@ -224,12 +225,14 @@ class Hysteresis:
         are less favourable, if one keeps the constraints there; else to one with headroom; else to the best."""
         self._broken = now if self._broken is None else self._broken
         self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
-        if now - self._broken < self._config.repair_s * 3.0 ** len(self._repairs):
+        waited = now - self._broken
+        if waited < self._config.repair_s * 3.0 ** min(len(self._repairs), 1):
             return None
-        spare = None
-        if violation <= 0:
-            careful, still = choose(elsewhere(1 + self._config.caution), sla)
-            spare = careful if still <= 0 else self._with_headroom(prediction, sla)
+        careful, still = choose(elsewhere(1 + self._config.caution), sla)
+        safe = violation <= 0 and still <= 0
+        if not safe and waited < self._config.repair_s * 3.0 ** len(self._repairs):
+            return None
+        spare = careful if safe else self._with_headroom(prediction, sla) if violation <= 0 else None
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])
         self._repairs.append(now)

@@ -150,3 +150,24 @@ def test_a_broken_plan_gives_way_to_one_that_less_favourable_conditions_do_not_b
     assert place == 2 and at is not None and at <= CONFIG.repair_s + 2 * EVERY_S
     nothing_holds = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.03), (77.0, 9.0, 0.02)]
     assert seconds_to_change(predicted, lambda n: now, slower=nothing_holds)[1] == 1
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_changes_just_before_delay_a_repair_that_less_favourable_conditions_would_undo(
+    safe: bool, predicted: Callable[[Plans], Prediction]
+) -> None:
+    now = [(100.0, 9.0, 0.03), (50.0, 9.0, 0.005)]
+    edge = [(110.0, 9.0, 0.05), (55.0, 9.0, 0.005 if safe else 0.02)]
+    asked = Hysteresis(CONFIG)
+    waits, began = [], 0.0
+    for _ in range(3):
+        for n in range(1, 100):
+            at = began + n * EVERY_S
+            if asked.compare(at, predicted(now), SLA, 0, 1, 0.0, lambda factor: predicted(edge)) is not None:
+                waits.append((n - 1) * EVERY_S)
+                asked.changed(at, (0, 0), (1, 1))
+                began = at
+                break
+    assert len(waits) == 3 and waits[0] <= CONFIG.repair_s + EVERY_S
+    assert waits[1] == pytest.approx(3 * CONFIG.repair_s, abs=EVERY_S)
+    assert waits[2] == pytest.approx((3 if safe else 9) * CONFIG.repair_s, abs=EVERY_S)
