@@ -228,8 +228,8 @@ class Hysteresis:
         waited = now - self._broken
         if waited < self._config.repair_s * 3.0 ** min(len(self._repairs), 1):
             return None
-        careful, still = choose(elsewhere(1 + self._config.caution), sla)
-        safe = violation <= 0 and still <= 0
+        careful, still = choose(elsewhere(1 + self._config.caution), sla) if violation <= 0 else (best, violation)
+        safe = still <= 0
         if not safe and waited < self._config.repair_s * 3.0 ** len(self._repairs):
             return None
         spare = careful if safe else self._with_headroom(prediction, sla) if violation <= 0 else None

@@ -67,7 +67,7 @@ def test_much_better_is_believed_soon_and_a_little_late(predicted: Callable[[Pla
 
 @pytest.mark.parametrize("percent", range(11, 40))
 def test_a_question_is_decided_soon_or_left_for_long(percent: int, predicted: Callable[[Plans], Prediction]) -> None:
-    """A change long after what made it looks like none of anything's."""
+    """Whatever the gain, no change comes between the two: nobody could tell what it is for."""
     at, _ = seconds_to_change(predicted, lambda n: [OLD, (100.0 - percent, 9.0, 0.005)])
     assert at is not None and (at <= CONFIG.settle_s + EVERY_S or at >= CONFIG.tie_s)
     assert at < CONFIG.tie_s or percent < 20
