@@ -21,6 +21,7 @@ from spinn_stream.runtime.host import THIS_MACHINE, Host, Step
 from spinn_stream.runtime.timing import summary
 
 from .encoding_times import EncodingTimes
+from .head_paths import HeadPaths
 from .stage_clock import Graph, StageClock
 
 T = TypeVar("T")
@@ -35,9 +36,6 @@ PREPARED_FRAMES = 40
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 NO_ACTIVATION = np.empty(0, np.float32)
-
-KEPT_PLANS = 8
-"""Plans whose graphs are kept; each holds its own copy of the weights on its way."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ class HeadOutcome:
 class Device:
     """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked.
 
-    A head runs in as few graphs as the exits allow that may answer under its plan; a tail that the device runs
-    itself stops at every exit, as any may be the best answer there is when time runs out.
+    A head runs in as few graphs as the exits allow that may answer under its plan, see `HeadPaths`; a tail that the
+    device runs itself stops at every exit, as any may be the best answer there is when time runs out.
 
     Args:
         profile: of the engine on this host, and of preparing frames of another size.
@@ -78,12 +76,11 @@ class Device:
         self._bundle = bundle
         self._engine = engine
         self.profile = profile
-        self._every_exit = every_exit
         self._host = host
         self._now = host.clock
         self._thread = host.worker("head")
         self._builder = host.builder("build")
-        self._kept: list[list[Graph]] = []  # graphs of each plan, the newest last
+        self._paths = HeadPaths(bundle, engine, every_exit=every_exit)
         self._prepared_ms: list[float] = []  # of the first frames
         self.encoding = EncodingTimes(bundle)
         self._jobs = 0  # given to the thread and not done
@@ -93,7 +90,8 @@ class Device:
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
-        self._build(plan)
+        self._paths.build(plan)
+        self._paths.built(plan)
         if 0 < plan.split < self._bundle.last:  # the codec's tables, too
             x = np.zeros((1, *self._bundle.cut_points[plan.split].shape), np.float32)
             encode_payload(
@@ -101,21 +99,27 @@ class Device:
             )
         for _ in range(WARM_UP_RUNS):
             self.clock = StageClock(self.profile)  # the first run of a graph is slow; it is forgotten
-            for (start, stop), exit in self._graphs(plan):
+            for (start, stop), exit in self._paths.graphs(plan):
                 x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
                 self._timed(start, stop, x, exit=exit)
 
     async def build(self, plan: Plan) -> None:
-        """Build what a plan needs, while frames go on under another one. Use the plan afterwards.
+        """Build what a plan needs, while frames go on under another one, or this one if it `runs`.
 
         Raises:
             EngineError: no engine can build it.
         """
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._builder, self._build, plan)
-        for (start, stop), exit in self._graphs(plan):  # the first run of a graph is slow; one by one, between frames
+        await loop.run_in_executor(self._builder, self._paths.build, plan)
+        for (start, stop), exit in self._paths.graphs(plan):
+            # The first run of a graph is slow; one by one, between frames.
             x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
             await loop.run_in_executor(self._thread, partial(self._engine.run, start, stop, x, exit=exit))
+        self._paths.built(plan)
+
+    def runs(self, plan: Plan) -> bool:
+        """Whether the plan can be used at once; until `build` is done, its head stops at every exit."""
+        return self._paths.runs(plan)
 
     def first_exit_ms(self, start: int) -> float:
         """How long the way from a cut point to the first exit behind it takes, by what was seen."""
@@ -123,7 +127,7 @@ class Device:
 
     def head_ms(self, plan: Plan) -> float:
         """How long the plan's head takes without what comes before and after the network, by what was seen."""
-        pieces = self._bundle.pieces(0, plan.split, self._evaluated(plan))
+        pieces = self._bundle.pieces(0, plan.split, self._paths.evaluated(plan))
         return self.clock.expected_ms(pieces, self._now())
 
     async def head(
@@ -153,7 +157,7 @@ class Device:
             x = normalise(picture, self._bundle.input)
             self._host.pace(Step("preprocess", 0), began)
             self._learn_preparation((self._now() - began) * 1000)
-            evaluated = self._evaluated(plan)
+            evaluated = self._paths.evaluated(plan)
             first = self._bundle.pieces(0, plan.split, evaluated)[:1]
             now = self._now()
             if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
@@ -263,29 +267,6 @@ class Device:
     def close(self) -> None:
         for thread in (self._thread, self._builder):
             thread.shutdown(wait=True, cancel_futures=True)
-
-    def _evaluated(self, plan: Plan) -> Collection[int]:
-        """Cut points of the exits that a head evaluates."""
-        every = self._every_exit or plan.confidence_threshold is None
-        return self._bundle.exit_at.keys() if every else self._bundle.needed(plan.confidence_threshold).keys()
-
-    def _graphs(self, plan: Plan) -> list[Graph]:
-        """Everything that may be run under a plan, none twice."""
-        split, last, evaluated = plan.split, self._bundle.last, self._evaluated(plan)
-        graphs = [(p, p[1] in evaluated or p[1] == last) for p in self._bundle.pieces(0, split, evaluated)]
-        for start, stop in ((0, split), (split, last), (0, last)):  # with every exit: when time is short, or alone
-            graphs += [(p, p[1] in self._bundle.exit_at) for p in self._bundle.pieces(start, stop)]
-        return list(dict.fromkeys(graphs))
-
-    def _build(self, plan: Plan) -> None:
-        graphs = self._graphs(plan)
-        for (start, stop), exit in graphs:
-            self._engine.prepare(start, stop, exit=exit)
-        self._kept.append(graphs)
-        if len(self._kept) > KEPT_PLANS:
-            for graph in self._kept.pop(0):
-                if not any(graph in kept for kept in self._kept):
-                    self._engine.drop(*graph[0], exit=graph[1])
 
     def _stages(
         self,

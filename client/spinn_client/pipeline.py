@@ -122,20 +122,24 @@ class Pipeline:
         self._gate = SendGate(steering.busy_s, steering.link_answer_s, self._now)
 
     def change_plan(self, plan: Plan) -> None:
-        """Use a plan for the frames taken once its graphs are built, which nothing waits for.
+        """Use a plan for the frames taken from now on, or once its graphs are built, which nothing waits for.
 
-        A later call takes the place of an earlier one that is still building. A plan that cannot be built is
-        logged, and the one before stays.
+        At once where the device has graphs that will do until then. A later call takes the place of an earlier one that
+        is still building. A plan that cannot be built is logged; the one before stays, if it was not given up already.
         """
         if self._plan_change is not None:
             self._plan_change.cancel()
+        if self._device.runs(plan):
+            self._plan = plan
         self._plan_change = asyncio.create_task(self._adopt(plan), name=f"plan {plan.id}")
 
     async def _adopt(self, plan: Plan) -> None:
         try:
             await self._device.build(plan)
         except EngineError as error:
-            log.error("plan %d cannot be used: %s", plan.id, error)
+            log.error(
+                "the graphs of plan %d cannot be built: %s; frames go on under plan %d", plan.id, error, self._plan.id
+            )
             return
         self._plan = plan
 

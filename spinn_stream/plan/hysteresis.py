@@ -125,6 +125,13 @@ class Hysteresis:
         """Whether some plan is about to prove better, now or in a tie, or the one in force to be broken."""
         return self._proof > 0 or self._tie is not None or self._broken is not None
 
+    @property
+    def repair_at(self) -> float:
+        """When the plan in force will have broken a constraint for as long as a repair waits at least; else never."""
+        if self._broken is None:
+            return math.inf
+        return self._broken + self._config.repair_s * 3.0 ** min(len(self._repairs), 1)
+
     def settled(self) -> None:
         """The plan in force is the best one."""
         self._proof, self._opened, self._broken = 0.0, None, None
@@ -225,12 +232,11 @@ class Hysteresis:
         are less favourable, if one keeps the constraints there; else to one with headroom; else to the best."""
         self._broken = now if self._broken is None else self._broken
         self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
-        waited = now - self._broken
-        if waited < self._config.repair_s * 3.0 ** min(len(self._repairs), 1):
+        if now < self.repair_at:
             return None
         careful, still = choose(elsewhere(1 + self._config.caution), sla) if violation <= 0 else (best, violation)
         safe = still <= 0
-        if not safe and waited < self._config.repair_s * 3.0 ** len(self._repairs):
+        if not safe and now < self._broken + self._config.repair_s * 3.0 ** len(self._repairs):
             return None
         spare = careful if safe else self._with_headroom(prediction, sla) if violation <= 0 else None
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))

@@ -14,14 +14,18 @@ STALE_S = 5.0
 LEAST_BLOCKS = 3
 SPARSE_BLOCKS = 2
 
+STEP = 1.5
+"""The last `LEAST_BLOCKS` are believed alone, where each is by more than so many times slower, or faster, than the
+median of them all: that is a step, and half of the window need not go by until it counts."""
+
 
 class LoadTracker:
     """Load factors by group: observed time over expected time, as a median over blocks of a second.
 
     A median of means (Lugosi and Mendelson 2019): one slow frame spoils one block of eight and moves nothing;
-    a load that stays is seen when half of the blocks are under it, in about half a second. Where runs are too rare for
-    that, as of a server that is only probed, it is the smaller one of the last two: one quick run proves that a load
-    is over, and one slow run proves nothing.
+    a load that stays is seen when half of the blocks are under it, in about half a second, and a large one when three
+    in a row are. Where runs are too rare for that, as of a server that is only probed, it is the smaller one of the
+    last two: one quick run proves that a load is over, and one slow run proves nothing.
     Groups are whatever runs as one: a piece of the way, say. Memory is bounded by the window.
     """
 
@@ -60,11 +64,12 @@ class LoadTracker:
             return None
         newest = max(together)
         ratios = {n: b.observed / b.expected for n, b in together.items() if now - n * BLOCK_S <= STALE_S}
-        recent = [ratio for n, ratio in ratios.items() if n > newest - WINDOW_S / BLOCK_S]
+        recent = [ratios[n] for n in sorted(ratios) if n > newest - WINDOW_S / BLOCK_S]
         if len(recent) >= LEAST_BLOCKS:
-            return median(recent)
-        last = sorted(ratios)[-SPARSE_BLOCKS:]
-        return min(ratios[n] for n in last) if len(last) == SPARSE_BLOCKS else None
+            usual, last = median(recent), recent[-LEAST_BLOCKS:]
+            return median(last) if min(last) > STEP * usual or max(last) < usual / STEP else usual
+        newest_ones = sorted(ratios)[-SPARSE_BLOCKS:]
+        return min(ratios[n] for n in newest_ones) if len(newest_ones) == SPARSE_BLOCKS else None
 
 
 class _Block:

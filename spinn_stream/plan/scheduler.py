@@ -5,7 +5,7 @@ The theory, in one place:
     look        when a condition moved by more than `look_again` since the last look (no figure of a plan can have moved
                 by much more: each is a sum of terms that are proportional to one condition), when the link appeared or
                 went, or when the last look left a question open; never more often than `min_interval_s`, but at once
-                when the link goes
+                when the link goes, and when a repair is due
     change      at once without a plan, and when the link comes or goes; else see `hysteresis`
 """
 
@@ -111,7 +111,7 @@ class Scheduler:
         seen, config = self._seen, self._config
         if seen is None or (conditions.link is None) != (seen.link is None):
             return True
-        if now - self._looked < config.min_interval_s:
+        if now - self._looked < config.min_interval_s and not self._looked < self._hysteresis.repair_at <= now:
             return False
         if self._hysteresis.open_question or now - self._looked >= config.max_interval_s:
             return True

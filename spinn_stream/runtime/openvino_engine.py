@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,10 @@ from .carving import Carver, PieceKey
 from .engine import Activation, ExitOutput
 
 DEVICE = "CPU"
+
+SET_UP_SIZES = (2, 3, 4)
+"""Batch sizes that a graph of open size is run with before it is used: the first run with each takes 2 to 5 times as
+long as the next ones, and no client is to wait for that."""
 
 
 Result = tuple[Activation, ExitOutput | None]
@@ -104,7 +109,7 @@ class OpenVinoEngine:
         if key not in self._single:
             self._single[key] = self._build(key, 1)
         if batches and key not in self._open:
-            self._open[key] = self._build(key, None)
+            self._open[key] = self._build(key, None, SET_UP_SIZES)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         return self._carver.key(start, stop, exit) in self._single
@@ -148,18 +153,23 @@ class OpenVinoEngine:
             self._bound[start, stop, exit] = graph
         return graph
 
-    def _build(self, key: PieceKey, fixed: int | None) -> _Graph:
+    def _build(self, key: PieceKey, fixed: int | None, sizes: Collection[int] = ()) -> _Graph:
+        """A graph of this batch size, or of open size, that ran once with each of these sizes."""
+        shape = self._bundle.cut_points[key[0]].shape
         try:
             model = self._core.read_model(self._carver.carve(key))
             if fixed is not None:
-                model.reshape([fixed, *self._bundle.cut_points[key[0]].shape])
+                model.reshape([fixed, *shape])
             turned = self._turned(key) if fixed is not None else (False, False)
             model = _with_channels_last(model, turned)
             if key[2]:
                 model = _with_confidence(model, self._bundle.exit_at[key[1]].temperature)
             compiled = self._core.compile_model(model, DEVICE, self._config)
             final = key[1] == self._bundle.last
-            return _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final, turned=turned)
+            graph = _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final, turned=turned)
+            for size in sizes:
+                graph.run(np.zeros((size, *shape), np.float32))
+            return graph
         except Exception as error:
             raise EngineError(f"{self.name} cannot build cut points {key[0]} to {key[1]}: {_reason(error)}") from error
 

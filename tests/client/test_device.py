@@ -16,7 +16,7 @@ from spinn_client.stage_clock import StageClock
 from spinn_stream.codec import CodecSetting, decode_payload
 from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan, Profile, Timing
-from spinn_stream.runtime import Answer, Engine, ExitOutput
+from spinn_stream.runtime import Answer, Engine, ExitOutput, open_engine
 
 Floats = npt.NDArray[np.float32]
 SPLIT = 14  # behind the first exit
@@ -160,16 +160,30 @@ def test_a_plan_is_built_beside_the_frames_and_then_used_as_one_graph_between_ex
 
     async def main() -> None:
         device = Device(sparing, recording, profile)
+        await device.head(1, np.zeros_like(photographs[0]), plan, ignore)
+        assert recording.ran == [(a, b, b in sparing.exit_at) for a, b in every], "its own graphs are not there yet"
         await device.build(plan)
         recording.ran.clear()
         await device.head(1, np.zeros_like(photographs[0]), plan, ignore)
         device.close()
 
+    every = sparing.pieces(0, plan.split)
     asyncio.run(main())
     assert recording.built and all(name.startswith("build") for name in recording.built)
     way = sparing.pieces(0, plan.split, needed)
-    assert len(way) < len(sparing.pieces(0, plan.split))
+    assert len(way) < len(every)
     assert recording.ran == [(a, b, b in needed) for a, b in way]
+
+
+def test_a_plan_that_runs_in_graphs_of_another_one_runs_at_once(bundle: Bundle, profile: Profile) -> None:
+    engine = open_engine(bundle, "onnxruntime", threads=1)
+    device = Device(bundle, engine, profile)
+    alone, certain = Plan(1, bundle.last, 0.5), Plan(2, bundle.last, 1.0)
+    assert not device.runs(alone)
+    device.prepare(alone)
+    assert device.runs(alone) and device.runs(certain) and device.runs(Plan(3, 0, None))
+    assert not device.runs(Plan(4, bundle.exits[0].cut + 1, 0.5)), "no graph ends there"
+    device.close()
 
 
 def test_where_time_is_short_every_exit_is_evaluated(
@@ -185,6 +199,7 @@ def test_where_time_is_short_every_exit_is_evaluated(
         await asyncio.sleep(0)
         return [a.exit for a in told]
 
+    device.prepare(Plan(1, sparing.exits[0].cut + 1, 0.9))
     assert asyncio.run(main(FAR)) == []
     assert asyncio.run(main(time.monotonic() - 1)) == [sparing.exits[0].name]
 

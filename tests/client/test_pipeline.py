@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from spinn_client.device import Device
 from spinn_client.feed import Feed, FeedConfig
@@ -37,10 +38,12 @@ class Endless:
     def close(self) -> None: ...
 
 
-def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan) -> list[FrameResult]:
+def play(
+    bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan, *, most: int = MOST
+) -> list[FrameResult]:
     """The final results of frames under one plan and, asked for at the third answer, another.
 
-    Ends some frames after the other plan is first seen in an answer.
+    Ends some frames after the other plan is first seen in an answer, or after so many.
     """
     results: list[FrameResult] = []
 
@@ -51,7 +54,7 @@ def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Pla
             results.append(result)
             if len(results) == 3:
                 pipeline.change_plan(then)
-            if sum(r.plan == then.id for r in results) == 3 or (then.split > bundle.last and len(results) == 40):
+            if sum(r.plan == then.id for r in results) == 3 or len(results) == most:
                 feed.stop()
 
         ledger = Ledger(bundle.labels)
@@ -76,13 +79,34 @@ def test_frames_flow_under_the_old_plan_until_the_new_one_is_built(
     assert {(r.plan, r.exit) for r in results} == {(1, bundle.exits[-1].name), (2, bundle.exits[0].name)}
 
 
-def test_a_plan_that_cannot_be_built_leaves_the_one_before(
+class Refusing(Device):
+    """Whose engine cannot build another plan's graphs."""
+
+    async def build(self, plan: Plan) -> None:
+        raise EngineError("no such kernel")
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_plan_that_cannot_be_built_leaves_the_one_before_or_runs_in_the_graphs_there_are(
+    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[Pixels], runs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Refusing, "runs", lambda self, plan: runs)
+    then = Plan(2, bundle.last, 0.0)
+    results = play(bundle, Refusing(bundle, engine, profile), photographs[0], Plan(1, bundle.last, None), then, most=40)
+    assert {r.plan for r in results} == ({1, 2} if runs else {1})
+    assert runs or len(results) >= 40
+
+
+def test_a_plan_is_used_before_its_own_graphs_are_built_where_others_will_do(
     bundle: Bundle, engine: Engine, profile: Profile, photographs: list[Pixels]
 ) -> None:
-    class Refusing(Device):
+    class Slow(Device):
         async def build(self, plan: Plan) -> None:
-            raise EngineError("no such kernel")
+            await asyncio.Event().wait()  # until the pipeline ends
 
-    then = Plan(2, bundle.last + 1, None)
-    results = play(bundle, Refusing(bundle, engine, profile), photographs[0], Plan(1, bundle.last, None), then)
-    assert len(results) >= 40 and {r.plan for r in results} == {1}
+    results = play(
+        bundle, Slow(bundle, engine, profile), photographs[0], Plan(1, bundle.last, None), Plan(2, bundle.last, 0.0)
+    )
+    assert [r.plan for r in results][-1] == 2
+    assert {(r.plan, r.exit) for r in results} == {(1, bundle.exits[-1].name), (2, bundle.exits[0].name)}

@@ -97,3 +97,23 @@ def test_a_path_run_again_gives_the_new_frame_s_outputs_and_a_dropped_piece_is_b
         assert all(np.array_equal(a, b) for a, b in zip(path(engine, inputs[i : i + 1]), expected[i], strict=True))
     with pytest.raises(EngineError, match="expected float32"):
         engine.run(cut, bundle.last, inputs[:1])
+
+
+def test_a_graph_of_open_size_runs_with_each_usual_size_before_anybody_waits_for_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spinn_stream.runtime import openvino_engine
+
+    ran: list[int] = []
+    plain = openvino_engine._Graph.run
+
+    def run(self: openvino_engine._Graph, x: npt.NDArray[np.float32]) -> openvino_engine.Result:
+        ran.append(len(x))
+        return plain(self, x)
+
+    monkeypatch.setattr(openvino_engine._Graph, "run", run)
+    engine, last = open_one(bundle, "openvino-f32", threads=1), bundle.last
+    engine.prepare(last - 1, last)
+    assert ran == []
+    engine.prepare(last - 1, last, batches=True)
+    assert tuple(ran) == openvino_engine.SET_UP_SIZES

@@ -45,6 +45,28 @@ def test_a_load_that_stays_is_seen_within_a_second_and_so_is_its_end() -> None:
     assert tracker.factor(now) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_a_large_step_is_seen_when_three_blocks_in_a_row_tell_it_and_not_before(factor: float) -> None:
+    """Blocks of 0.125 s; a run every 0.13 s, as of a slow server."""
+    tracker = LoadTracker()
+    now = feed(tracker, [2.0] * 20, fps=1 / 0.13)
+    seen = []
+    for _ in range(3):
+        now = feed(tracker, [2.0 * factor], start=now + 0.13)
+        seen.append(tracker.factor(now))
+    assert seen[:2] == pytest.approx([2.0, 2.0])
+    assert seen[2] == pytest.approx(2.0 * factor)
+
+
+def test_a_small_step_waits_for_half_of_the_window() -> None:
+    tracker = LoadTracker()
+    now = feed(tracker, [1.0] * 20, fps=8)
+    now = feed(tracker, [1.4] * 3, start=now + 1 / 8, fps=8)
+    assert tracker.factor(now) == pytest.approx(1.0)
+    now = feed(tracker, [1.4] * 2, start=now + 1 / 8, fps=8)
+    assert tracker.factor(now) == pytest.approx(1.4)
+
+
 def test_a_scheduler_s_slices_average_out() -> None:
     """On a shared core some runs pass undisturbed and others lose a slice of 4 ms: the sum says 2."""
     rng, tracker = np.random.default_rng(0), LoadTracker()

@@ -80,6 +80,17 @@ def test_a_plan_that_breaks_a_constraint_for_more_than_a_moment_is_left(bundle: 
     assert decision.reason.startswith("the plan breaks accuracy_drop <= 1%")
 
 
+def test_a_repair_does_not_wait_for_the_next_look(bundle: Bundle, table: PlanTable) -> None:
+    s, config = scheduler(bundle, table), SchedulerConfig()
+    s.decide(0.0, FAST)
+    assert s.decide(1.0, SLOWER) is None
+    assert s.decide(1.0 + config.min_interval_s, SLOWER) is None
+    due = 1.0 + config.repair_s
+    assert config.repair_s < 2 * config.min_interval_s, "else there is a look then anyway"
+    assert s.decide(due - 0.01, SLOWER) is None
+    assert s.decide(due, SLOWER) is not None
+
+
 def test_a_constraint_that_breaks_again_just_after_a_change_is_given_more_time(
     bundle: Bundle, table: PlanTable
 ) -> None:
