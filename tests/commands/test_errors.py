@@ -176,3 +176,27 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         assert spinn(*common, "--tls-ca", str(cert)).returncode == 0
         untrusted = spinn(*common)
         assert untrusted.returncode == 1 and "certificate" in untrusted.stderr
+
+
+def test_recording_needs_a_server_and_a_file() -> None:
+    alone = spinn("run", "--source", "demo", "--record-trace", "x.csv")
+    assert alone.returncode == 1 and "add --server ws://HOST:PORT" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--trace", "nowhere.csv"), "nowhere.csv"),
+        (("--offset", "3"), "--offset, --no-loop and --format are about a trace: add --trace FILE"),
+        (("--no-loop",), "add --trace FILE"),
+        (("--up-mbps", "-1"), "up_mbps is -1.0, expected 0 to 100000"),
+        (("--loss", "2"), "loss is 2.0, expected 0 to 1"),
+        (("--queue-bytes", "10"), "queue_bytes is 10, expected 1448"),
+        (("--control", "8000"), "--control is '8000', expected HOST:PORT"),
+        (("--control", "127.0.0.1:1x"), "expected HOST:PORT"),
+    ],
+)
+def test_what_cannot_be_imposed_is_told_in_one_line(options: tuple[str, ...], said: str) -> None:
+    done = spinn("shape", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", *options)
+    assert done.returncode == 1 and said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinn_stream.model.bundle import Bundle
-
 from ..processes import ClientProcess, ServerProcess, run_client, server
 
 pytestmark = pytest.mark.alone
@@ -60,21 +58,6 @@ def test_what_is_asked_for_decides_who_works(serving: ServerProcess, tmp_path: P
     assert served["policy"] > 0.9 and served["sla"] < 0.1
 
 
-@pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
-def test_every_kind_of_split_is_answered_by_the_server(serving: ServerProcess, tmp_path: Path, split: str) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", split,
-                     "--threshold", "none", "--deadline-ms", "500")  # fmt: skip
-    out.check_contract(500)
-    assert out.summary["server"] == out.summary["taken"] >= 57
-    assert {r["exit"] for r in out.finals} == {"final"}
-
-
-def test_the_last_split_needs_no_server(tmp_path: Path) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "60")
-    out.check_contract(DEADLINE_MS)
-    assert out.summary["device"] == out.summary["taken"] and out.summary["bytes_up"] == 0
-
-
 def test_a_deadline_shorter_than_the_first_exit_is_said_at_the_start_and_kept(
     serving: ServerProcess, tmp_path: Path
 ) -> None:
@@ -86,30 +69,12 @@ def test_a_deadline_shorter_than_the_first_exit_is_said_at_the_start_and_kept(
     assert out.summary["server"] == 0  # the device's first exit, or nothing, within the slack after the deadline
 
 
-def test_unpaced_takes_every_frame(serving: ServerProcess, tmp_path: Path) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "200", "--unpaced", "--server", serving.address,
-                     "--split", "9", "--threshold", "none", "--deadline-ms", "2000")  # fmt: skip
-    out.check_contract(2000)
-    assert out.summary["taken"] == 200 and out.summary["server"] == 200
-
-
 def test_ctrl_c_ends_a_loop_with_its_summary(serving: ServerProcess, tmp_path: Path) -> None:
     client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--server", serving.address)
     while len(client.results()) < 20:
         assert client.process.poll() is None
     out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
-
-
-def test_provisional_results_come_before_the_final_one(serving: ServerProcess, bundle: Bundle, tmp_path: Path) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", "13",
-                     "--threshold", "none", "--provisional")  # fmt: skip
-    out.check_contract(DEADLINE_MS)
-    kinds: dict[int, list[str]] = {}
-    for r in out.results:
-        kinds.setdefault(r["frame"], []).append(r["kind"])
-    on_the_way = sum(e.cut <= 13 for e in bundle.exits)
-    assert on_the_way and all(k == ["provisional"] * on_the_way + ["final"] for k in kinds.values())
 
 
 def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
