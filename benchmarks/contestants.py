@@ -50,10 +50,10 @@ def lite0_224() -> tuple[Bundle, nn.Module]:
     return load_bundle(folder), plain
 
 
-def whole_graph(bundle: Bundle) -> bytes:
-    """The network without exits as one ONNX model."""
+def graph(bundle: Bundle, start: int, stop: int) -> bytes:
+    """The network without exits from one cut point to another as one ONNX model."""
     carver = Carver(bundle)
-    return carver.carve(carver.key(0, bundle.last, False))
+    return carver.carve(carver.key(start, stop, False))
 
 
 def eager_torch(module: nn.Module, x: np.ndarray, precision: str) -> Run:
@@ -69,24 +69,62 @@ def eager_torch(module: nn.Module, x: np.ndarray, precision: str) -> Run:
 
 
 def onnx_runtime(graph: bytes, x: np.ndarray) -> Run:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = _session(graph)
     inputs, outputs = {session.get_inputs()[0].name: x}, [session.get_outputs()[0].name]
     return lambda: session.run(outputs, inputs)
 
 
+def onnx_runtime_halves(head: bytes, tail: bytes, x: np.ndarray) -> Run:
+    """By hand: two sessions, the second one bound to what the first one writes."""
+    first, second = _session(head), _session(tail)
+    [name], [target] = first.get_outputs(), second.get_outputs()
+    middle = ort.OrtValue.ortvalue_from_numpy(first.run([name.name], {first.get_inputs()[0].name: x})[0])
+    logits = ort.OrtValue.ortvalue_from_numpy(second.run([target.name], {second.get_inputs()[0].name: middle})[0])
+    bindings = first.io_binding(), second.io_binding()
+    bindings[0].bind_ortvalue_input(first.get_inputs()[0].name, ort.OrtValue.ortvalue_from_numpy(x))
+    bindings[0].bind_ortvalue_output(name.name, middle)
+    bindings[1].bind_ortvalue_input(second.get_inputs()[0].name, middle)
+    bindings[1].bind_ortvalue_output(target.name, logits)
+
+    def run() -> object:
+        first.run_with_iobinding(bindings[0])
+        second.run_with_iobinding(bindings[1])
+        return logits
+
+    return run
+
+
 def openvino(graph: bytes, x: np.ndarray, precision: str, *, open_batch: bool = False) -> Run:
-    core = ov.Core()
-    model = core.read_model(graph)
-    if not open_batch:
-        model.reshape(list(x.shape))
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"},
-    )
-    request = compiled.create_infer_request()
+    request = _request(graph, None if open_batch else x.shape, precision)
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
     return lambda: request.infer(share_outputs=True)
+
+
+def openvino_halves(head: bytes, tail: bytes, x: np.ndarray, middle: tuple[int, ...], precision: str) -> Run:
+    """By hand: two graphs, the second one reading where the first one writes."""
+    first, second = _request(head, x.shape, precision), _request(tail, (1, *middle), precision)
+    first.set_input_tensor(ov.Tensor(x, shared_memory=True))
+    second.set_input_tensor(first.get_output_tensor())
+
+    def run() -> object:
+        first.infer(share_outputs=True)
+        return second.infer(share_outputs=True)
+
+    return run
+
+
+def _session(graph: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _request(graph: bytes, shape: tuple[int, ...] | None, precision: str) -> ov.InferRequest:
+    """shape: None: open."""
+    core = ov.Core()
+    model = core.read_model(graph)
+    if shape is not None:
+        model.reshape(list(shape))
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    return core.compile_model(model, "CPU", settings).create_infer_request()

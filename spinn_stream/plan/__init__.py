@@ -1,7 +1,6 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
 from .choice import Binding, RunnerUp
-from .hysteresis import SchedulerConfig
 from .link_belief import LinkBelief, LinkBounds
 from .link_estimate import LinkEstimate, LinkReading
 from .load import LoadTracker
@@ -13,6 +12,7 @@ from .predictor import Conditions, Figures, LinkState, Prediction, Predictor
 from .probes import ProbeConfig, Prober
 from .profile import BatchProfile, Profile, Timing
 from .scheduler import Decision, Scheduler
+from .scheduler_config import SchedulerConfig
 from .sla import METRICS, Constraint, Sla, Target
 from .sla_text import DEFAULT_SLA, parse_sla
 from .table_maker import build_table

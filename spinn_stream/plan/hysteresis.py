@@ -26,41 +26,13 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from .choice import KEPT, choose, shown, violations
+from .evidence import Evidence, Gain
 from .predictor import Prediction
+from .scheduler_config import SchedulerConfig
 from .sla import Constraint, Sla
 
 _STEADY = ("accuracy", "accuracy_drop", "server_cost")
 """Figures that hardly waver with the conditions: no headroom is asked of them."""
-
-
-@dataclass(frozen=True)
-class SchedulerConfig:
-    """How eagerly plans change. Shares are of the figure that decides."""
-
-    look_again: float = 0.05  # a condition moves by more: look
-    min_interval_s: float = 0.2  # between two looks
-    max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
-    margin: float = 0.10  # a better plan is better by more
-    headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
-    caution: float = 0.10  # so much slower, or faster, might device, server and link be: no better plan is worse then
-    repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
-    repairs_s: float = 5.0  # for so long a change for that reason makes the next one wait three times as long
-    proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
-    most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    settle_s: float = 1.2  # so long a question is open; what is not proved by then is a tie
-    tie_s: float = 20.0  # for so long a tie stays one, and then the mean decides
-    patience_s: float = 0.8  # for what is better in a later target
-    rest_s: float = 5.0  # after a change, before one for a later target alone: nobody is in a hurry for that
-    hold_s: float = 4.0  # since a plan was left, before going back to it
-    longest_hold_s: float = 120.0
-    least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
-    remember_s: float = 300.0  # how long it is known that a plan was left
-    clear_margin: float = 0.25  # better by so much, with the headroom below: no noise, and so not held
-    clear_headroom: float = 0.15
-
-    def __post_init__(self) -> None:
-        if not all(value >= 0 for value in vars(self).values()):
-            raise ValueError(f"got {self}, expected numbers from 0")
 
 
 @dataclass(frozen=True)
@@ -72,13 +44,8 @@ class Change:
 
 
 class _Better(NamedTuple):
-    """gain: as a share, in the first target that tells them apart. first, later: whether it is better in the first
-    target of all, and in one after that."""
-
     change: Change
-    gain: float
-    first: bool
-    later: bool
+    gain: Gain
 
 
 class _Where(NamedTuple):
@@ -98,22 +65,12 @@ class _Left:
     returns: int = 0
 
 
-@dataclass
-class _Tie:
-    """beyond: seconds times the share beyond the margin since then, or short of it."""
-
-    since: float
-    beyond: float = 0.0
-
-
 class Hysteresis:
     """Compares the plan in force with the best one. `now` is in seconds and never falls."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         self._config = config
-        self._proof = 0.0
-        self._opened: float | None = None  # since when some plan is about to prove better
-        self._tie: _Tie | None = None
+        self._evidence = Evidence(config)
         self._compared: float | None = None
         self._broken: float | None = None  # since when the plan in force breaks a constraint
         self._repairs: list[float] = []  # when constraints made a change, lately
@@ -123,7 +80,7 @@ class Hysteresis:
     @property
     def open_question(self) -> bool:
         """Whether some plan is about to prove better, now or in a tie, or the one in force to be broken."""
-        return self._proof > 0 or self._tie is not None or self._broken is not None
+        return self._evidence.open or self._broken is not None
 
     @property
     def repair_at(self) -> float:
@@ -134,9 +91,8 @@ class Hysteresis:
 
     def settled(self) -> None:
         """The plan in force is the best one."""
-        self._proof, self._opened, self._broken = 0.0, None, None
-        if self._tie is not None:
-            self._tie.beyond = min(self._tie.beyond, 0.0)
+        self._broken = None
+        self._evidence.against()
 
     def compare(
         self,
@@ -161,57 +117,27 @@ class Hysteresis:
             return self._repair(now, prediction, sla, current, best, violation, elsewhere)
         self._broken = None
         better = self._better(prediction, sla, current, best, violation)
-        self._gather(now, better, min(elapsed, 2 * self._config.min_interval_s))
-        proved = self._proved(now)
+        found = None if better is None else better.gain
+        seconds = min(elapsed, 2 * self._config.min_interval_s)
+        proved = self._evidence.gather(now, found, seconds, rested=now - self._changed_at >= self._config.rest_s)
         if better is None or not proved:
             return None
-        config, change, gain = self._config, better.change, better.gain
-        clear = gain >= config.clear_margin and self._spares(prediction, sla, change.place)
+        config, change = self._config, better.change
+        clear = better.gain.share >= config.clear_margin and self._spares(prediction, sla, change.place)
         table = prediction.table
         old, new = (_Where(int(table.number[place]), int(table.split[place])) for place in (current, change.place))
         if not self._may_return(old, new, now, clear=clear):
             return None
         factor = 1 + config.caution
         if any(_worse(elsewhere(times), sla, current, change.place) for times in (factor, 1 / factor)):
-            self._proof = 0.0
+            self._evidence.refuted()
             return None
         return change
 
-    def _gather(self, now: float, better: _Better | None, seconds: float) -> None:
-        """What a look adds to the proof that there is a better plan, or takes away."""
-        config, tie = self._config, self._tie
-        patient = config.proof / max(config.patience_s, 1e-9)
-        if better is not None and not better.first and now - self._changed_at < config.rest_s:
-            return
-        beyond = -math.inf if better is None or not better.first else min(better.gain, config.most_gain) - config.margin
-        added = max(beyond, patient if better is not None and better.later else -patient)
-        if tie is not None:
-            tie.beyond += added * seconds
-            added = max(beyond - config.margin, -patient)
-        least = 0.0 if better is None else 1e-12
-        self._proof = max(self._proof + added * seconds, least)
-        if self._proof <= 0:
-            self._opened = None
-        elif self._opened is None:
-            self._opened = now
-
-    def _proved(self, now: float) -> bool:
-        """Whether the better plan is; if not, whether that is a tie, or none any more."""
-        config, tie = self._config, self._tie
-        if self._proof >= config.proof:
-            return True
-        if tie is None:
-            if self._opened is not None and now - self._opened >= config.settle_s:
-                self._tie, self._proof = _Tie(now), 0.0
-        elif now - tie.since >= config.tie_s:
-            self._tie = self._opened = None
-            return tie.beyond > 0
-        return False
-
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
         """A plan gives way to another one; each by its number in the whole table and its split."""
-        self.settled()
-        self._tie = None
+        self._broken = None
+        self._evidence = Evidence(self._config)
         self._changed_at = now
         if old is not None:
             before, after = _Where(*old), _Where(*new)
@@ -262,14 +188,14 @@ class Hysteresis:
             if gain <= max(slack, 0.0 if target.metric.absolute else self._config.margin * abs(ours)):
                 continue
             if found is not None:
-                return _Better(*found, first=True, later=True)
+                return _Better(found[0], Gain(found[1], first=True, later=True))
             share = gain / max(abs(ours), 1e-9)
             if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
                 share = self._config.margin * gain / max(slack, 1e-9)
             found = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}"), share
             if n:
-                return _Better(*found, first=False, later=True)
-        return None if found is None else _Better(*found, first=True, later=False)
+                return _Better(found[0], Gain(found[1], first=False, later=True))
+        return None if found is None else _Better(found[0], Gain(found[1], first=True, later=False))
 
     def _with_headroom(self, prediction: Prediction, sla: Sla) -> int | None:
         """The best plan under tighter constraints; None where none keeps them."""

@@ -17,12 +17,13 @@ import numpy as np
 
 from ..model.bundle import Bundle
 from .choice import Binding, RunnerUp, binding, choose, runner_up
-from .hysteresis import Change, Hysteresis, SchedulerConfig
+from .hysteresis import Change, Hysteresis
 from .plan import Plan
 from .plan_table import PlanTable
 from .policies import Policy, policy
 from .power import PowerMeter
 from .predictor import Conditions, Figures, Prediction, Predictor
+from .scheduler_config import SchedulerConfig
 from .sla import Sla
 
 

@@ -28,12 +28,14 @@ RUNTIMES = ("auto", *PACKAGES)
 MEASURING_TIMEOUT_S = 120.0
 """For one answer of an engine: loading torch from a slow card takes half a minute."""
 
-ROUNDS = 12
+ROUNDS = 10
 """Streaks of runs of each engine."""
 
+LEAST_ROUNDS, HOPELESS = 2, 1.25
+"""After so many rounds, an engine that takes more than so many times as long as the fastest one runs no more."""
 
-TIE = 0.02
-"""Engines that differ by no more are equally fast: so much where the weights happen to lie in memory is worth."""
+TIE = 0.01
+"""Engines that differ by no more are equally fast: the median of so many builds is not known any better."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def choose_engine(
     """
     names = installed()
     versions = {PACKAGES[name]: importlib.metadata.version(PACKAGES[name]) for name in names}
-    key = {"bundle": bundle.hash, "threads": threads, "versions": versions, "of": "halves", **store.machine()}
+    key = {"bundle": bundle.hash, "threads": threads, "versions": versions, "of": "new halves", **store.machine()}
     kept = None if again else store.load("engines", key)
     if kept is not None:
         return Choice(dict(kept["median_ms"]), dict(kept["refused"]))
@@ -182,13 +184,16 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
                 workers[-1].wait_ready()
             except EngineError as error:
                 choice.refused[name] = str(error)
-        for _ in range(ROUNDS):
-            for worker in workers:
-                if worker.name not in choice.refused:
-                    try:
-                        worker.measure()
-                    except EngineError as error:
-                        choice.refused[worker.name] = str(error)
+        for done in range(ROUNDS):
+            running = [worker for worker in workers if worker.name not in choice.refused]
+            if done >= LEAST_ROUNDS:
+                fastest = min((median(worker.times) for worker in running), default=0.0)
+                running = [worker for worker in running if median(worker.times) <= HOPELESS * fastest]
+            for worker in running:
+                try:
+                    worker.measure()
+                except EngineError as error:
+                    choice.refused[worker.name] = str(error)
     finally:
         for worker in workers:
             worker.end()

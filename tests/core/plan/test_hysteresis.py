@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import PlanTable, parse_sla
-from spinn_stream.plan.hysteresis import Hysteresis, SchedulerConfig
+from spinn_stream.plan.hysteresis import Hysteresis
 from spinn_stream.plan.predictor import Prediction
+from spinn_stream.plan.scheduler_config import SchedulerConfig
 
 SLA = parse_sla("accuracy_drop <= 1%; minimize latency_ms, then server_cost")
 CONFIG = SchedulerConfig()
