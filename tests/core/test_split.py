@@ -131,12 +131,11 @@ def test_a_frame_as_png_keeps_every_label(
     assert label_stays(bundle, engine, val, heads, 0, CodecSetting("png", None)) == 1
 
 
-@pytest.mark.parametrize("split", range(1, load_bundle().last))
 def test_through_the_default_codec_the_label_stays_on_99_of_100_pictures(
-    bundle: Bundle,
-    engine: Engine,
-    val: list[npt.NDArray[np.uint8]],
-    heads: Heads,
-    split: int,
+    bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]], heads: Heads
 ) -> None:
-    assert label_stays(bundle, engine, val, heads, split, default_setting(bundle, split)) >= 0.99
+    """Over all splits; on each one's own quarter of the pictures it may be two standard errors less."""
+    splits = range(1, bundle.last)
+    agree = [label_stays(bundle, engine, val, heads, n, default_setting(bundle, n)) for n in splits]
+    assert min(agree) >= 0.99 - 2 * (0.99 * 0.01 / (IMAGES // SHARES)) ** 0.5
+    assert np.mean(agree) >= 0.99
