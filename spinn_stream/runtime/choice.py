@@ -20,6 +20,7 @@ from . import store
 from .engine import Engine
 from .engines import PACKAGES, installed, open_one
 from .fallback import FallbackEngine
+from .measuring import NEW
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +29,14 @@ RUNTIMES = ("auto", *PACKAGES)
 MEASURING_TIMEOUT_S = 120.0
 """For one answer of an engine: loading torch from a slow card takes half a minute."""
 
-ROUNDS = 10
-"""Streaks of runs of each engine."""
+ROUNDS, BUILD_EVERY = 24, 6
+"""Streaks of runs of each engine, and after how many its graphs are built anew."""
 
-LEAST_ROUNDS, HOPELESS = 2, 1.25
-"""After so many rounds, an engine that takes more than so many times as long as the fastest one runs no more."""
+HOPELESS = 1.5
+"""An engine that takes more than so many times as long as the fastest one, after one round, runs no more."""
 
 TIE = 0.01
-"""Engines that differ by no more are equally fast: the median of so many builds is not known any better."""
+"""Engines that differ by no more are equally fast: the medians of so many rounds are not known any better."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,13 @@ def choose_engine(
     """
     names = installed()
     versions = {PACKAGES[name]: importlib.metadata.version(PACKAGES[name]) for name in names}
-    key = {"bundle": bundle.hash, "threads": threads, "versions": versions, "of": "new halves", **store.machine()}
+    key = {
+        "bundle": bundle.hash,
+        "threads": threads,
+        "versions": versions,
+        "of": "built halves",
+        **store.machine(),
+    }
     kept = None if again else store.load("engines", key)
     if kept is not None:
         return Choice(dict(kept["median_ms"]), dict(kept["refused"]))
@@ -128,6 +135,7 @@ class _Worker:
     def __init__(self, bundle: Bundle, name: str, threads: int) -> None:
         self.name = name
         self.times: list[float] = []
+        self.precision = ""  # known when it is ready
         folder = str(bundle.graph_path.parent)
         try:
             self._process = subprocess.Popen(
@@ -139,28 +147,28 @@ class _Worker:
 
     def wait_ready(self) -> None:
         """Raises EngineError where the engine does not work."""
-        self._read("ready")
+        self.precision = self._read("ready")["precision"]
 
-    def measure(self) -> None:
-        """One streak. Raises: EngineError."""
+    def measure(self, *, new: bool) -> None:
+        """One streak, with graphs that are built for it or those there are. Raises: EngineError."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write("\n")
+            self._process.stdin.write(NEW + "\n" if new else "\n")
             self._process.stdin.flush()
         except OSError as error:
             raise EngineError(f"{self.name} ended while it was measured") from error
-        self.times.append(float(self._read("median_ms")))
+        self.times.append(float(self._read("median_ms")["median_ms"]))
 
     def end(self) -> None:
         self._process.kill()
         self._process.communicate()
 
-    def _read(self, key: str) -> Any:
+    def _read(self, key: str) -> dict[str, Any]:
         assert self._process.stdout is not None
         timer = threading.Timer(MEASURING_TIMEOUT_S, self._process.kill)
         timer.start()
         try:
-            found: Any = json.loads(self._process.stdout.readline() or "{}")
+            found: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
         except ValueError:
             found = {}
         finally:
@@ -170,7 +178,7 @@ class _Worker:
                 raise EngineError(str(found["error"]))
             self._process.kill()  # it may hang with its output closed; where it ended by itself, this does nothing
             raise EngineError(f"{self.name} could not be measured: its process ended with {self._process.wait()}")
-        return found[key]
+        return found
 
 
 def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
@@ -179,25 +187,32 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
     workers: list[_Worker] = []
     try:
         for name in names:  # one after the other: loading is not measured, but takes memory and both cores
+            if name == "openvino-f32" and any(w.name == "openvino" and w.precision == "f32" for w in workers):
+                continue  # the same here
             try:
                 workers.append(_Worker(bundle, name, threads))
                 workers[-1].wait_ready()
             except EngineError as error:
                 choice.refused[name] = str(error)
         for done in range(ROUNDS):
-            running = [worker for worker in workers if worker.name not in choice.refused]
-            if done >= LEAST_ROUNDS:
-                fastest = min((median(worker.times) for worker in running), default=0.0)
-                running = [worker for worker in running if median(worker.times) <= HOPELESS * fastest]
+            running = [w for w in workers if w.name not in choice.refused and len(w.times) == done]
+            if done == 1:
+                fastest = min((w.times[0] for w in running), default=0.0)
+                running = [w for w in running if w.times[0] <= HOPELESS * fastest]
             for worker in running:
                 try:
-                    worker.measure()
+                    worker.measure(new=done > 0 and done % BUILD_EVERY == 0)
                 except EngineError as error:
                     choice.refused[worker.name] = str(error)
     finally:
         for worker in workers:
             worker.end()
-    for worker in workers:
-        if worker.name not in choice.refused:
-            choice.median_ms[worker.name] = median(worker.times)
+    measured = [worker for worker in workers if worker.name not in choice.refused]
+    if measured:  # by the ratios in each round, which a machine that changes its speed between rounds does not move
+        base = max(measured, key=lambda worker: len(worker.times)).times
+        for worker in measured:
+            ratio = median(ms / other for ms, other in zip(worker.times, base, strict=False))
+            choice.median_ms[worker.name] = ratio * median(base)
+    if "openvino" in choice.median_ms and "openvino-f32" in names:
+        choice.median_ms.setdefault("openvino-f32", choice.median_ms["openvino"])
     return choice

@@ -1,9 +1,9 @@
 """One engine in a process of its own, measured when it is asked to: python -m spinn_stream.runtime.measuring.
 
-Prints `{"ready": true}` once the network is built and ran, then, for every line on its standard input, the median ms of
-a streak of runs of its two halves: a network is split more often than not, and engines differ in what a cut costs them.
-The halves are built anew for each streak, as where the weights lie in memory is worth a few hundredths. What goes wrong
-is printed as `{"error": text}`, unless the process dies of it.
+Prints `{"ready": true, "precision": ...}` once the network is built and ran, then, for every line on its standard
+input, the median ms of a streak of runs of its two halves: a network is split more often than not, and engines differ
+in what a cut costs them. Where the line is `NEW`, the halves are built anew first: where their weights lie in memory is
+worth a few hundredths. What goes wrong is printed as `{"error": text}`, unless the process dies of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .engine import Activation, Engine
 from .engines import open_one
 from .timing import StopRule, sample, summary
 
+NEW = "new"
 STREAK = StopRule(warm_up=1, least=9, most=9, budget_s=5.0)
 
 
@@ -38,14 +39,19 @@ def run_halves(bundle: Bundle, engine: Engine, x: Activation) -> object:
 
 
 def main(folder: str, name: str, threads: str) -> None:
+    def built() -> partial[object]:
+        run = partial(run_halves, bundle, open_one(bundle, name, threads=int(threads)), x)
+        run()
+        return run
+
     try:
         bundle = load_bundle(Path(folder))
         x = np.zeros((1, *bundle.cut_points[0].shape), np.float32)
-        run_halves(bundle, open_one(bundle, name, threads=int(threads)), x)
-        print(json.dumps({"ready": True}), flush=True)
-        for _ in sys.stdin:
-            run = partial(run_halves, bundle, open_one(bundle, name, threads=int(threads)), x)
-            run()
+        run = built()
+        precision = getattr(run.args[1], "precision", "f32")
+        print(json.dumps({"ready": True, "precision": precision}), flush=True)
+        for line in sys.stdin:
+            run = built() if line.strip() == NEW else run
             print(json.dumps({"median_ms": summary(sample([run], STREAK)[0]).median_ms}), flush=True)
     except Exception as error:  # whatever it is, the parent is told and goes on without this engine
         print(json.dumps({"error": f"{name}: {error}"}), flush=True)

@@ -128,12 +128,12 @@ def test_torch_says_that_it_needs_onnx_too() -> None:
 
 
 def test_auto_measures_once_and_says_why(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spinn_stream.runtime.choice.installed", lambda: ["onnxruntime", "openvino"])
+    monkeypatch.setattr("spinn_stream.runtime.choice.installed", lambda: ["onnxruntime", "openvino", "openvino-f32"])
     said = list[str]()
     first = open_engine(bundle, "auto", say=said.append)
     assert said[0].startswith("measuring ") and said[-1].startswith(f"{first.name} is ")
     choice = choose_engine(bundle)
-    assert set(choice.median_ms) == {"onnxruntime", "openvino"} and not choice.refused
+    assert set(choice.median_ms) == {"onnxruntime", "openvino", "openvino-f32"} and not choice.refused
     said.clear()
     assert open_engine(bundle, "auto", say=said.append).name == first.name
     assert len(said) == 1, "it was measured again"
