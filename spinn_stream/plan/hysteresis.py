@@ -160,8 +160,8 @@ class Hysteresis:
         self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
         if now < self.repair_at:
             return None
-        careful, still = choose(elsewhere(1 + self._config.caution), sla) if violation <= 0 else (best, violation)
-        safe = still <= 0
+        careful = self._keeps_elsewhere(sla, elsewhere) if violation <= 0 else None
+        safe = careful is not None
         if not safe and now < self._broken + self._config.repair_s * 3.0 ** len(self._repairs):
             return None
         spare = careful if safe else self._with_headroom(prediction, sla) if violation <= 0 else None
@@ -169,6 +169,16 @@ class Hysteresis:
         value = float(prediction.of(worst.metric.name)[current])
         self._repairs.append(now)
         return Change(best if spare is None else spare, f"the plan breaks {worst}: {shown(worst.metric.name, value)}")
+
+    def _keeps_elsewhere(self, sla: Sla, elsewhere: Callable[[float], Prediction]) -> int | None:
+        """The best plan where conditions are less favourable, if it keeps the constraints there; the less so the more
+        repairs came just before: what is believed was too favourable then."""
+        factor = 1 + self._config.caution
+        for harder in dict.fromkeys((factor ** (1 + len(self._repairs)), factor)):
+            place, violation = choose(elsewhere(harder), sla)
+            if violation <= 0:
+                return place
+        return None
 
     def _better(self, prediction: Prediction, sla: Sla, current: int, best: int, violation: float) -> _Better | None:
         """The plan that beats the one in force by the margin."""

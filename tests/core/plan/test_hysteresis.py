@@ -172,3 +172,22 @@ def test_changes_just_before_delay_a_repair_that_less_favourable_conditions_woul
     assert len(waits) == 3 and waits[0] <= CONFIG.repair_s + EVERY_S
     assert waits[1] == pytest.approx(3 * CONFIG.repair_s, abs=EVERY_S)
     assert waits[2] == pytest.approx((3 if safe else 9) * CONFIG.repair_s, abs=EVERY_S)
+
+
+def test_a_second_repair_looks_at_conditions_that_are_less_favourable_still(
+    predicted: Callable[[Plans], Prediction],
+) -> None:
+    """A link that got slow is believed to be slower with every answer: what just holds now would be left again."""
+    now = [(100.0, 9.0, 0.03), (50.0, 9.0, 0.005), (70.0, 9.0, 0.005)]
+    edges = {1.1: now, 1.21: [(121.0, 9.0, 0.05), (60.0, 9.0, 0.03), (85.0, 9.0, 0.005)]}
+    asked, places = Hysteresis(CONFIG), []
+    for n in range(1, 100):
+        change = asked.compare(
+            n * EVERY_S, predicted(now), SLA, 0, 1, 0.0, lambda factor: predicted(edges[round(factor, 2)])
+        )
+        if change is not None:
+            places.append(change.place)
+            asked.changed(n * EVERY_S, (0, 0), (1, 1))
+            if len(places) == 2:
+                break
+    assert places == [1, 2]
