@@ -1,65 +1,113 @@
-"""Whole networks as a user of one engine alone would run them: what our split path is compared with.
+"""What is timed against each other: whole networks and halves as a user of one engine alone would run them, and ours.
 
-Each gives a function that runs one image, without early exits, in the way that costs least in that engine:
-nothing is converted or copied that its own interface does not force.
+Each builds a function that runs one image in the way that costs least in that engine: nothing is converted or copied
+that its own interface does not force.
 """
 
 from __future__ import annotations
 
-import copy
 import tempfile
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import openvino as ov
-import torch
-from torch import nn
+from in_turn import Maker, Run
 
 from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.model.choose_backbone import choose_backbone
-from spinn_stream.model.export import export_draft
-from spinn_stream.model.network import attach_exits
-from spinn_stream.model.tracing import trace_backbone
+from spinn_stream.runtime import answers
 from spinn_stream.runtime.carving import Carver
+from spinn_stream.runtime.engines import open_one
+from spinn_stream.runtime.huge_pages import use_huge_pages
+from spinn_stream.runtime.measuring import halfway, run_halves
 
-Run = Callable[[], object]
-Named = dict[str, Run]
+
+@dataclass(frozen=True)
+class Model:
+    """A network as a bundle (folder; None: the built-in one) and as torch's (backbone, its image size and classes)."""
+
+    folder: Path | None
+    backbone: str
+    image_size: int
+    classes: int
+
+    @property
+    def bundle(self) -> Bundle:
+        return load_bundle() if self.folder is None else load_bundle(self.folder)
+
+    @property
+    def image(self) -> np.ndarray:
+        return np.random.default_rng(0).standard_normal((1, 3, self.image_size, self.image_size), np.float32)
 
 
-def default_bundle() -> tuple[Bundle, nn.Module]:
-    """The built-in bundle, and its backbone as a plain torch module (times do not depend on weights)."""
+def default_model() -> Model:
     bundle = load_bundle()
-    backbone = choose_backbone(
-        "efficientnet-lite2", num_classes=len(bundle.labels), image_size=bundle.input.size, pretrained=False
-    )
-    return bundle, backbone.module.eval()
+    return Model(None, "efficientnet-lite2", bundle.input.size, len(bundle.labels))
 
 
-def lite0_224() -> tuple[Bundle, nn.Module]:
+def lite0_224() -> Model:
     """EfficientNet-Lite0 at its own size with its ImageNet weights, six exits attached and not trained."""
+    from spinn_stream.model.choose_backbone import choose_backbone
+    from spinn_stream.model.export import export_draft
+    from spinn_stream.model.network import attach_exits
+    from spinn_stream.model.tracing import trace_backbone
+
     folder = Path(tempfile.mkdtemp(prefix="spinn-lite0-"))
     backbone = choose_backbone("efficientnet-lite0", num_classes=1000, image_size=224, pretrained=True)
-    plain = copy.deepcopy(backbone.module).eval()
     network = attach_exits(trace_backbone(backbone.module, (3, 224, 224)), 1000)
     export_draft(
         network, folder, name="lite0-224", mean=backbone.mean, scale=backbone.scale,
         labels=[str(i) for i in range(1000)], provenance={},
     )  # fmt: skip
-    return load_bundle(folder), plain
+    return Model(folder, "efficientnet-lite0", 224, 1000)
 
 
-def graph(bundle: Bundle, start: int, stop: int) -> bytes:
-    """The network without exits from one cut point to another as one ONNX model."""
-    carver = Carver(bundle)
-    return carver.carve(carver.key(start, stop, False))
+def with_huge_pages(maker: Maker) -> Run:
+    """What the maker builds, its memory in huge pages, as ours is."""
+    run = maker()
+    run()
+    use_huge_pages()
+    return run
 
 
-def eager_torch(module: nn.Module, x: np.ndarray, precision: str) -> Run:
+def ours_halves(model: Model, engine: str) -> Run:
+    """Head to the middle, then the tail from there, no exits; through our interface."""
+    return partial(run_halves, model.bundle, open_one(model.bundle, engine, threads=1), model.image)
+
+
+def ours_exits(model: Model, engine_name: str) -> Run:
+    """Every exit evaluated, its confidence computed and its answer ready, none firing."""
+    bundle, image = model.bundle, model.image
+    engine = open_one(bundle, engine_name, threads=1)
+
+    def run() -> object:
+        x = image
+        for start, stop in bundle.pieces(0, bundle.last):
+            x, output = engine.run(start, stop, x)
+            if stop < bundle.last:  # whether to stop here; the final answer is not counted, here as in `run_halves`
+                assert output is not None
+                reached = bundle.exit_at[stop]
+                answers(reached.name, output, reached.temperature)
+        return x
+
+    return run
+
+
+def eager_torch(model: Model, precision: str) -> Run:
+    """The backbone as a plain torch module; times do not depend on weights."""
+    import torch
+
+    from spinn_stream.model.choose_backbone import choose_backbone
+
+    torch.set_num_threads(1)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    module = copy.deepcopy(module).to(dtype)
-    tensor = torch.from_numpy(x).to(dtype)
+    backbone = choose_backbone(model.backbone, num_classes=model.classes, image_size=model.image_size, pretrained=False)
+    module = backbone.module.eval().to(dtype)
+    tensor = torch.from_numpy(model.image).to(dtype)
+    torch.ones(7 << 20)  # 28 MB, freed at once: from now on glibc keeps what is freed; each layer's page faults else
+    # take as long again as all the network
 
     def run() -> object:
         with torch.inference_mode():
@@ -68,15 +116,17 @@ def eager_torch(module: nn.Module, x: np.ndarray, precision: str) -> Run:
     return run
 
 
-def onnx_runtime(graph: bytes, x: np.ndarray) -> Run:
-    session = _session(graph)
-    inputs, outputs = {session.get_inputs()[0].name: x}, [session.get_outputs()[0].name]
+def onnx_runtime(model: Model) -> Run:
+    session = _session(_graph(model.bundle, 0, model.bundle.last))
+    inputs, outputs = {session.get_inputs()[0].name: model.image}, [session.get_outputs()[0].name]
     return lambda: session.run(outputs, inputs)
 
 
-def onnx_runtime_halves(head: bytes, tail: bytes, x: np.ndarray) -> Run:
+def onnx_runtime_halves(model: Model) -> Run:
     """By hand: two sessions, the second one bound to what the first one writes."""
-    first, second = _session(head), _session(tail)
+    cut, x = halfway(model.bundle), model.image
+    first = _session(_graph(model.bundle, 0, cut))
+    second = _session(_graph(model.bundle, cut, model.bundle.last))
     [name], [target] = first.get_outputs(), second.get_outputs()
     middle = ort.OrtValue.ortvalue_from_numpy(first.run([name.name], {first.get_inputs()[0].name: x})[0])
     logits = ort.OrtValue.ortvalue_from_numpy(second.run([target.name], {second.get_inputs()[0].name: middle})[0])
@@ -89,28 +139,38 @@ def onnx_runtime_halves(head: bytes, tail: bytes, x: np.ndarray) -> Run:
     def run() -> object:
         first.run_with_iobinding(bindings[0])
         second.run_with_iobinding(bindings[1])
-        return logits
+        return logits, x
 
     return run
 
 
-def openvino(graph: bytes, x: np.ndarray, precision: str, *, open_batch: bool = False) -> Run:
-    request = _request(graph, None if open_batch else x.shape, precision)
+def openvino(model: Model, precision: str, *, open_batch: bool = False) -> Run:
+    x = model.image
+    request = _request(_graph(model.bundle, 0, model.bundle.last), None if open_batch else x.shape, precision)
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
-    return lambda: request.infer(share_outputs=True)
+    return lambda: (request.infer(share_outputs=True), x)
 
 
-def openvino_halves(head: bytes, tail: bytes, x: np.ndarray, middle: tuple[int, ...], precision: str) -> Run:
+def openvino_halves(model: Model, precision: str) -> Run:
     """By hand: two graphs, the second one reading where the first one writes."""
-    first, second = _request(head, x.shape, precision), _request(tail, (1, *middle), precision)
+    bundle, x = model.bundle, model.image
+    cut = halfway(bundle)
+    first = _request(_graph(bundle, 0, cut), x.shape, precision)
+    second = _request(_graph(bundle, cut, bundle.last), (1, *bundle.cut_points[cut].shape), precision)
     first.set_input_tensor(ov.Tensor(x, shared_memory=True))
     second.set_input_tensor(first.get_output_tensor())
 
     def run() -> object:
         first.infer(share_outputs=True)
-        return second.infer(share_outputs=True)
+        return second.infer(share_outputs=True), x
 
     return run
+
+
+def _graph(bundle: Bundle, start: int, stop: int) -> bytes:
+    """The network without exits from one cut point to another as one ONNX model."""
+    carver = Carver(bundle)
+    return carver.carve(carver.key(start, stop, False))
 
 
 def _session(graph: bytes) -> ort.InferenceSession:

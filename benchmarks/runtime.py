@@ -1,12 +1,12 @@
 """Does splitting cost anything against the best engine on the whole network?
 
-    python benchmarks/runtime.py [--json] [--seconds 30]
+    python benchmarks/runtime.py [--json] [--seconds 30] [--huge-pages]
 
 One thread pinned to one core, batch 1. For the default bundle and EfficientNet-Lite0 at 224 px, in float32 and, where
-the processor computes in it, bfloat16, these run in turn, some runs in a row each (the first not counted), until every
-median is known to within 0.5 % or the time is up; what is compared with each other is a group of its own.
-All is built anew some times over, in an order that is drawn: where a graph's weights happen to lie in memory is worth a
-few hundredths, and what is built first is often slower by two.
+the processor computes in it, bfloat16, these run in turn, each in a process of its own, some runs in a row each (the
+first not counted), until every median is known to within 0.5 % or the time is up; what is compared with each other is a
+group of its own. All is built anew some times over: where a graph's weights happen to lie in memory is worth a few
+hundredths.
 
     eager torch, ONNX Runtime, OpenVINO   the whole network without exits (ONNX Runtime has no bfloat16 on CPUs)
     ours         head to the cut point nearest to half of the multiply-adds, then the tail from there, through our
@@ -21,6 +21,9 @@ between turns does not move. ratio_to_best is ours over the best whole graph of 
 halves_by_hand_ratio_to_best the better engine's halves by hand over it. exits_macs_share: the heads' multiply-adds over
 the backbone's. best_times_faster_than_eager: what the best whole graph reaches, which ours can hardly exceed.
 preprocess_ms: crop, resize, normalise and layout of a 1280x720 frame for the default bundle.
+
+Our engines put their weights into huge pages where the system has them, and the others run as their own interface runs
+them. With --huge-pages they are given them, too: what is left is the price of the cut alone.
 """
 
 from __future__ import annotations
@@ -33,23 +36,24 @@ if hasattr(os, "sched_setaffinity"):  # before any engine counts the cores
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 import random
-from collections.abc import Callable, Sequence
+import shutil
+from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import contestants
 import cv2
 import numpy as np
-import torch
+from contestants import Model
+from in_turn import Contestant, Maker, turns
 from rich.console import Console
 from rich.table import Table
 
 from spinn_stream.frame import crop, normalise
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.runtime import Engine, answers, choose_engine
+from spinn_stream.runtime import choose_engine
 from spinn_stream.runtime.engines import open_one
-from spinn_stream.runtime.measuring import halfway, run_halves
+from spinn_stream.runtime.measuring import halfway
 from spinn_stream.runtime.timing import StopRule, sample, summary
 
 BUILDS = 12
@@ -61,99 +65,81 @@ STREAK = 20
 ENGINES = {"f32": ("onnxruntime", "openvino-f32", "torch"), "bf16": ("openvino",)}
 
 
-def exits_run(bundle: Bundle, engine: Engine, x: np.ndarray) -> object:
-    for start, stop in bundle.pieces(0, bundle.last):
-        x, output = engine.run(start, stop, x)
-        if stop < bundle.last:  # whether to stop here; the final answer is not counted, here as in `split_run`
-            assert output is not None
-            reached = bundle.exit_at[stop]
-            answers(reached.name, output, reached.temperature)
-    return x
+Streaks = list[list[float]]
+"""Times in ms, those of each streak together."""
 
 
 def has_bf16(bundle: Bundle) -> bool:
     return getattr(open_one(bundle, "openvino", threads=1), "precision", "") == "bf16"
 
 
-def built(makers: Sequence[tuple[str, Callable[[], contestants.Run]]], draw: random.Random) -> contestants.Named:
-    """What the makers make, built and run once in an order that is drawn, by name in the order given."""
-    made = {}
-    for name, make in draw.sample(makers, len(makers)):
-        made[name] = make()
-        made[name]()
-    return {name: made[name] for name, _ in makers}
+def groups(model: Model, precision: str, engine: str, *, huge_pages: bool) -> list[dict[str, Maker]]:
+    """What is run in turn with what, by the name of its time."""
 
+    def other(maker: Maker) -> Maker:
+        return partial(contestants.with_huge_pages, maker) if huge_pages else maker
 
-def groups(
-    bundle: Bundle, module: torch.nn.Module, precision: str, engine: str
-) -> list[list[tuple[str, Callable[[], contestants.Run]]]]:
-    """What is run in turn with what: makers by the name of the time."""
-    x = np.random.default_rng(0).standard_normal((1, *bundle.cut_points[0].shape), np.float32)
-    cut = halfway(bundle)
-    graph, head, tail = (contestants.graph(bundle, *ends) for ends in ((0, bundle.last), (0, cut), (cut, bundle.last)))
-
-    def halves() -> contestants.Run:
-        return partial(run_halves, bundle, open_one(bundle, engine, threads=1), x)
-
-    def exits() -> contestants.Run:
-        return partial(exits_run, bundle, open_one(bundle, engine, threads=1), x)
-
-    openvino = partial(contestants.openvino, graph, x, precision)
-    best = [("openvino_ms", openvino)]
-    middle = bundle.cut_points[cut].shape
-    by_hand = [("openvino_halves_ms", partial(contestants.openvino_halves, head, tail, x, middle, precision))]
+    halves = partial(contestants.ours_halves, model, engine)
+    best = {"openvino": other(partial(contestants.openvino, model, precision))}
+    by_hand = {"openvino_halves": other(partial(contestants.openvino_halves, model, precision))}
     if precision == "f32":
-        best.append(("ort_ms", partial(contestants.onnx_runtime, graph, x)))
-        by_hand.append(("ort_halves_ms", partial(contestants.onnx_runtime_halves, head, tail, x)))
+        best["ort"] = other(partial(contestants.onnx_runtime, model))
+        by_hand["ort_halves"] = other(partial(contestants.onnx_runtime_halves, model))
     return [
-        [("ours_ms", halves), *best, *by_hand],
-        [("ours_beside_exits_ms", halves), ("ours_exits_ms", exits)],
-        [
-            ("ours_beside_eager_ms", halves),
-            ("eager_torch_ms", partial(contestants.eager_torch, module, x, precision)),
-            ("openvino_open_batch_ms", partial(openvino, open_batch=True)),
-            *((f"{name.removesuffix('_ms')}_beside_eager_ms", make) for name, make in best),
-        ],
+        {"ours": halves, **best, **by_hand},
+        {"ours_beside_exits": halves, "ours_exits": partial(contestants.ours_exits, model, engine)},
+        {
+            "ours_beside_eager": halves,
+            "eager_torch": partial(contestants.eager_torch, model, precision),
+            "openvino_open_batch": other(partial(contestants.openvino, model, precision, open_batch=True)),
+            **{f"{name}_beside_eager": maker for name, maker in best.items()},
+        },
     ]
 
 
-def ratio(times: Sequence[float], others: Sequence[float]) -> float:
-    """Median over the turns of the ratio of their medians."""
-    a, b = (np.median(np.reshape(t, (-1, STREAK - 1)), axis=1) for t in (times, others))
-    return float(np.median(a / b))
-
-
-def case(bundle: Bundle, module: torch.nn.Module, precision: str, rule: StopRule) -> dict[str, Any]:
-    engine = next(n for n in choose_engine(bundle, threads=1).order if n in ENGINES[precision])
-    times: dict[str, list[float]] = {}
+def measured(makers: dict[str, Maker], rule: StopRule) -> dict[str, Streaks]:
+    """Streaks by name, as many for each."""
+    found: dict[str, Streaks] = {name: [] for name in makers}
     draw = random.Random(0)
-    for _ in range(BUILDS):
-        for makers in groups(bundle, module, precision, engine):
-            group = built(makers, draw)
-            for name, found in zip(group, sample(list(group.values()), rule, streak=STREAK), strict=True):
-                times.setdefault(name, []).extend(found)
-    medians = {name: round(summary(t).median_ms, 4) for name, t in times.items()}
-    whole = [name for name in ("ort", "openvino") if f"{name}_ms" in medians]
-    best = min(whole, key=lambda name: medians[f"{name}_ms"])
+    with ExitStack() as stack:
+        running = [stack.enter_context(Contestant(maker, warm_up=rule.warm_up)) for maker in makers.values()]
+        for _ in range(BUILDS):
+            for name, streaks in zip(makers, turns(running, rule, streak=STREAK, draw=draw), strict=True):
+                found[name].extend(streaks)
+    return found
+
+
+def ratio(times: Streaks, others: Streaks) -> float:
+    """Median over the turns of the ratio of their medians."""
+    return float(np.median([np.median(a) / np.median(b) for a, b in zip(times, others, strict=True)]))
+
+
+def case(model: Model, precision: str, rule: StopRule, *, huge_pages: bool) -> dict[str, Any]:
+    bundle = model.bundle
+    engine = next(n for n in choose_engine(bundle, threads=1).order if n in ENGINES[precision])
+    times: dict[str, Streaks] = {}
+    for makers in groups(model, precision, engine, huge_pages=huge_pages):
+        times.update(measured(makers, rule))
+    medians = {name: round(summary(np.concatenate(t).tolist()).median_ms, 4) for name, t in times.items()}
+    whole = [name for name in ("ort", "openvino") if name in medians]
+    best = min(whole, key=medians.__getitem__)
     share = sum(e.macs for e in bundle.exits) / bundle.cut_points[-1].macs
-    extra = ratio(times["ours_exits_ms"], times["ours_beside_exits_ms"]) - 1
+    extra = ratio(times["ours_exits"], times["ours_beside_exits"]) - 1
     return {
         "model": bundle.name,
         "precision": precision,
         "ort_ms": None,
-        **medians,
+        **{f"{name}_ms": ms for name, ms in medians.items()},
         "ours_engine": engine,
         "split": bundle.cut_points[halfway(bundle)].name,
         "exits_macs_share": round(share, 4),
         "exits_time_share": round(extra, 4),
         "exits_time_over_macs": round(extra / share, 3),
-        "ratio_to_best": round(ratio(times["ours_ms"], times[f"{best}_ms"]), 4),
-        "halves_by_hand_ratio_to_best": min(
-            round(ratio(times[f"{name}_halves_ms"], times[f"{best}_ms"]), 4) for name in whole
-        ),
-        "times_faster_than_eager": round(ratio(times["eager_torch_ms"], times["ours_beside_eager_ms"]), 2),
+        "ratio_to_best": round(ratio(times["ours"], times[best]), 4),
+        "halves_by_hand_ratio_to_best": min(round(ratio(times[f"{name}_halves"], times[best]), 4) for name in whole),
+        "times_faster_than_eager": round(ratio(times["eager_torch"], times["ours_beside_eager"]), 2),
         "best_times_faster_than_eager": max(
-            round(ratio(times["eager_torch_ms"], times[f"{name}_beside_eager_ms"]), 2) for name in whole
+            round(ratio(times["eager_torch"], times[f"{name}_beside_eager"]), 2) for name in whole
         ),
     }
 
@@ -161,6 +147,7 @@ def case(bundle: Bundle, module: torch.nn.Module, precision: str, rule: StopRule
 def preprocess_ms(bundle: Bundle, rule: StopRule) -> float:
     frame = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8), (9, 9), 3)
     frame = np.asarray(frame, np.uint8)
+    cv2.setNumThreads(1)
     times = sample([lambda: normalise(crop(frame, bundle.input.size), bundle.input)], rule)[0]
     return round(summary(times).median_ms, 4)
 
@@ -169,20 +156,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--seconds", type=float, default=30.0, help="for each of the three groups of a case, at most")
+    parser.add_argument("--huge-pages", action="store_true", help="give them to the others, too")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
     rule = StopRule(warm_up=5, least=100, spread=0.005, budget_s=args.seconds / BUILDS)
-    models = [contestants.default_bundle(), contestants.lite0_224()]
-    precisions = ["f32", "bf16"] if has_bf16(models[0][0]) else ["f32"]
-    cases = [case(bundle, module, precision, rule) for bundle, module in models for precision in precisions]
-    for path in Path(models[1][0].graph_path.parent).iterdir():
-        path.unlink()
-    models[1][0].graph_path.parent.rmdir()
+    models = [contestants.default_model(), contestants.lite0_224()]
+    precisions = ["f32", "bf16"] if has_bf16(models[0].bundle) else ["f32"]
+    cases = [case(model, p, rule, huge_pages=args.huge_pages) for model in models for p in precisions]
+    for model in models:
+        if model.folder is not None:
+            shutil.rmtree(model.folder)
     found = {
         "cases": cases,
         "ratio_to_best": max(c["ratio_to_best"] for c in cases),
-        "preprocess_ms": preprocess_ms(models[0][0], StopRule(least=200, spread=0.005, budget_s=5)),
+        "preprocess_ms": preprocess_ms(models[0].bundle, StopRule(least=200, spread=0.005, budget_s=5)),
     }
     if args.json:
         print(json.dumps(found))

@@ -29,7 +29,7 @@ RUNTIMES = ("auto", *PACKAGES)
 MEASURING_TIMEOUT_S = 120.0
 """For one answer of an engine: loading torch from a slow card takes half a minute."""
 
-ROUNDS, BUILD_EVERY = 24, 6
+ROUNDS, BUILD_EVERY = 12, 3
 """Streaks of runs of each engine, and after how many its graphs are built anew."""
 
 HOPELESS = 1.5
@@ -115,7 +115,7 @@ def choose_engine(
         "bundle": bundle.hash,
         "threads": threads,
         "versions": versions,
-        "of": "built halves",
+        "of": "halves in streaks of 20",
         **store.machine(),
     }
     kept = None if again else store.load("engines", key)

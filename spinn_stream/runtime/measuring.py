@@ -21,7 +21,7 @@ from .engines import open_one
 from .timing import StopRule, sample, summary
 
 NEW = "new"
-STREAK = StopRule(warm_up=1, least=9, most=9, budget_s=5.0)
+STREAK = StopRule(warm_up=1, least=19, most=19, budget_s=5.0)
 
 
 def halfway(bundle: Bundle) -> int:

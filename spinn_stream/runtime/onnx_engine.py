@@ -11,6 +11,7 @@ from ..errors import EngineError
 from ..model.bundle import Bundle
 from .carving import Carver, PieceKey
 from .engine import Activation, ExitOutput
+from .huge_pages import use_huge_pages
 from .onnx_proto import INTS, NodeProto
 
 Result = tuple[Activation, ExitOutput | None]
@@ -35,7 +36,7 @@ class OnnxEngine:
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         key = self._carver.key(start, stop, exit)
         if key not in self._sessions:
-            self._sessions[key] = self._build(key)
+            self._sessions[key] = self._built(key)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         return self._carver.key(start, stop, exit) in self._sessions
@@ -49,7 +50,7 @@ class OnnxEngine:
         key = self._carver.key(start, stop, exit)
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = self._build(key)
+            session = self._sessions[key] = self._built(key)
         try:
             if len(x) == 1:
                 bound = self._single.get(key)
@@ -60,6 +61,11 @@ class OnnxEngine:
         except Exception as error:  # ONNX Runtime's errors are plain RuntimeErrors of several kinds
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {error}") from error
         return _result(outputs, final=stop == self._bundle.last)
+
+    def _built(self, key: PieceKey) -> ort.InferenceSession:
+        session = self._build(key)
+        use_huge_pages()
+        return session
 
     def _build(self, key: PieceKey) -> ort.InferenceSession:
         try:

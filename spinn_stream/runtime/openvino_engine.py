@@ -15,6 +15,7 @@ from ..errors import EngineError
 from ..model.bundle import Bundle
 from .carving import Carver, PieceKey
 from .engine import Activation, ExitOutput
+from .huge_pages import use_huge_pages
 
 DEVICE = "CPU"
 
@@ -107,9 +108,9 @@ class OpenVinoEngine:
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         key = self._carver.key(start, stop, exit)
         if key not in self._single:
-            self._single[key] = self._build(key, 1)
+            self._single[key] = self._built(key, 1)
         if batches and key not in self._open:
-            self._open[key] = self._build(key, None, SET_UP_SIZES)
+            self._open[key] = self._built(key, None, SET_UP_SIZES)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         return self._carver.key(start, stop, exit) in self._single
@@ -148,9 +149,14 @@ class OpenVinoEngine:
                 f"expected float32 (B, *{self._bundle.cut_points[start].shape})"
             )
         if graph is None:
-            graph = kept[key] = self._build(key, fixed)
+            graph = kept[key] = self._built(key, fixed)
         if fixed is not None:
             self._bound[start, stop, exit] = graph
+        return graph
+
+    def _built(self, key: PieceKey, fixed: int | None, sizes: Collection[int] = ()) -> _Graph:
+        graph = self._build(key, fixed, sizes)
+        use_huge_pages()
         return graph
 
     def _build(self, key: PieceKey, fixed: int | None, sizes: Collection[int] = ()) -> _Graph:

@@ -12,6 +12,7 @@ import torch
 from ...errors import EngineError
 from ...model.bundle import EXIT_PREFIX, Bundle
 from ..engine import Activation, ExitOutput
+from ..huge_pages import use_huge_pages
 from ..onnx_file import read_graph
 from .graph import TorchGraph
 
@@ -38,6 +39,7 @@ class TorchEngine:
         except (AssertionError, RuntimeError) as error:  # the first where torch was built without CUDA
             raise EngineError(f"torch has no device {device!r} here: {str(error).splitlines()[0]}") from error
         self._graph = TorchGraph(read_graph(bundle), device=self._device)
+        use_huge_pages()
 
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         """Carves and runs once: the first run on a GPU loads its kernels."""
