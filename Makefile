@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXITS := block7,block11,block13,block16,block18
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
 
+# Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench bundle models clean
 
@@ -63,10 +66,10 @@ clean: ## remove .venv/ and caches
 
 .venv/.run: .venv/.made requirements-run.txt $(PACKAGES)
 	@echo "== installing what running needs (no torch)"
-	@$(PIP) install -r requirements-run.txt
+	@$(PIP) install --no-compile -r requirements-run.txt
 	@touch $@
 
 .venv/.setup: .venv/.made requirements.txt requirements-run.txt $(PACKAGES)
 	@echo "== installing everything for development (torch is the largest, some minutes)"
-	@$(PIP) install -r requirements.txt
+	@$(PIP) install --no-compile -r requirements.txt
 	@touch $@ .venv/.run
