@@ -74,7 +74,8 @@ def with_huge_pages(maker: Maker) -> Run:
 
 def ours_halves(model: Model, engine: str) -> Run:
     """Head to the middle, then the tail from there, no exits; through our interface."""
-    return partial(run_halves, model.bundle, open_one(model.bundle, engine, threads=1), model.image)
+    bundle = model.bundle
+    return partial(run_halves, bundle, open_one(bundle, engine, threads=1), model.image)
 
 
 def ours_exits(model: Model, engine_name: str) -> Run:

@@ -68,12 +68,13 @@ def _filled(libc: ctypes.CDLL, size: int) -> Iterator[tuple[int, int]]:
         start, stop = -(-low // size) * size, high // size * size
         if start >= stop:
             continue
-        present = ctypes.create_string_buffer((stop - start) // mmap.PAGESIZE)
-        if libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), present) != 0:
+        buffer = ctypes.create_string_buffer((stop - start) // mmap.PAGESIZE)
+        if libc.mincore(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), buffer) != 0:
             continue  # given back meanwhile
+        present = buffer.raw
         began: int | None = None
         for block in range(0, len(present), pages):
-            used = present.raw[block : block + pages].count(b"\x01") >= FULL * pages
+            used = present.count(b"\x01", block, block + pages) >= FULL * pages
             at = start + block * mmap.PAGESIZE
             if used and began is None:
                 began = at
