@@ -101,6 +101,11 @@ class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.macs = 0
         self.uncounted: set[str] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; True would have the first operator import the compiler, which takes 2 to 3 s."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         namespace, name = func._schema.name.split("::")

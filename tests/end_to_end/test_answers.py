@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spinn_stream.model.bundle import Bundle
 
-from ..processes import ServerProcess, run_client, server
+from ..processes import ClientProcess, ServerProcess, run_client, server
 
 PATIENT_MS = 10_000
 """A deadline that a busy machine keeps."""
@@ -23,10 +24,11 @@ def serving() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])
 def test_every_kind_of_split_is_answered_by_the_server(serving: ServerProcess, tmp_path: Path, split: str) -> None:
-    out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--server", serving.address, "--split", split,
-                     "--threshold", "none", "--deadline-ms", str(PATIENT_MS))  # fmt: skip
+    """Unpaced, since on a busy machine the device answers frames that come while sixteen are under way."""
+    out = run_client(tmp_path, "--source", "demo", "--frames", "40", "--unpaced", "--server", serving.address,
+                     "--split", split, "--threshold", "none", "--deadline-ms", str(PATIENT_MS))  # fmt: skip
     out.check_contract(PATIENT_MS)
-    assert out.summary["server"] == out.summary["taken"] >= 30
+    assert out.summary["server"] == out.summary["taken"] == 40
     assert {r["exit"] for r in out.finals} == {"final"}
 
 
@@ -52,3 +54,30 @@ def test_provisional_results_come_before_the_final_one(serving: ServerProcess, b
         kinds.setdefault(r["frame"], []).append(r["kind"])
     on_the_way = sum(e.cut <= 13 for e in bundle.exits)
     assert on_the_way and all(k == ["provisional"] * on_the_way + ["final"] for k in kinds.values())
+
+
+def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
+    """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
+    speeds = {"a": "11", "b": "13", "c": "15", "d": "17"}  # five processes share what may be two slow cores
+    common = ("--source", "demo", "--frames", "120", "--split", "5", "--threshold", "none",
+              "--deadline-ms", str(PATIENT_MS))  # fmt: skip
+    with server("--max-wait-ms", "20") as running:
+        clients = {
+            name: ClientProcess(tmp_path / name, *common, "--server", running.address, "--fps", fps)
+            for name, fps in speeds.items()
+        }
+        outs = {name: client.finish() for name, client in clients.items()}
+        singles = running.metric('spinn_batch_size_bucket{le="1.0"}')
+        batches = running.metric("spinn_batch_size_count")
+        served = running.metric("spinn_batch_size_sum")
+    assert sum(o.summary["server"] for o in outs.values()) <= served <= sum(o.summary["taken"] for o in outs.values())
+    assert batches > singles, "no batch was larger than one"
+    print(f"{batches:.0f} batches, {batches - singles:.0f} of them larger than one")
+    alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "120", "--unpaced", "--threshold", "none",
+                       "--deadline-ms", "60000")  # fmt: skip
+    for name, out in outs.items():
+        out.check_contract(PATIENT_MS)
+        answered = [r for r in out.finals if r["where"] == "server"]
+        agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
+        print(f"client {name}: {100 * agree:.1f} % of {len(answered)} server answers are its own frames' labels")
+        assert len(answered) > 60 and agree >= 0.97

@@ -56,7 +56,6 @@ def background() -> Iterator[None]:
             process.wait(timeout=15)
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("spinn run")])
 def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> None:
     done = subprocess.run(
@@ -68,7 +67,6 @@ def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> Non
         assert (tmp_path / written).stat().st_size > 0
 
 
-@pytest.mark.alone
 def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: Path) -> None:
     done = subprocess.run(
         [str(SPINN), "run", "--source", "demo", "--frames", "60", "--server", "ws://127.0.0.1:8766"],
@@ -77,7 +75,6 @@ def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: P
     assert done.returncode == 0 and "round trip" in done.stderr
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("spinn doctor", "spinn profile"))])
 def test_the_readme_looks_at_this_machine(background: None, tmp_path: Path, line: str) -> None:
     done = subprocess.run(

@@ -75,29 +75,3 @@ def test_ctrl_c_ends_a_loop_with_its_summary(serving: ServerProcess, tmp_path: P
         assert client.process.poll() is None
     out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
-
-
-def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
-    """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
-    speeds = {"a": "11", "b": "13", "c": "15", "d": "17"}  # five processes share what may be two slow cores
-    common = ("--source", "demo", "--frames", "200", "--split", "5", "--threshold", "none", "--deadline-ms", "1000")
-    with server("--max-wait-ms", "20") as running:
-        clients = {
-            name: ClientProcess(tmp_path / name, *common, "--server", running.address, "--fps", fps)
-            for name, fps in speeds.items()
-        }
-        outs = {name: client.finish() for name, client in clients.items()}
-        singles = running.metric('spinn_batch_size_bucket{le="1.0"}')
-        batches = running.metric("spinn_batch_size_count")
-        served = running.metric("spinn_batch_size_sum")
-    assert sum(o.summary["server"] for o in outs.values()) <= served <= sum(o.summary["taken"] for o in outs.values())
-    assert batches > singles, "no batch was larger than one"
-    print(f"{batches:.0f} batches, {batches - singles:.0f} of them larger than one")
-    alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "200", "--unpaced", "--threshold", "none",
-                       "--deadline-ms", "60000")  # fmt: skip
-    for name, out in outs.items():
-        out.check_contract(1000)
-        answered = [r for r in out.finals if r["where"] == "server"]
-        agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
-        print(f"client {name}: {100 * agree:.1f} % of {len(answered)} server answers are its own frames' labels")
-        assert len(answered) > 100 and agree >= 0.97
