@@ -19,9 +19,10 @@ from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 """What tests measure while others run is kept away from the user's own figures; every process of the run has it."""
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
