@@ -72,10 +72,18 @@ def with_huge_pages(maker: Maker) -> Run:
     return run
 
 
-def ours_halves(model: Model, engine: str) -> Run:
+def ours_halves(model: Model, engine: str, *, threads: int = 1) -> Run:
     """Head to the middle, then the tail from there, no exits; through our interface."""
     bundle = model.bundle
-    return partial(run_halves, bundle, open_one(bundle, engine, threads=1), model.image)
+    return partial(run_halves, bundle, open_one(bundle, engine, threads=threads), model.image)
+
+
+def ours_tail(model: Model, engine_name: str, batch: int, *, threads: int) -> Run:
+    """The tail from the middle, no exits, for a batch; through our interface."""
+    bundle = model.bundle
+    cut = halfway(bundle)
+    x = np.random.default_rng(0).standard_normal((batch, *bundle.cut_points[cut].shape), np.float32)
+    return partial(open_one(bundle, engine_name, threads=threads).run, cut, bundle.last, x, exit=False)
 
 
 def ours_exits(model: Model, engine_name: str) -> Run:

@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from .errors import ConfigError
 
 MAX_TOKEN_CHARACTERS = 1024
+
+MAX_THREADS = 1024
+
+Threads = Annotated[str, typer.Option(help="engine threads; auto: the cores this process has but one, at most 4")]
+"""Read it with `read_threads`."""
+
+
+def read_threads(text: str) -> int:
+    """The number, or the one that suits this machine.
+
+    Raises:
+        ConfigError: neither a number from 1 nor `auto`.
+    """
+    if text == "auto":
+        from .runtime.cores import default_threads
+
+        return default_threads()
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MAX_THREADS):
+        raise ConfigError(f"threads is {text}, expected a number from 1 to {MAX_THREADS}, or auto")
+    return int(text)
 
 
 def read_token(path: Path | None) -> str | None:

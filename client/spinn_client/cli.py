@@ -12,7 +12,7 @@ import typer
 import uvloop
 from rich.console import Console
 
-from spinn_stream.cli_options import read_token
+from spinn_stream.cli_options import Threads, read_threads, read_token
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
@@ -43,7 +43,7 @@ def run(
     frames: Annotated[int | None, typer.Option(help="stop after so many frames")] = None,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
-    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    threads: Threads = "auto",
     device_slowdown: Annotated[float, typer.Option(help="work so many times slower, as a small board does")] = 1.0,
     max_in_flight: Annotated[int, typer.Option(help="frames that may wait for the server at once")] = 16,
     allow_offline: Annotated[bool, typer.Option("--allow-offline", help="begin without the server")] = False,
@@ -84,7 +84,7 @@ def run(
             plan=_plan(model, (split, threshold, codec), policy, sla, has_server=server is not None),
             deadline_ms=deadline_ms,
             runtime=runtime,
-            threads=threads,
+            threads=read_threads(threads),
             slowdown=device_slowdown,
             provisional=provisional,
             late=late,

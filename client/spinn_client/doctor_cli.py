@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spinn_stream.cli_options import read_token
+from spinn_stream.cli_options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.frame import Pixels
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle
@@ -66,20 +66,19 @@ def doctor(
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     token_file: Annotated[Path | None, typer.Option(help="file with the token that the server asks for")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="certificate authority to trust, PEM")] = None,
-    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    threads: Threads = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
     """Check this device, its camera, its server and its deadline, and say what to do. Exit code 1: something fails."""
     if not 1 <= deadline_ms <= 600_000:
         raise ConfigError(f"deadline_ms is {deadline_ms}, expected 1 to 600000")
-    if threads < 1:
-        raise ConfigError(f"threads is {threads}, expected at least 1")
+    engine_threads = read_threads(threads)
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.CRITICAL)
-    cv2.setNumThreads(threads)  # as `spinn run` does
+    cv2.setNumThreads(engine_threads)  # as `spinn run` does
     errors = Console(stderr=True)
     found = examine(
-        Asked(source, server, bundle, runtime, threads, deadline_ms, token_file, tls_ca),
+        Asked(source, server, bundle, runtime, engine_threads, deadline_ms, token_file, tls_ca),
         say=lambda text: errors.print(text, style="dim", highlight=False, markup=False, soft_wrap=True),
     )
     failed = any(f.state == "failed" for f in found)

@@ -15,7 +15,7 @@ from rich.console import Console
 from spinn_stream.codec import default_setting
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Decision, LinkEstimate, Plan
+from spinn_stream.plan import Decision, LinkEstimate, Plan, PowerModel
 from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.background import shorten_pauses
 from spinn_stream.runtime.host import THIS_MACHINE, Host, Slowed
@@ -179,6 +179,7 @@ class Run:
             fps=self._feed_config.fps or self._source.fps,
             unpaced=self._feed_config.unpaced,
             change=lambda decision: self._change_plan(pipeline, decision),
+            power=PowerModel.of_cores(self._config.threads),
         )
         decision = await asyncio.to_thread(steering.begin, self._device, self._link, feed)
         self.steering = steering
@@ -219,7 +220,8 @@ class Run:
             self.slowed = Slowed(config.slowdown)
             profile, host = profile.slowed(config.slowdown), Host(pace=self.slowed)
         self._device = Device(self._bundle, engine, profile, every_exit=config.provisional, host=host)
-        return engine.name if config.slowdown == 1 else f"{engine.name} slowed down {config.slowdown:g} times"
+        name = engine.name if config.threads == 1 else f"{engine.name} with {config.threads} threads"
+        return name if config.slowdown == 1 else f"{name}, slowed down {config.slowdown:g} times"
 
     async def _open(self, link: Link) -> None:
         try:

@@ -20,6 +20,7 @@ from spinn_stream.plan import (
     Plan,
     PlanTable,
     Policy,
+    PowerMeter,
     Prober,
     Profile,
     Scheduler,
@@ -106,6 +107,7 @@ class Steering:
 
     Args:
         fps: of the source; None: it is counted. change: called with each new plan.
+        power: what the device takes; None: one core of a small board.
     """
 
     def __init__(
@@ -117,10 +119,12 @@ class Steering:
         fps: float | None,
         unpaced: bool,
         change: Callable[[Decision], None],
+        power: PowerMeter | None = None,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
         self._asked = asked
+        self._power = power
         self._deadline_ms = deadline_ms
         self._fps = UNPACED_FPS if unpaced else fps
         self._change = change
@@ -156,8 +160,9 @@ class Steering:
             link.observers += [self._belief, self._backlog]
         try:
             self._scheduler = Scheduler(
-                self._bundle, self._known.table(self._bundle), self._asked.sla, chooses=self._asked.policy
-            )
+                self._bundle, self._known.table(self._bundle), self._asked.sla, chooses=self._asked.policy,
+                power=self._power,
+            )  # fmt: skip
         except ValueError as error:
             raise ConfigError(f"bundle {self._bundle.name}: {error}; take another --policy, or fix a plan") from error
         self._counted = now, feed.captured

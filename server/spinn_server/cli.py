@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
-from spinn_stream.cli_options import read_token
+from spinn_stream.cli_options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.runtime import open_engine, stored_profile
@@ -35,7 +35,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port to listen on; 0: any free one")] = 8765,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
-    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    threads: Threads = "auto",
     max_batch_size: Annotated[int, typer.Option(help="requests run together")] = 16,
     max_wait_ms: Annotated[float, typer.Option(help="how long the first request of a batch waits for company")] = 2.0,
     max_queue: Annotated[int, typer.Option(help="requests that may wait; one more is refused")] = 256,
@@ -75,8 +75,9 @@ def serve(
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    opened = open_engine(model, runtime, threads=threads, say=say, warn=lambda text: say(f"warning: {text}"))
-    profile = stored_profile(model, opened, threads=threads, batches=_batches(max_batch_size), say=say)
+    engine_threads = read_threads(threads)
+    opened = open_engine(model, runtime, threads=engine_threads, say=say, warn=lambda text: say(f"warning: {text}"))
+    profile = stored_profile(model, opened, threads=engine_threads, batches=_batches(max_batch_size), say=say)
 
     async def main() -> None:
         engine = TailEngine(model, opened, config.batch, metrics, profile)

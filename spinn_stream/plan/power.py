@@ -8,7 +8,7 @@ Above idle: what the board and its camera take anyway is no plan's doing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -56,6 +56,11 @@ class PowerModel:
     """Constant rates; see `PowerMeter`."""
 
     constants: EnergyRates = EnergyRates(PI4_CORE_MW, *WIFI)
+
+    @classmethod
+    def of_cores(cls, cores: int) -> PowerModel:
+        """Of a device that computes on so many cores at once. An upper bound: they wait for each other, too."""
+        return cls(replace(cls().constants, compute_mw=cores * PI4_CORE_MW))
 
     @property
     def estimated(self) -> bool:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ..cli_options import Threads, read_threads
 from ..errors import ConfigError
 from ..model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from ..plan import (
@@ -18,6 +19,7 @@ from ..plan import (
     Decision,
     LinkState,
     Plan,
+    PowerModel,
     Prediction,
     Predictor,
     Profile,
@@ -53,7 +55,7 @@ def plan(
     server_queue_ms: Annotated[float, typer.Option(help="how long requests wait there")] = 0.0,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
-    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    threads: Threads = "auto",
     device_profile: Annotated[Path | None, typer.Option(help="the device's, from `spinn profile --json`")] = None,
     server_profile: Annotated[
         Path | None, typer.Option(help="the server's; else this machine's serves as both")
@@ -75,19 +77,19 @@ def plan(
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if threads < 1:
-        raise ConfigError(f"threads is {threads}, expected at least 1")
     if plot is not None:
         check_drawable(plot)
     model = load_bundle(bundle)
-    device, server = _profiles(model, runtime, threads, device_profile, server_profile)
+    count = read_threads(threads)
+    device, server = _profiles(model, runtime, count, device_profile, server_profile)
     try:
         table = build_table(model, device, server)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    scheduler = Scheduler(model, table, wanted, chooses=chooses)
+    power = PowerModel.of_cores(count)
+    scheduler = Scheduler(model, table, wanted, chooses=chooses, power=power)
     decision = scheduler.choose(now)
-    everything = Predictor(table).predict(now)
+    everything = Predictor(table, power).predict(now)
     front = pareto(everything, FRONT)
     if plot is not None:
         draw_plans(model, everything, front, decision, plot)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from ..cli_options import save_figure
+from ..cli_options import Threads, read_threads, save_figure
 from ..errors import ConfigError
 from ..model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from ..plan import BatchProfile, Profile, Timing
@@ -31,7 +31,7 @@ MAX_BATCHES = 16
 def profile(
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
-    threads: Annotated[int, typer.Option(help="engine threads")] = 1,
+    threads: Threads = "auto",
     batches: Annotated[str, typer.Option(help="batch sizes, rising")] = "1,2,4,8,16",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the first batch size here (png, svg or pdf)")] = None,
@@ -40,12 +40,11 @@ def profile(
 ) -> None:
     """Measure how long every part of the network takes here; `spinn run` and `spinn serve` use it from then on."""
     sizes = _sizes(batches)
-    if threads < 1:
-        raise ConfigError(f"threads is {threads}, expected at least 1")
+    count = read_threads(threads)
     if plot is not None:
         _check_drawable(plot)
     model = load_bundle(bundle)
-    cv2.setNumThreads(threads)  # as `spinn run` does
+    cv2.setNumThreads(count)  # as `spinn run` does
     errors = Console(stderr=True)
     with Bar(console=errors, transient=True, disable=not errors.is_terminal) as bar:
 
@@ -53,25 +52,25 @@ def profile(
             errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
         task = bar.add_task("choosing an engine", total=None)
-        name, why = _choose(model, runtime, threads, say)
-        engine = open_engine(model, name, threads=threads, warn=say)
+        name, why = _choose(model, runtime, count, say)
+        engine = open_engine(model, name, threads=count, warn=say)
         bar.update(task, description=f"measuring {engine.name}", total=len(sizes), completed=0)
         found = stored_profile(
-            model, engine, threads=threads, batches=sizes, again=True, rule=QUICK if quick else THOROUGH,
+            model, engine, threads=count, batches=sizes, again=True, rule=QUICK if quick else THOROUGH,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     if plot is not None:
         _draw(model, found, plot)
     if as_json:
         object_ = {
-            "bundle": model.hash, "runtime": found.runtime, "threads": threads, "machine": store.machine(),
+            "bundle": model.hash, "runtime": found.runtime, "threads": count, "machine": store.machine(),
             "why": why, "profile": found.as_json(),
         }  # fmt: skip
         print(json.dumps(object_))
     else:
         console = Console()
         console.print(f"{found.runtime}: {why}", highlight=False, markup=False, soft_wrap=True)
-        _show(console, model, found, threads)
+        _show(console, model, found, count)
 
 
 def _sizes(text: str) -> list[int]:
