@@ -24,6 +24,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process 
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 """What tests measure while others run is kept away from the user's own figures; every process of the run has it."""
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""torch's threads that wait for each other spin; two trainings at once on two cores then take three times as long."""
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 

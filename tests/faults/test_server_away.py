@@ -148,7 +148,7 @@ def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> N
         client = ClientProcess(tmp_path / "run", *RUN, "--server", first.address)
         wait_for(lambda: answered(client, "server", 0), 20, "server answer")
         first.kill()
-    with server("--bundle", str(folder), port=port) as second:
+    with server("--bundle", str(folder), "--max-batch-size", "1", port=port) as second:  # less to measure first
         seen = len(client.results())
         wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames")
         assert second.metric('spinn_refused_sessions_total{reason="bundle_mismatch"}') >= 1
