@@ -44,22 +44,20 @@ def measure_profile(
     """
     last = bundle.last
     early = [e.cut for e in bundle.exits[:-1]]
+    pieces = [(0, last, False), *((i, i + 1, False) for i in range(last)), *((cut - 1, cut, True) for cut in early)]
+    for start, stop, exit in pieces:
+        engine.prepare(start, stop, exit=exit, batches=max(batches) > 1)
     rows = []
     for done, batch in enumerate(batches):
         progress(done, len(batches))
         rng = np.random.default_rng(0)
         inputs = [rng.standard_normal((batch, *c.shape), np.float32) for c in bundle.cut_points[:-1]]
-        functions = [partial(engine.run, 0, last, inputs[0], exit=False)]
-        functions += [partial(engine.run, i, i + 1, inputs[i], exit=False) for i in range(last)]
-        functions += [partial(engine.run, cut - 1, cut, inputs[cut - 1], exit=True) for cut in early]
+        functions = [partial(engine.run, start, stop, inputs[start], exit=exit) for start, stop, exit in pieces]
         whole, *parts = sample(functions, rule, streak=3)
         segments, exits = parts[:last], parts[last:]
         rows.append(_row(batch, whole, segments, exits, early))
-    for i in range(last):
-        engine.drop(i, i + 1, exit=False)
-    for cut in early:
-        engine.drop(cut - 1, cut, exit=True)
-    engine.drop(0, last, exit=False)
+    for start, stop, exit in pieces:
+        engine.drop(start, stop, exit=exit)
     progress(len(batches), len(batches))
     return Profile(engine.name, tuple(early), tuple(rows), _preprocess(bundle, rule))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,22 +13,33 @@ import torch
 
 from ...errors import EngineError
 from ...model.bundle import EXIT_PREFIX, Bundle
+from ..carving import PieceKey
 from ..engine import Activation, ExitOutput
 from ..huge_pages import use_huge_pages
 from ..onnx_file import read_graph
+from .cuda_graphs import SIZES, CudaGraphs, FrozenPiece, Function, GraphMaker
 from .graph import TorchGraph
+
+log = logging.getLogger(__name__)
 
 
 class TorchEngine:
-    """See `Engine`. Parts are carved when first needed (or by `prepare`) and kept; they share their weights."""
+    """See `Engine`. Parts are carved when first needed (or by `prepare`) and kept; they share their weights.
+
+    On a GPU what `prepare` was asked for is frozen as CUDA graphs; what cannot be, or gives something else then, runs
+    as its modules do, with one warning.
+    """
 
     name = "torch"
 
-    def __init__(self, bundle: Bundle, *, threads: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self, bundle: Bundle, *, threads: int = 1, device: str = "cpu", graphs: GraphMaker | None = None
+    ) -> None:
         """
         Args:
             threads: of one run on the CPU; torch's own number is put back after each.
             device: as torch names it: cpu, cuda, cuda:1.
+            graphs: freezes pieces; None: CUDA does on a GPU, and nobody elsewhere.
 
         Raises:
             BundleError: the graph is not one. EngineError: torch cannot run it, or has no such device.
@@ -38,42 +51,89 @@ class TorchEngine:
             torch.empty(1, device=self._device)
         except (AssertionError, RuntimeError) as error:  # the first where torch was built without CUDA
             raise EngineError(f"torch has no device {device!r} here: {str(error).splitlines()[0]}") from error
+        if self._device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # float32 sums in full, as on the other engines
         self._graph = TorchGraph(read_graph(bundle), device=self._device)
+        self._maker = CudaGraphs(self._device) if graphs is None and self._device.type == "cuda" else graphs
+        self._frozen: dict[PieceKey, FrozenPiece | None] = {}  # None: it cannot be
+        self._running = threading.Lock()  # graphs that are checked must not run beside those that answer
         use_huge_pages()
 
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
         """Carves and runs once: the first run on a GPU loads its kernels."""
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
+        if self._maker is not None:
+            self._freeze(self._key(start, stop, exit), SIZES if batches else SIZES[:1], self._maker)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         source, target = self._bundle.cut_points[start].name, self._bundle.cut_points[stop].name
-        with_exit = exit and stop in self._bundle.exit_at and stop != self._bundle.last
+        with_exit = self._key(start, stop, exit)[2]
         return self._graph.has(source, target) and (not with_exit or self._graph.has(target, EXIT_PREFIX + target))
 
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
-        """Nothing is freed: parts share their weights, and a part is some references to them."""
+        """Frees what was frozen. A part is some references to weights that it shares, and stays."""
+        self._frozen.pop(self._key(start, stop, exit), None)
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         if start == stop:
             raise EngineError(f"nothing to run from cut point {start} to itself")
-        source, target = self._bundle.cut_points[start], self._bundle.cut_points[stop].name
+        source = self._bundle.cut_points[start]
         if x.dtype != np.float32 or x.shape[1:] != source.shape:
             raise EngineError(
                 f"{self.name}, cut point {source.name}: got {x.dtype} {x.shape}, expected float32 (B, *{source.shape})"
             )
-        with_exit = exit and stop in self._bundle.exit_at and stop != self._bundle.last
-        main = self._graph.carve(source.name, target)
-        head = self._graph.carve(target, EXIT_PREFIX + target) if with_exit else None
+        key = self._key(start, stop, exit)
+        frozen, function = self._frozen.get(key), self._function(key)
         try:
-            with self._settings():
-                y = main(self._tensor(x))
-                output = None if head is None else ExitOutput(_array(head(y)))
-                activation = _array(y)
+            with self._running, self._settings():
+                fits = frozen is not None and len(x) <= frozen.largest
+                found = frozen.run(x) if frozen is not None and fits else function(self._tensor(x))
+                activation, *logits = [_array(y) for y in found]
         except Exception as error:  # torch raises RuntimeErrors and more of many kinds
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {error}") from error
         if stop == self._bundle.last:
             return activation, ExitOutput(activation)  # the last activation is the final exit's logits
-        return activation, output
+        return activation, ExitOutput(logits[0]) if logits else None
+
+    def _key(self, start: int, stop: int, exit: bool) -> PieceKey:
+        return start, stop, exit and stop in self._bundle.exit_at and stop != self._bundle.last
+
+    def _function(self, key: PieceKey) -> Function:
+        """What gives a piece's activation, and the exit's logits where it has one.
+
+        Raises:
+            EngineError: there is no such way.
+        """
+        source, target = self._bundle.cut_points[key[0]].name, self._bundle.cut_points[key[1]].name
+        main = self._graph.carve(source, target)
+        if not key[2]:
+            return lambda x: (main(x),)
+        head = self._graph.carve(target, EXIT_PREFIX + target)
+
+        def both(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = main(x)
+            return y, head(y)
+
+        return both
+
+    def _freeze(self, key: PieceKey, sizes: tuple[int, ...], maker: GraphMaker) -> None:
+        """Have a piece run as graphs from now on, if it can be had."""
+        known = self._frozen.get(key)
+        if key in self._frozen and (known is None or known.largest >= max(sizes)):
+            return
+        try:
+            with self._settings():
+                piece = FrozenPiece(
+                    self._function(key), self._bundle.cut_points[key[0]].shape, sizes, maker, self._device
+                )
+                with self._running:
+                    piece.check()
+        except Exception as error:  # of many kinds; the modules themselves ran
+            self._frozen[key] = None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            log.warning("%s, cut points %d to %d: run without a CUDA graph: %s", self.name, key[0], key[1], reason)
+        else:
+            self._frozen[key] = piece
 
     def _tensor(self, x: Activation) -> torch.Tensor:
         """On the device; an image in channels-last order, as the weights are."""
@@ -82,12 +142,12 @@ class TorchEngine:
 
     @contextmanager
     def _settings(self) -> Iterator[None]:
-        """No gradients, our number of threads, and float32 sums in full, as on the other engines."""
+        """No gradients, and our number of threads."""
         before = torch.get_num_threads()
         if before != self._threads:
             torch.set_num_threads(self._threads)
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with torch.inference_mode():
                 yield
         finally:
             if before != self._threads:
