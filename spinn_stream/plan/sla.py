@@ -142,10 +142,15 @@ class Sla:
         return f"{constraints}; {text}" if constraints else text
 
 
+SMALLEST_WRITTEN_OUT = -6
+"""Exponent of ten below which a percentage is written with one, as floats are."""
+
+
 def _written(metric: Metric, value: float, *, share: bool = False) -> str:
     """A number that reads back as the same float, with its unit. share: it is one of the best, not in that unit."""
     if share or "%" in metric.units:
         percent = Decimal(repr(value)).scaleb(2)
-        return f"{percent.normalize() if percent else Decimal(0):f}%"
+        percent = percent.normalize() if percent else Decimal(0)
+        return f"{percent}%" if percent.adjusted() < SMALLEST_WRITTEN_OUT else f"{percent:f}%"
     unit = next(iter(metric.units))
     return f"{math.trunc(value) if value == math.trunc(value) and value < 1e15 else repr(value)} {unit}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spinn_stream.errors import ConfigError, SlaError
@@ -34,6 +34,7 @@ def slas(draw: st.DrawFn) -> Sla:
 
 
 @given(slas())
+@example(Sla((Constraint(METRICS["accuracy"], 2.2250738585e-313),), (Target(METRICS["accuracy"], 5e-324, True),)))
 @settings(max_examples=80, deadline=None)
 def test_what_is_written_reads_as_it_was(sla: Sla) -> None:
     assert parse_sla(str(sla)) == sla
