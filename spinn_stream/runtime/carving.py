@@ -56,6 +56,12 @@ class Carver:
         name = self._bundle.cut_points[key[1]].name
         return [name, EXIT_PREFIX + name] if key[2] else [name]
 
+    def logits(self, key: PieceKey) -> tuple[int, float] | None:
+        """Of a piece that ends at an exit: which of its targets the exit's logits are, and its temperature."""
+        if not key[2] and key[1] != self._bundle.last:
+            return None
+        return int(key[2]), self._bundle.exit_at[key[1]].temperature
+
     def carve(self, key: PieceKey) -> bytes:
         """The piece as a serialised ONNX model, its batch size open.
 

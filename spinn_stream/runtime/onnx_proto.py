@@ -47,6 +47,7 @@ FIELDS: dict[str, dict[str, tuple[int, int | str, bool]]] = {
     },
     "AttributeProto": {
         "name": (1, _Field.TYPE_STRING, False),
+        "f": (2, _Field.TYPE_FLOAT, False),
         "ints": (8, _Field.TYPE_INT64, True),
         "type": (20, "AttributeProto.AttributeType", False),
     },
@@ -97,4 +98,4 @@ MESSAGES = _messages()
 ModelProto: Any = MESSAGES["ModelProto"]
 NodeProto: Any = MESSAGES["NodeProto"]
 EXTERNAL = ENUMS["TensorProto.DataLocation"]["EXTERNAL"]
-INTS = ENUMS["AttributeProto.AttributeType"]["INTS"]
+FLOAT, INTS = (ENUMS["AttributeProto.AttributeType"][name] for name in ("FLOAT", "INTS"))

@@ -64,8 +64,8 @@ class _Graph:
         if self._turned[1]:
             outputs[0] = outputs[0].transpose(0, 3, 1, 2)
         if self._final:
-            return outputs[0], ExitOutput(outputs[0])
-        return outputs[0], ExitOutput(outputs[1], outputs[2]) if self._count > 1 else None
+            return outputs[0], ExitOutput(*outputs)  # the last activation is the final exit's logits
+        return outputs[0], ExitOutput(*outputs[1:]) if self._count > 1 else None
 
 
 class OpenVinoEngine:
@@ -168,8 +168,9 @@ class OpenVinoEngine:
                 model.reshape([fixed, *shape])
             turned = self._turned(key) if fixed is not None else (False, False)
             model = _with_channels_last(model, turned)
-            if key[2]:
-                model = _with_confidence(model, self._bundle.exit_at[key[1]].temperature)
+            logits = self._carver.logits(key)
+            if logits is not None:
+                model = _with_confidence(model, *logits)
             compiled = self._core.compile_model(model, DEVICE, self._config)
             final = key[1] == self._bundle.last
             graph = _Graph(compiled.create_infer_request(), fixed, len(model.outputs), final=final, turned=turned)
@@ -203,13 +204,13 @@ def _with_channels_last(model: ov.Model, turned: tuple[bool, bool]) -> ov.Model:
     return steps.build()
 
 
-def _with_confidence(model: ov.Model, temperature: float) -> ov.Model:
-    """Its outputs, the second of them logits, (B, classes), and their largest calibrated probability, (B, 1).
+def _with_confidence(model: ov.Model, place: int, temperature: float) -> ov.Model:
+    """Its outputs, the one at that place logits, (B, classes), and their largest calibrated probability, (B, 1).
 
     Beside the logits these are three small operators; numpy takes some calls for them, its caches full of weights. The
     plugin computes what follows the last matrix product in float32, whatever the precision.
     """
-    logits = model.output(1).get_node().input_value(0)
+    logits = model.output(place).get_node().input_value(0)
     shares = ops.softmax(ops.multiply(logits, ops.constant(np.float32(1 / temperature))), 1)
     confidence = ops.reduce_max(shares, ops.constant(np.array([1], np.int32)), keep_dims=True)
     results = [output.get_node() for output in model.outputs]

@@ -62,13 +62,14 @@ def test_an_answer_keeps_its_own_copy_of_the_logits() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino-f32"])
 def test_an_engine_s_confidence_is_the_one_of_its_logits(
-    rows: int, bundle: Bundle, inputs: npt.NDArray[np.float32]
+    runtime: str, rows: int, bundle: Bundle, inputs: npt.NDArray[np.float32]
 ) -> None:
     """With temperatures far from 1, so that leaving them out would show."""
     warm = dataclasses.replace(bundle, exits=tuple(dataclasses.replace(e, temperature=2.5) for e in bundle.exits))
-    engine = open_one(warm, "openvino-f32", threads=1)
-    for stop in [e.cut for e in warm.exits[:-1]]:
+    engine = open_one(warm, runtime, threads=1)
+    for stop in [e.cut for e in warm.exits]:
         _, output = engine.run(0, stop, inputs[:rows])
         assert output is not None and output.confidence is not None and output.confidence.shape == (rows, 1)
         found, expected = answers("x", output, 2.5), answers("x", ExitOutput(output.logits), 2.5)

@@ -53,6 +53,19 @@ def test_an_array_in_another_order_gives_the_same(bundle: Bundle, onnx_engine: O
     assert np.array_equal(onnx_engine.run(0, bundle.last, turned, exit=False)[0], expected)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_graph_of_older_operators_gives_logits_alone(
+    bundle: Bundle, onnx_engine: OnnxEngine, inputs: Floats, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinn_stream.runtime.onnx_engine.OLDEST_OPSET", 99)
+    older = OnnxEngine(bundle, threads=1)
+    for stop in [e.cut for e in bundle.exits]:
+        _, plain = older.run(0, stop, inputs[:rows])
+        _, output = onnx_engine.run(0, stop, inputs[:rows])
+        assert plain is not None and plain.confidence is None
+        assert output is not None and np.abs(plain.logits - output.logits).max() <= 1e-4
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((1, 3, 8, 8), np.float32), np.zeros((1, 3, 128, 128), np.float64)])
 def test_an_array_that_does_not_fit_is_refused(onnx_engine: OnnxEngine, wrong: npt.NDArray[np.generic]) -> None:
     with pytest.raises(EngineError, match=r"expected float32 \(1, 3, 128, 128\)"):
