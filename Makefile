@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXITS := block7,block11,block13,block16,block18
 # Builds the four packages of this checkout: once for all of them, not in an environment for each (4 s).
 BUILDER := setuptools>=77
-INSTALL := $(PIP) install --no-compile --no-build-isolation
+INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
 
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
@@ -65,7 +65,6 @@ clean: ## remove .venv/ and caches
 	@echo "== making .venv/ with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "spinn-stream needs Python 3.11 or later")'
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install --quiet --no-compile "$(BUILDER)"
 	@touch $@
 
 .venv/.run: .venv/.made requirements-run.txt $(PACKAGES)
