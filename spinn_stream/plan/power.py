@@ -8,7 +8,7 @@ Above idle: what the board and its camera take anyway is no plan's doing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -60,7 +60,7 @@ class PowerModel:
     @classmethod
     def of_cores(cls, cores: int) -> PowerModel:
         """Of a device that computes on so many cores at once. An upper bound: they wait for each other, too."""
-        return cls(replace(cls().constants, compute_mw=cores * PI4_CORE_MW))
+        return cls(EnergyRates(cores * PI4_CORE_MW, *WIFI))
 
     @property
     def estimated(self) -> bool:

@@ -14,6 +14,11 @@ PieceKey = tuple[int, int, bool]
 """(cut point it starts from, cut point it stops at, whether it computes the exit there)."""
 
 
+def piece_key(bundle: Bundle, start: int, stop: int, exit: bool) -> PieceKey:
+    """What one piece is kept by: the exit counts only where there is one."""
+    return start, stop, exit and stop in bundle.exit_at and stop != bundle.last
+
+
 class Carver:
     """Holds the graph; gives pieces of it as ONNX models of their own. Nothing changes it: any thread may carve."""
 
@@ -38,14 +43,14 @@ class Carver:
         self._infos = {info.name: info for infos in (graph.value_info, graph.input, graph.output) for info in infos}
 
     def key(self, start: int, stop: int, exit: bool) -> PieceKey:
-        """What one piece is kept by: the exit counts only where there is one.
+        """See `piece_key`.
 
         Raises:
             EngineError: there is no way from `start` to `stop`.
         """
         if not 0 <= start < stop <= self._bundle.last:
             raise EngineError(f"nothing to run from cut point {start} to {stop} of 0..{self._bundle.last}")
-        return start, stop, exit and stop in self._bundle.exit_at and stop != self._bundle.last
+        return piece_key(self._bundle, start, stop, exit)
 
     def source(self, key: PieceKey) -> str:
         """Name of the tensor that a piece starts from."""

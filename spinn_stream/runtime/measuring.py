@@ -41,7 +41,7 @@ def run_halves(bundle: Bundle, engine: Engine, x: Activation) -> object:
 def main(folder: str, name: str, threads: str) -> None:
     def built() -> partial[object]:
         engine = open_one(bundle, name, threads=int(threads))
-        for start, stop in {(0, halfway(bundle)), (halfway(bundle), bundle.last)}:
+        for start, stop in ((0, halfway(bundle)), (halfway(bundle), bundle.last)):
             if start < stop:
                 engine.prepare(start, stop, exit=False)
         run = partial(run_halves, bundle, engine, x)

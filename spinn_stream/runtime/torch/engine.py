@@ -13,7 +13,7 @@ import torch
 
 from ...errors import EngineError
 from ...model.bundle import EXIT_PREFIX, Bundle
-from ..carving import PieceKey
+from ..carving import PieceKey, piece_key
 from ..engine import Activation, ExitOutput
 from ..huge_pages import use_huge_pages
 from ..onnx_file import read_graph
@@ -63,16 +63,16 @@ class TorchEngine:
         """Carves and runs once: the first run on a GPU loads its kernels."""
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
         if self._maker is not None:
-            self._freeze(self._key(start, stop, exit), SIZES if batches else SIZES[:1], self._maker)
+            self._freeze(piece_key(self._bundle, start, stop, exit), SIZES if batches else SIZES[:1], self._maker)
 
     def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
         source, target = self._bundle.cut_points[start].name, self._bundle.cut_points[stop].name
-        with_exit = self._key(start, stop, exit)[2]
+        with_exit = piece_key(self._bundle, start, stop, exit)[2]
         return self._graph.has(source, target) and (not with_exit or self._graph.has(target, EXIT_PREFIX + target))
 
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
         """Frees what was frozen. A part is some references to weights that it shares, and stays."""
-        self._frozen.pop(self._key(start, stop, exit), None)
+        self._frozen.pop(piece_key(self._bundle, start, stop, exit), None)
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         if start == stop:
@@ -82,7 +82,7 @@ class TorchEngine:
             raise EngineError(
                 f"{self.name}, cut point {source.name}: got {x.dtype} {x.shape}, expected float32 (B, *{source.shape})"
             )
-        key = self._key(start, stop, exit)
+        key = piece_key(self._bundle, start, stop, exit)
         frozen, function = self._frozen.get(key), self._function(key)
         try:
             with self._running, self._settings():
@@ -94,9 +94,6 @@ class TorchEngine:
         if stop == self._bundle.last:
             return activation, ExitOutput(activation)  # the last activation is the final exit's logits
         return activation, ExitOutput(logits[0]) if logits else None
-
-    def _key(self, start: int, stop: int, exit: bool) -> PieceKey:
-        return start, stop, exit and stop in self._bundle.exit_at and stop != self._bundle.last
 
     def _function(self, key: PieceKey) -> Function:
         """What gives a piece's activation, and the exit's logits where it has one.
