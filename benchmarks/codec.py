@@ -35,7 +35,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.cli_options import save_figure
+from spinn_stream.bundle import Bundle, load_bundle
+from spinn_stream.cli.options import save_figure
 from spinn_stream.codec import (
     CodecSetting,
     PayloadReceiver,
@@ -45,13 +46,12 @@ from spinn_stream.codec import (
     entropy,
     transform,
 )
-from spinn_stream.codec.basis import Basis, block_side
+from spinn_stream.codec.basis import Basis, basis_of, block_side
 from spinn_stream.codec.payload_tables import POINTS_LOST, frame_is_smaller, smallest_row
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.model.datasets import load_dataset
 from spinn_stream.runtime import Engine, open_engine
 from spinn_stream.runtime.exits import probabilities
+from spinn_stream.train.data.datasets import load_dataset
 from spinn_stream.wire import Infer, encode
 
 MARGIN = 0.1
@@ -341,7 +341,7 @@ def main() -> None:
         cuts.append(at_cut(network, at, args.bits, few, labels[: len(few)], list(zip(clips, frames, strict=True))))
     whole = [network.run(0, cut, network.inputs(c.pictures)) for c in clips]
     found = at_cut(network, cut, args.bits, network.run(0, cut, x), labels, list(zip(clips, whole, strict=True)))
-    basis = bundle.basis(cut)
+    basis = basis_of(bundle, cut)
     speed = times(basis, args.bits, whole[0][0], whole[0][min(4, len(whole[0]) - 1)])
     saved_ms = (found["cnn_co_bytes"] - found["inter_bytes"]) * 8 / 20e6 * 1000
     quality, size = jpeg(network, pictures[: 3 * FEW_IMAGES], labels[: 3 * FEW_IMAGES], _least(network, x, labels))

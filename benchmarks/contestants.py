@@ -16,12 +16,12 @@ import onnxruntime as ort
 import openvino as ov
 from in_turn import Maker, Run
 
-from spinn_stream.model.bundle import Bundle, load_bundle
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.runtime import answers
-from spinn_stream.runtime.carving import Carver
-from spinn_stream.runtime.engines import open_one
-from spinn_stream.runtime.huge_pages import use_huge_pages
-from spinn_stream.runtime.measuring import halfway, run_halves
+from spinn_stream.runtime.engines.registry import open_one
+from spinn_stream.runtime.graph.carving import Carver
+from spinn_stream.runtime.machine.huge_pages import use_huge_pages
+from spinn_stream.runtime.measure.worker import halfway, run_halves
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def default_model() -> Model:
 
 def lite0_224() -> Model:
     """EfficientNet-Lite0 at its own size with its ImageNet weights, six exits attached and not trained."""
-    from spinn_stream.model.choose_backbone import choose_backbone
-    from spinn_stream.model.export import export_draft
-    from spinn_stream.model.network import attach_exits
-    from spinn_stream.model.tracing import trace_backbone
+    from spinn_stream.train.backbone.choose import choose_backbone
+    from spinn_stream.train.backbone.network import attach_exits
+    from spinn_stream.train.cut.tracing import trace_backbone
+    from spinn_stream.train.pack.export import export_draft
 
     folder = Path(tempfile.mkdtemp(prefix="spinn-lite0-"))
     backbone = choose_backbone("efficientnet-lite0", num_classes=1000, image_size=224, pretrained=True)
@@ -108,7 +108,7 @@ def eager_torch(model: Model, precision: str) -> Run:
     """The backbone as a plain torch module; times do not depend on weights."""
     import torch
 
-    from spinn_stream.model.choose_backbone import choose_backbone
+    from spinn_stream.train.backbone.choose import choose_backbone
 
     torch.set_num_threads(1)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.bundle import load_bundle
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import load_bundle
 from spinn_stream.runtime import open_engine
 
 IMAGES = 2000

@@ -32,10 +32,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import JPEG, PNG, PayloadReceiver, cnn_co, entropy, transform
+from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError, ReferenceMissing
 from spinn_stream.frame import Pixels, crop, encode_jpeg, encode_png, normalise
-from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.runtime import Engine, open_engine
 
 SHARES = {"final.4": 36, "block16": 36, "block7": 12, "input": 12, "block4": 3, "stem": 1}
@@ -107,7 +108,7 @@ def targets(bundle: Bundle, engine: Engine) -> list[Target]:
         else:
             before, now = engine.run(0, cut, x, exit=False)[0].copy()
             payloads += [(cnn_co.NAME, cnn_co.encode(now, bits)) for bits in (2, 4, 8)]
-            basis = bundle.basis(cut)
+            basis = basis_of(bundle, cut)
             prime, held = transform.encode_key(basis, 7, before)
             for coder in entropy.available():
                 for bits in (transform.BITS[0], 6, 8, transform.BITS[-1]):

@@ -28,9 +28,9 @@ from in_turn import Contestant, Maker, Run, turns
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.model.bundle import load_bundle
-from spinn_stream.runtime.measuring import halfway
-from spinn_stream.runtime.timing import StopRule
+from spinn_stream.bundle import load_bundle
+from spinn_stream.runtime.measure.timing import StopRule
+from spinn_stream.runtime.measure.worker import halfway
 
 STREAK = 20
 
@@ -53,7 +53,7 @@ def module(device: str, size: int, *, compiled: bool) -> Run:
     """The bundle's network as torch runs it without our engine."""
     import torch
 
-    from spinn_stream.runtime.onnx_file import read_graph
+    from spinn_stream.runtime.graph.onnx_file import read_graph
     from spinn_stream.runtime.torch import TorchGraph
 
     bundle = load_bundle()

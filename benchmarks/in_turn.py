@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
-from spinn_stream.runtime.timing import StopRule
+from spinn_stream.runtime.measure.timing import StopRule
 
 ANSWER_TIMEOUT_S = 300.0
 """Building a graph and running it some times takes seconds."""

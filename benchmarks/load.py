@@ -26,9 +26,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_client.cli import default_split
-from spinn_client.device import Device
-from spinn_stream.model.bundle import load_bundle
+from spinn_client.apps.run_cli import default_split
+from spinn_client.device.device import Device
+from spinn_stream.bundle import load_bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import measure_profile, open_engine
 

@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.bundle import load_bundle
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import load_bundle
 from spinn_stream.runtime import answers, open_engine
 
 PHOTOGRAPHS: dict[tuple[str, str], tuple[str, ...]] = {

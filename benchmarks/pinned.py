@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from spinn_server.app import Server, ServerConfig
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
-from spinn_stream.model.bundle import load_bundle
+from spinn_server.admin.metrics import Metrics
+from spinn_server.server import Server, ServerConfig
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import load_bundle
 from spinn_stream.runtime import open_engine, stored_profile
-from spinn_stream.runtime.host import Host, Slowed
-from spinn_traces.replay.processes import get, started
+from spinn_stream.runtime.machine.host import Host, Slowed
+from spinn_traces.replay.run.processes import get, started
 from spinn_traces.simulator.calibration import BATCHES
 
 READY_S = 120.0

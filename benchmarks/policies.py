@@ -27,12 +27,12 @@ from replays import play
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.model.bundle import load_bundle
+from spinn_stream.bundle import load_bundle
 from spinn_stream.plan import POLICIES
 from spinn_stream.runtime import open_engine
-from spinn_traces.replay.conduct import ReplayConfig
 from spinn_traces.replay.policy import parse_policies
 from spinn_traces.replay.record import RunRecord
+from spinn_traces.replay.run.conduct import ReplayConfig
 
 OURS = "spinn"
 ALLOWED_POINTS = 2.0

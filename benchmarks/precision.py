@@ -19,11 +19,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.model.calibration import collect_logits
-from spinn_stream.model.datasets import load_dataset
-from spinn_stream.runtime.engines import installed, open_one
+from spinn_stream.bundle import Bundle, load_bundle
+from spinn_stream.runtime.engines.registry import installed, open_one
 from spinn_stream.runtime.exits import probabilities
+from spinn_stream.train.data.datasets import load_dataset
+from spinn_stream.train.pack.calibration import collect_logits
 
 REFERENCE = "onnxruntime"
 MARGIN = 0.1

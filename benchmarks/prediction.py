@@ -38,19 +38,19 @@ from rich.console import Console
 from rich.table import Table
 from same_images import SameImages, predicted_drop, same_images
 
-from spinn_client.demo_source import DemoSource
-from spinn_client.feed import FeedConfig
-from spinn_client.link import LinkConfig
-from spinn_client.result_log import ResultLog
-from spinn_client.run import Run, RunConfig
-from spinn_client.sources import open_source
-from spinn_client.steering import Asked
+from spinn_client.apps.run import Run, RunConfig
+from spinn_client.frames.feed import FeedConfig
+from spinn_client.link.connection import LinkConfig
+from spinn_client.sinks.jsonl import ResultLog
+from spinn_client.sources.demo import DemoSource
+from spinn_client.sources.video import open_source
+from spinn_client.steering.steering import Asked
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.frame import crop
-from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Policy, parse_sla
-from spinn_stream.plan.plan_table import PlanTable
-from spinn_stream.plan.policies import Mask
-from spinn_traces.replay.material import Material, prepare
+from spinn_stream.plan.policy.baselines import Mask
+from spinn_stream.plan.predict.plan_table import PlanTable
+from spinn_traces.replay.run.material import Material, prepare
 
 MBPS = (0.5, 1.5, 4.0, 10.0, 30.0)
 SLOWDOWNS = (1.0, 8.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
-from spinn_stream.model.bundle import Bundle
+from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import Engine
-from spinn_traces.replay.conduct import ReplayConfig, Watcher, conduct
 from spinn_traces.replay.record import RunRecord
+from spinn_traces.replay.run.conduct import ReplayConfig, Watcher, conduct
 
 
 def play(config: ReplayConfig, bundle: Bundle, engine: Engine) -> tuple[list[RunRecord], float]:

@@ -49,12 +49,12 @@ from in_turn import Contestant, Maker, turns
 from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import choose_engine
-from spinn_stream.runtime.engines import open_one
-from spinn_stream.runtime.measuring import halfway
-from spinn_stream.runtime.timing import StopRule, sample, summary
+from spinn_stream.runtime.engines.registry import open_one
+from spinn_stream.runtime.measure.timing import StopRule, sample, summary
+from spinn_stream.runtime.measure.worker import halfway
 
 BUILDS = 12
 """Times that all graphs are built anew."""

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from spinn_client.sources import open_source
+from spinn_client.sources.video import open_source
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, encode_payload
 from spinn_stream.frame import crop
-from spinn_stream.model.bundle import Bundle
-from spinn_stream.model.calibration import Logits, Pixels, batches, collect_logits, confidences
-from spinn_stream.model.evaluation import costs_of
-from spinn_stream.model.tables import PART, Uncoded, decoded_logits
-from spinn_stream.model.thresholds import Scores
-from spinn_stream.plan import BatchProfile, Conditions, LinkState, Policy, Predictor, Profile, Timing, build_table
+from spinn_stream.plan import Conditions, LinkState, Policy, Predictor, build_table
+from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import Engine, open_engine
-from spinn_traces.replay.material import Material
+from spinn_stream.train.pack.calibration import Logits, Pixels, batches, collect_logits, confidences
+from spinn_stream.train.pack.evaluation import costs_of
+from spinn_stream.train.pack.tables import PART, Uncoded, decoded_logits
+from spinn_stream.train.pack.thresholds import Scores
+from spinn_traces.replay.run.material import Material
 
 Coded = tuple[int, str]
 """Index of a cut point, and the setting that its activations are coded with."""

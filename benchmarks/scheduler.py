@@ -38,20 +38,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.model.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from spinn_stream.plan import (
-    BatchProfile,
-    Conditions,
-    LinkBelief,
-    LinkState,
-    Predictor,
-    Profile,
-    Scheduler,
-    Timing,
-    build_table,
-    parse_sla,
-)
-from spinn_stream.plan.choice import choose
+from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from spinn_stream.plan import Conditions, LinkBelief, LinkState, Predictor, Scheduler, build_table, parse_sla
+from spinn_stream.plan.change.choice import choose
+from spinn_stream.profile import BatchProfile, Profile, Timing
 
 SLA = "latency_ms.p95 <= 100, accuracy_drop <= 1%; minimize latency_ms, then server_cost"
 ALL = (

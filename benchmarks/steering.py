@@ -32,14 +32,14 @@ from pinned import change, cores, finals, follow, role, serve, shaper, slow_down
 from rich.console import Console
 from rich.table import Table
 
-from spinn_client.feed import FeedConfig
-from spinn_client.link import LinkConfig
-from spinn_client.result_log import ResultLog
-from spinn_client.run import Run, RunConfig
-from spinn_client.sources import open_source
-from spinn_client.steering import Asked
-from spinn_stream.cli_options import save_figure
-from spinn_stream.model.bundle import load_bundle
+from spinn_client.apps.run import Run, RunConfig
+from spinn_client.frames.feed import FeedConfig
+from spinn_client.link.connection import LinkConfig
+from spinn_client.sinks.jsonl import ResultLog
+from spinn_client.sources.video import open_source
+from spinn_client.steering.steering import Asked
+from spinn_stream.bundle import load_bundle
+from spinn_stream.cli.options import save_figure
 from spinn_stream.plan import DEFAULT_SLA, parse_sla, policy
 
 FPS, DEADLINE_MS = 30.0, 150.0

@@ -23,8 +23,8 @@ from in_turn import Contestant, Maker, turns
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.runtime.cores import default_threads, usable_cores
-from spinn_stream.runtime.timing import StopRule
+from spinn_stream.runtime.machine.cores import default_threads, usable_cores
+from spinn_stream.runtime.measure.timing import StopRule
 
 BATCH = 8
 BUILDS, STREAK = 4, 10

@@ -3,9 +3,9 @@
     python benchmarks/training.py [--json] [--image-size 128] [--seconds 20]
 
 EfficientNet-Lite2 with five exits, batches of 64, bfloat16, channels last: forward, backward and AdamW step, the
-images at hand. Four ways: plain torch; with the gradient of `spinn_stream.model.depthwise`; with freed memory kept
-(`keep_freed_memory`); with both, as `spinn train` does. Each way is a process of its own, since memory settings stay;
-they run in turn, ROUNDS times; figures are medians of images per second.
+images at hand. Four ways: plain torch; with the gradient of `spinn_stream.train.backbone.depthwise`; with freed
+memory kept (`keep_freed_memory`); with both, as `spinn train` does. Each way is a process of its own, since
+memory settings stay; they run in turn, ROUNDS times; figures are medians of images per second.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def measure(way: str, size: int, seconds: float) -> float:
     import torch
     import torch.nn.functional as F
 
-    from spinn_stream.model.backbones import efficientnet_lite
-    from spinn_stream.model.depthwise import fast_depthwise
-    from spinn_stream.model.network import attach_exits
-    from spinn_stream.model.tracing import trace_backbone
-    from spinn_stream.model.training import keep_freed_memory
+    from spinn_stream.train.backbone.backbones import efficientnet_lite
+    from spinn_stream.train.backbone.depthwise import fast_depthwise
+    from spinn_stream.train.backbone.network import attach_exits
+    from spinn_stream.train.cut.tracing import trace_backbone
+    from spinn_stream.train.training import keep_freed_memory
 
     depthwise, memory = WAYS[way]
     if memory:

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .errors import CodecError
-from .model.bundle import InputSpec
 
 Pixels = npt.NDArray[np.uint8]
 """A picture: (H, W, 3) uint8; BGR as OpenCV's cameras give it, RGB once cropped."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How a frame becomes the network's input: (pixel - mean) * scale, RGB, (3, size, size)."""
+
+    size: int
+    mean: float
+    scale: float
 
 
 def crop(frame: Pixels, size: int) -> Pixels:

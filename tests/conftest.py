@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.plan import Profile
+from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from spinn_stream.model.bundle import Bundle, load_bundle
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_traces.replay.record import Finals, LinkSeries, Machine, PlanUse, RunRecord, RunSpec, TraceUse
 
 MACHINE = Machine("a processor", 2, "Linux", "3.11", "0.1.0", "onnxruntime", 0, 1)

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spinn_traces.settings import Settings
-from spinn_traces.shaper import Shaper
+from spinn_traces.shape.settings import Settings
+from spinn_traces.shape.shaper import Shaper
 
 
 @dataclass

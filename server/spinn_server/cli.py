@@ -15,17 +15,17 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress
 
-from spinn_stream.cli_options import Threads, read_threads, read_token
+from spinn_server.admin.metrics import Metrics
+from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
+from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
-from spinn_stream.model.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.runtime import open_engine, stored_profile
-from spinn_stream.runtime.background import shorten_pauses
+from spinn_stream.runtime.machine.background import shorten_pauses
 from spinn_stream.wire import SessionLimits
 
-from .app import Server, ServerConfig
-from .batcher import BatchLimits
-from .metrics import Metrics
-from .tail_engine import TailEngine
+from .server import Server, ServerConfig
 
 LARGEST_PROFILED = 16
 

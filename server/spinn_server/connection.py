@@ -8,13 +8,12 @@ import logging
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from spinn_server.admin.metrics import Metrics
+from spinn_server.work.worker import TailEngine
 from spinn_stream.errors import RemoteProtocolError
 from spinn_stream.runtime import Answer
-from spinn_stream.runtime.host import THIS_MACHINE, Host
+from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import Cancel, Infer, RejectReason, Reply, ServerSession
-
-from .metrics import Metrics
-from .tail_engine import TailEngine
 
 log = logging.getLogger(__name__)
 

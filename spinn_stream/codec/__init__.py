@@ -12,9 +12,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..frame import MAX_PICTURE_OVERHEAD_BYTES, decode_jpeg, decode_png, encode_jpeg, encode_png, normalise
-from ..model.bundle import Bundle
+from spinn_stream.bundle import Bundle
+from spinn_stream.frame import MAX_PICTURE_OVERHEAD_BYTES, decode_jpeg, decode_png, encode_jpeg, encode_png, normalise
+
 from . import cnn_co, transform
+from .basis import basis_of
 from .payload_tables import setting_of, smallest_row
 from .settings import JPEG, PNG, SUPPORTED, CodecSetting
 from .stream import Receiver, Sender
@@ -81,7 +83,7 @@ class PayloadSender:
         if setting.codec != transform.NAME:
             return _encode_alone(setting, activation, picture)
         assert setting.quality is not None
-        return self._stream.encode(request, split, self._bundle.basis(split), setting.quality, activation)
+        return self._stream.encode(request, split, basis_of(self._bundle, split), setting.quality, activation)
 
     def acknowledge(self, request: int) -> None:
         """The server answered this request."""
@@ -114,7 +116,7 @@ class PayloadReceiver:
         if codec != transform.NAME or split == 0:
             return decode_payload(self._bundle, split, codec, payload)
         shape = self._bundle.cut_points[split].shape
-        return self._stream.decode(request, split, self._bundle.basis(split), payload).reshape(1, *shape)
+        return self._stream.decode(request, split, basis_of(self._bundle, split), payload).reshape(1, *shape)
 
     def clear(self) -> None:
         """Hold nothing more."""
@@ -139,7 +141,7 @@ def decode_payload(bundle: Bundle, split: int, codec: str, payload: bytes) -> Fl
     shape = bundle.cut_points[split].shape
     if codec == cnn_co.NAME:
         return cnn_co.decode(payload, (1, *shape))
-    return Receiver().decode(0, split, bundle.basis(split), payload).reshape(1, *shape)
+    return Receiver().decode(0, split, basis_of(bundle, split), payload).reshape(1, *shape)
 
 
 def _encode_alone(setting: CodecSetting, activation: Floats, picture: npt.NDArray[np.uint8]) -> bytes:

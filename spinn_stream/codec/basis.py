@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CodecError
+from spinn_stream.bundle import Bundle
+from spinn_stream.errors import BundleError, CodecError
 
 Floats = npt.NDArray[np.float32]
 Grid = npt.NDArray[np.int16]
@@ -182,3 +183,28 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[np.float16] | Floats], cut: int
         raise ValueError(f"forward: {error}") from error
     others = {name: np.asarray(arrays[f"{cut}/{name}"], np.float32) for name in ("mean", "component", "frequency")}
     return Basis((channels, height, width), forward=forward, backward=inverse.astype(np.float32), **others)
+
+
+@lru_cache(maxsize=256)
+def basis_of(bundle: Bundle, cut: int) -> Basis:
+    """The basis in which a bundle's activations at a cut point are coded. The first call for each reads it.
+
+    Raises:
+        CodecError: the bundle has none there. BundleError: the one it has is damaged.
+    """
+    if not bundle.has_basis(cut):
+        raise CodecError(f"bundle {bundle.name} has no basis at split {cut}; use cnn-co, or `spinn calibrate` it")
+    return read_basis(bundle, cut)
+
+
+def read_basis(bundle: Bundle, cut: int) -> Basis:
+    """One basis out of the bundle's file.
+
+    Raises:
+        BundleError: the file has none for this cut point, or another kind of one.
+    """
+    try:
+        with bundle.codec_arrays() as arrays:
+            return from_arrays(arrays, cut, bundle.cut_points[cut].shape)
+    except Exception as error:  # numpy, zipfile and zlib raise theirs, and say so nowhere
+        raise BundleError(f"{bundle.codec_path}, cut point {cut}: {type(error).__name__}: {error}") from error

@@ -18,7 +18,7 @@ import lz4.block
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CodecError
+from spinn_stream.errors import CodecError
 
 NAME = "cnn-co"
 VERSION = 2

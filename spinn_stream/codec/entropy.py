@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CodecError
+from spinn_stream.errors import CodecError
 
 try:
     import constriction

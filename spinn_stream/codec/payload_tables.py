@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..model.bundle import Bundle, PayloadRow
+from spinn_stream.bundle import Bundle, PayloadRow
+
 from .settings import CodecSetting
 
 POINTS_LOST = 0.005

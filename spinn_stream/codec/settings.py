@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import CodecError
+from spinn_stream.errors import CodecError
+
 from . import cnn_co, transform
 
 JPEG, PNG = "jpeg", "png"

@@ -22,7 +22,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import CodecError, ReferenceMissing
+from spinn_stream.errors import CodecError, ReferenceMissing
+
 from . import entropy
 from .basis import GRID_LIMIT, Basis, Floats, Grid
 

@@ -1,21 +1,21 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
-from .choice import Binding, RunnerUp
-from .link_belief import LinkBelief, LinkBounds
-from .link_estimate import LinkEstimate, LinkReading
-from .load import LoadTracker
+from spinn_stream.plan.change.choice import Binding, RunnerUp
+from spinn_stream.plan.change.config import SchedulerConfig
+from spinn_stream.plan.change.scheduler import Decision, Scheduler
+from spinn_stream.plan.link.belief import LinkBelief, LinkBounds
+from spinn_stream.plan.link.estimate import LinkEstimate, LinkReading
+from spinn_stream.plan.link.probes import ProbeConfig, Prober
+from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
+from spinn_stream.plan.predict.plan_table import PlanTable
+from spinn_stream.plan.predict.power import EnergyRates, PowerMeter, PowerModel
+from spinn_stream.plan.predict.predictor import Conditions, Figures, LinkState, Prediction, Predictor
+from spinn_stream.plan.predict.table_maker import build_table
+from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
+from spinn_stream.plan.sla.text import DEFAULT_SLA, parse_sla
+from spinn_stream.profile import BatchProfile, LoadTracker, Profile, Timing
+
 from .plan import Plan
-from .plan_table import PlanTable
-from .policies import POLICIES, Policy, policy
-from .power import EnergyRates, PowerMeter, PowerModel
-from .predictor import Conditions, Figures, LinkState, Prediction, Predictor
-from .probes import ProbeConfig, Prober
-from .profile import BatchProfile, Profile, Timing
-from .scheduler import Decision, Scheduler
-from .scheduler_config import SchedulerConfig
-from .sla import METRICS, Constraint, Sla, Target
-from .sla_text import DEFAULT_SLA, parse_sla
-from .table_maker import build_table
 
 __all__ = [
     "DEFAULT_SLA",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..codec.settings import CodecSetting
+from spinn_stream.codec.settings import CodecSetting
 
 
 @dataclass(frozen=True)

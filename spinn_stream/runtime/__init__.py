@@ -1,11 +1,12 @@
 """Runs parts of a bundle: one small interface, several engines, and what they take on this machine."""
 
-from .choice import RUNTIMES, Choice, choose_engine, open_engine
-from .engine import Engine, ExitOutput
+from spinn_stream.runtime.engines.base import Engine, ExitOutput
+from spinn_stream.runtime.measure.profiler import measure_profile, stored_profile
+
+from .choice import Choice, choose_engine, open_engine, runtimes
 from .exits import Answer, answers
-from .profiler import measure_profile, stored_profile
 
 __all__ = [
-    "RUNTIMES", "Answer", "Choice", "Engine", "ExitOutput", "answers", "choose_engine", "measure_profile",
-    "open_engine", "stored_profile",
+    "Answer", "Choice", "Engine", "ExitOutput", "answers", "choose_engine", "measure_profile",
+    "open_engine", "runtimes", "stored_profile",
 ]  # fmt: skip

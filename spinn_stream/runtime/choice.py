@@ -14,17 +14,24 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from ..errors import ConfigError, EngineError
-from ..model.bundle import Bundle
-from . import store
-from .engine import Engine
-from .engines import PACKAGES, installed, open_one
+from spinn_stream.bundle import Bundle
+from spinn_stream.errors import ConfigError, EngineError
+from spinn_stream.runtime.engines.base import Engine
+from spinn_stream.runtime.engines.registry import ENGINES, installed, open_one
+from spinn_stream.runtime.measure.worker import NEW
+
 from .fallback import FallbackEngine
-from .measuring import NEW
+from .measure import store
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = ("auto", *PACKAGES)
+AUTO = "auto"
+
+
+def runtimes() -> tuple[str, ...]:
+    """What `--runtime` takes."""
+    return (AUTO, *ENGINES)
+
 
 MEASURING_TIMEOUT_S = 120.0
 """For one answer of an engine: loading torch from a slow card takes half a minute."""
@@ -50,7 +57,7 @@ class Choice:
     def order(self) -> list[str]:
         """Engines that work, the fastest first; of those that are equally fast, as they are fallen back to."""
         by_time = sorted(self.median_ms, key=lambda name: self.median_ms[name])
-        equal = [n for n in PACKAGES if self.median_ms.get(n, math.inf) <= (1 + TIE) * self.median_ms[by_time[0]]]
+        equal = [n for n in ENGINES if self.median_ms.get(n, math.inf) <= (1 + TIE) * self.median_ms[by_time[0]]]
         return equal + [name for name in by_time if name not in equal]
 
     @property
@@ -81,9 +88,9 @@ def open_engine(
     Raises:
         ConfigError: no such runtime. EngineError: none works here. BundleError: the graph is none.
     """
-    if runtime not in RUNTIMES:
-        raise ConfigError(f"runtime {runtime!r} is not known; expected one of {', '.join(RUNTIMES)}")
-    if runtime == "auto":
+    if runtime not in runtimes():
+        raise ConfigError(f"runtime {runtime!r} is not known; expected one of {', '.join(runtimes())}")
+    if runtime == AUTO:
         choice = choose_engine(bundle, threads=threads, say=say)
         say(choice.why)
         names = choice.order
@@ -110,7 +117,7 @@ def choose_engine(
         EngineError: none works here; says why of each.
     """
     names = installed()
-    versions = {PACKAGES[name]: importlib.metadata.version(PACKAGES[name]) for name in names}
+    versions = {ENGINES[name].package: importlib.metadata.version(ENGINES[name].package) for name in names}
     key = {
         "bundle": bundle.hash,
         "threads": threads,
@@ -139,7 +146,7 @@ class _Worker:
         folder = str(bundle.graph_path.parent)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "spinn_stream.runtime.measuring", folder, name, str(threads)],
+                [sys.executable, "-m", "spinn_stream.runtime.measure.worker", folder, name, str(threads)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         except OSError as error:
@@ -187,7 +194,7 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
     workers: list[_Worker] = []
     try:
         for name in names:  # one after the other: loading is not measured, but takes memory and both cores
-            if name == "openvino-f32" and any(w.name == "openvino" and w.precision == "f32" for w in workers):
+            if any(w.name == ENGINES[name].float32_of and w.precision == "f32" for w in workers):
                 continue  # the same here
             try:
                 workers.append(_Worker(bundle, name, threads))
@@ -207,12 +214,15 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
     finally:
         for worker in workers:
             worker.end()
-    measured = [worker for worker in workers if worker.name not in choice.refused]
-    if measured:  # by the ratios in each round, which a machine that changes its speed between rounds does not move
-        base = max(measured, key=lambda worker: len(worker.times)).times
-        for worker in measured:
-            ratio = median(ms / other for ms, other in zip(worker.times, base, strict=False))
-            choice.median_ms[worker.name] = ratio * median(base)
-    if "openvino" in choice.median_ms and "openvino-f32" in names:
-        choice.median_ms.setdefault("openvino-f32", choice.median_ms["openvino"])
+    choice.median_ms.update(_medians([worker for worker in workers if worker.name not in choice.refused]))
+    for name in names:
+        if ENGINES[name].float32_of in choice.median_ms:
+            choice.median_ms.setdefault(name, choice.median_ms[ENGINES[name].float32_of])
     return choice
+
+
+def _medians(measured: Sequence[_Worker]) -> dict[str, float]:
+    """By the ratios in each round, which a machine that changes its speed between rounds does not move; ms."""
+    base = max(measured, key=lambda worker: len(worker.times)).times if measured else []
+    ratios = {w.name: median(ms / other for ms, other in zip(w.times, base, strict=False)) for w in measured}
+    return {name: ratio * median(base) for name, ratio in ratios.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .engine import ExitOutput
+from spinn_stream.runtime.engines.base import ExitOutput
 
 TOP_K = 5
 

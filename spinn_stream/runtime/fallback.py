@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from ..errors import EngineError
-from .engine import Activation, Engine, ExitOutput
+from spinn_stream.errors import EngineError
+from spinn_stream.runtime.engines.base import Activation, Engine, ExitOutput
 
 log = logging.getLogger(__name__)
 

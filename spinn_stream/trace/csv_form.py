@@ -6,7 +6,8 @@ import csv
 import math
 from collections.abc import Iterable, Iterator
 
-from ..errors import TraceError
+from spinn_stream.errors import TraceError
+
 from .rows import Rows
 from .trace import FIELDS, Trace
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..errors import TraceError
+from spinn_stream.errors import TraceError
+
 from .trace import LIMITS, MAX_DURATION_S, MAX_SAMPLES, Array, Trace
 
 UNITS = {"up_mbps": "Mb/s", "down_mbps": "Mb/s", "rtt_ms": "ms", "loss": "as a fraction"}

@@ -18,7 +18,7 @@ DIRECTIONS = ("up_mbps", "down_mbps")
 FIELDS = (*DIRECTIONS, "rtt_ms", "loss")
 
 LIMITS = {"up_mbps": 100_000.0, "down_mbps": 100_000.0, "rtt_ms": 60_000.0, "loss": 1.0}
-"""The largest value of each field, as spinn_traces.link_model has them; the smallest is 0."""
+"""The largest value of each field, as spinn_traces.shape.link_model has them; the smallest is 0."""
 
 MAX_SAMPLES = 5_000_000
 """28 hours in steps of 20 ms; 200 MB with every field."""

@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..errors import LocalProtocolError, RemoteProtocolError, ServerRefused
-from ..model.bundle import Bundle
-from ..plan import Profile
+from spinn_stream.bundle import Bundle
+from spinn_stream.errors import LocalProtocolError, RemoteProtocolError, ServerRefused
+from spinn_stream.profile import Profile
+
 from .messages import (
     MAX_MS,
     Cancel,

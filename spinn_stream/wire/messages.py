@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 
 import msgpack
 
-from ..errors import LocalProtocolError, RemoteProtocolError
+from spinn_stream.errors import LocalProtocolError, RemoteProtocolError
 
 SUBPROTOCOL = "spinn.v1"
 

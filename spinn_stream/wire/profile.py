@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import LocalProtocolError, RemoteProtocolError
-from ..model.bundle import Bundle
-from ..plan import BatchProfile, Profile, Timing
+from spinn_stream.bundle import Bundle
+from spinn_stream.errors import LocalProtocolError, RemoteProtocolError
+from spinn_stream.profile import BatchProfile, Profile, Timing
+
 from .messages import MAX_BATCH, MAX_BATCHES, MAX_HEADER_BYTES, MAX_MS, ServerProfile
 
 _FLOAT = np.dtype("<f4")

@@ -6,9 +6,10 @@ import enum
 import hmac
 from dataclasses import dataclass
 
-from ..codec import SUPPORTED, CodecSetting, max_payload_bytes
-from ..errors import CodecError, LocalProtocolError, RemoteProtocolError
-from ..model.bundle import Bundle
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import SUPPORTED, CodecSetting, max_payload_bytes
+from spinn_stream.errors import CodecError, LocalProtocolError, RemoteProtocolError
+
 from .messages import (
     MAX_FACTOR,
     MAX_MS,

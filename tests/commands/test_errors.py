@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spinn_stream.model.bundle import DEFAULT_BUNDLE, MANIFEST
+from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
 
 from ..processes import server, spinn
 
@@ -86,7 +86,7 @@ def other_bundle(tmp_path: Path) -> Path:
 
 
 def test_a_bundle_of_another_hash_is_refused_and_both_are_named(other_bundle: Path) -> None:
-    from spinn_stream.model.bundle import load_bundle
+    from spinn_stream.bundle import load_bundle
 
     with server() as running:
         done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle),

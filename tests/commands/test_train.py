@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from spinn_stream.cli import main
-from spinn_stream.model.bundle import load_bundle
+from spinn_stream.bundle import load_bundle
+from spinn_stream.cli.main import main
 
 from ..processes import SPINN, server, spinn
 

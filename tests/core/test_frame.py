@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from spinn_stream.bundle import Bundle, InputSpec
 from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import crop, decode_jpeg, decode_png, encode_jpeg, encode_png, normalise
-from spinn_stream.model.bundle import Bundle, InputSpec
 
 
 def test_the_central_square_is_kept_and_colours_are_turned_to_rgb() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinn_stream.model.bundle import Bundle
+from spinn_stream.bundle import Bundle
 
 from ..processes import ClientProcess, ServerProcess, run_client, server
 

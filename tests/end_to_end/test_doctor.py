@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from spinn_stream.model.bundle import DEFAULT_BUNDLE, MANIFEST
+from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
 
 from ..processes import server, spinn
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinn_traces.replay.processes import RunFailed, started
+from spinn_traces.replay.run.processes import RunFailed, started
 
 from .test_readme import COMMANDS, environment
 
-REPLAY = (sys.executable, "-m", "spinn_stream.cli", "replay")
+REPLAY = (sys.executable, "-m", "spinn_stream.cli.main", "replay")
 DATA = Path(__file__).parent.parent.parent / "traces" / "data"
 
 

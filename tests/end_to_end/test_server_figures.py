@@ -10,14 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from spinn_client.link import Link, LinkConfig
-from spinn_server.app import Server, ServerConfig
-from spinn_server.batcher import BatchLimits
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
+from spinn_client.link.connection import Link, LinkConfig
+from spinn_server.admin.metrics import Metrics
+from spinn_server.server import Server, ServerConfig
+from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, cnn_co
-from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Plan, Profile, Timing
+from spinn_stream.plan import Plan
+from spinn_stream.profile import Profile, Timing
 from spinn_stream.runtime import Engine
 from spinn_stream.wire import Reject, Result
 

@@ -137,7 +137,7 @@ def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> N
     """The server comes back with a bundle of another hash: the device goes on alone."""
     import shutil
 
-    from spinn_stream.model.bundle import DEFAULT_BUNDLE, MANIFEST
+    from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
 
     folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -16,8 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, cnn_co, max_payload_bytes, transform
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.wire import (
     SUBPROTOCOL,
     Cancel,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinn_server.batcher import Batcher, BatchLimits, Waiting
+from spinn_server.work.scheduler import Batcher, BatchLimits, Waiting
 
 
 def request(key: int, split: int = 9, arrived: float = 0.0, expires: float = 100.0) -> Waiting[int]:

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 from prometheus_client import generate_latest
 
-from spinn_server.batcher import BatchLimits
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
+from spinn_server.admin.metrics import Metrics
+from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, PayloadSender, transform
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Answer, Engine
 from spinn_stream.wire import Infer
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from spinn_server.server_load import ServerLoad
-from spinn_stream.plan import BatchProfile, Profile, Timing
+from spinn_server.work.load import ServerLoad
+from spinn_stream.profile import BatchProfile, Profile, Timing
 
 PROFILE = Profile(
     "onnxruntime",

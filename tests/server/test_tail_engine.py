@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_server.batcher import BatchLimits
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
+from spinn_server.admin.metrics import Metrics
+from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import cnn_co
 from spinn_stream.errors import EngineError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
 from spinn_stream.wire import Infer
 

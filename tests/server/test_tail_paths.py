@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from spinn_server.tail_paths import MAX_FUSED, USES_BEFORE_BUILDING, TailPaths
+from spinn_server.work.graphs import MAX_FUSED, USES_BEFORE_BUILDING, TailPaths
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Engine
 
 

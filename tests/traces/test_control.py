@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from spinn_stream.errors import ConfigError
-from spinn_traces import control
-from spinn_traces.control import MAX_BODY_BYTES, MAX_HEAD_BYTES, control_endpoint
-from spinn_traces.settings import Settings
-from spinn_traces.shaper import Shaper
+from spinn_traces.shape import control
+from spinn_traces.shape.control import MAX_BODY_BYTES, MAX_HEAD_BYTES, control_endpoint
+from spinn_traces.shape.settings import Settings
+from spinn_traces.shape.shaper import Shaper
 
 
 def with_control(test: Callable[[Shaper, int], Awaitable[None]]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinn_stream.trace import Trace
-from spinn_traces.link_model import (
+from spinn_traces.shape.link_model import (
     DUPLICATES,
     LEAST_QUEUE_BYTES,
     SEGMENT_BYTES,

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, TraceError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Engine
-from spinn_traces.replay import conduct as conducting
-from spinn_traces.replay import output, report
-from spinn_traces.replay.conduct import Replay, ReplayConfig, Watcher, conduct
-from spinn_traces.replay.plots import thinned
 from spinn_traces.replay.policy import parse_policies
-from spinn_traces.replay.processes import RunFailed
 from spinn_traces.replay.record import LinkSeries, RunRecord, RunSpec
+from spinn_traces.replay.report import output, report
+from spinn_traces.replay.report.plots import thinned
+from spinn_traces.replay.run import conduct as conducting
+from spinn_traces.replay.run.conduct import Replay, ReplayConfig, Watcher, conduct
+from spinn_traces.replay.run.processes import RunFailed
 
 from ..replays import finals, run_record
 from .test_replay_material import parquet

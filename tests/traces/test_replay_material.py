@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spinn_client.sources import open_source
+from spinn_client.sources.video import open_source
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, DataError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.runtime import Engine
-from spinn_traces.replay.material import Material, prepare
-from spinn_traces.replay.reference import whole_network
+from spinn_traces.replay.run.material import Material, prepare
+from spinn_traces.replay.run.reference import whole_network
 
 
 def png(level: int) -> bytes:

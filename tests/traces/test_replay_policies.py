@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from spinn_client.steering import Asked
+from spinn_client.steering.steering import Asked
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_traces.replay.policy import client_arguments, parse_policies, parse_policy
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from spinn_stream.trace import Trace
-from spinn_traces.replay.conduct import with_truth
 from spinn_traces.replay.record import RunRecord, content_of, link_series
+from spinn_traces.replay.run.conduct import with_truth
 from spinn_traces.replay.store import RunStore
 
 from ..replays import finals, run_record, run_spec, trace_use

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from spinn_traces.replay.statistics import (
+from spinn_traces.replay.report.statistics import (
     Estimate,
     Floats,
     RunSample,

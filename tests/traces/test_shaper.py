@@ -15,12 +15,12 @@ import uvloop
 
 from spinn_stream.errors import ConfigError
 from spinn_stream.trace import DIRECTIONS, FIELDS, Trace
-from spinn_traces import flow
-from spinn_traces.connection import Connection
-from spinn_traces.flow import Direction
-from spinn_traces.link_model import Conditions, LinkModel, Steady
-from spinn_traces.settings import TRACE, Settings
-from spinn_traces.shaper import MAX_CONNECTIONS, Shaper
+from spinn_traces.shape import flow
+from spinn_traces.shape.connection import Connection
+from spinn_traces.shape.flow import Direction
+from spinn_traces.shape.link_model import Conditions, LinkModel, Steady
+from spinn_traces.shape.settings import TRACE, Settings
+from spinn_traces.shape.shaper import MAX_CONNECTIONS, Shaper
 
 Peer = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 RESET = (ConnectionResetError, BrokenPipeError)

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_client.steering import Asked
+from spinn_client.steering.steering import Asked
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import DEFAULT_SLA, BatchProfile, Plan, Profile, Timing, parse_sla, policy
+from spinn_stream.plan import DEFAULT_SLA, Plan, parse_sla, policy
+from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace
-from spinn_traces.flow import Direction
-from spinn_traces.link_model import Conditions, LinkModel, Steady
+from spinn_traces.shape.flow import Direction
+from spinn_traces.shape.link_model import Conditions, LinkModel, Steady
 from spinn_traces.simulator import Costs, MemoEngine, Outcome, Side, System, measure_costs, play
 from spinn_traces.simulator.virtual_loop import Stuck, VirtualLoop, VirtualThread, run_virtually
 from spinn_traces.simulator.virtual_socket import VirtualNetwork, frame_bytes

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from spinn_stream.errors import ConfigError
+from spinn_traces.cli.trace_plot import draw
 from spinn_traces.readers import read_trace
-from spinn_traces.trace_plot import draw
 
 
 def spinn_trace(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "spinn_traces.trace_cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "spinn_traces.cli.trace", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

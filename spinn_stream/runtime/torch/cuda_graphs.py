@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from ...errors import EngineError
-from ..engine import Activation
+from spinn_stream.errors import EngineError
+from spinn_stream.runtime.engines.base import Activation
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes that graphs are made for. A batch between two of them runs in the larger one; what is larger than all

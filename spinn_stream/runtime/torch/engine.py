@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ...errors import EngineError
-from ...model.bundle import EXIT_PREFIX, Bundle
-from ..carving import PieceKey, piece_key
-from ..engine import Activation, ExitOutput
-from ..huge_pages import use_huge_pages
-from ..onnx_file import read_graph
+from spinn_stream.bundle import EXIT_PREFIX, Bundle
+from spinn_stream.errors import EngineError
+from spinn_stream.runtime.engines.base import Activation, ExitOutput
+from spinn_stream.runtime.graph.carving import PieceKey, piece_key
+from spinn_stream.runtime.graph.onnx_file import read_graph
+from spinn_stream.runtime.machine.huge_pages import use_huge_pages
+
 from .cuda_graphs import SIZES, CudaGraphs, FrozenPiece, Function, GraphMaker
 from .graph import TorchGraph
 
@@ -154,3 +155,8 @@ class TorchEngine:
 def _array(y: torch.Tensor) -> npt.NDArray[np.float32]:
     array: npt.NDArray[np.float32] = y.contiguous().cpu().numpy()
     return array
+
+
+def open_engine(bundle: Bundle, *, threads: int) -> TorchEngine:
+    """On a CUDA device where torch sees one; see `EngineKind.opener`."""
+    return TorchEngine(bundle, threads=threads, device="cuda" if torch.cuda.is_available() else "cpu")

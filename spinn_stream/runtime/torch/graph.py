@@ -16,9 +16,10 @@ import onnx
 import torch
 from torch import nn
 
-from ...errors import EngineError
-from ...model.bundle import EXIT_PREFIX, Bundle
-from ..onnx_file import read_graph
+from spinn_stream.bundle import EXIT_PREFIX, Bundle
+from spinn_stream.errors import EngineError
+from spinn_stream.runtime.graph.onnx_file import read_graph
+
 from .layers import Function
 from .node import Node, Weights, to_tensor
 from .operators import OPERATORS

@@ -15,7 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from ...errors import EngineError
+from spinn_stream.errors import EngineError
 
 DTYPES = {
     TensorProto.FLOAT: torch.float32,

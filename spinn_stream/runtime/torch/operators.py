@@ -14,7 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ...model.bundle import MAX_ELEMENTS
+from spinn_stream.bundle import MAX_ELEMENTS
+
 from . import layers
 from .layers import Function
 from .node import DTYPES, Node, to_tensor

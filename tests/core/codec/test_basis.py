@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spinn_stream.codec.basis import (
-    GRID_LIMIT,
-    Basis,
-    as_arrays,
-    block_side,
-    cosine_matrix,
-    from_arrays,
-)
+from spinn_stream.codec.basis import GRID_LIMIT, Basis, as_arrays, block_side, cosine_matrix, from_arrays
 from spinn_stream.errors import CodecError
 
 from .bases import EXPONENTS, KINDS, SEEDS, SHAPES, a_basis, an_activation, shapes

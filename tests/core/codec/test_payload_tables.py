@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.codec.payload_tables import frame_is_smaller, setting_of, smallest_row, uncoded_accuracy
-from spinn_stream.model.bundle import Bundle, PayloadRow
 
 
 def row(cut: int, codec: str, size: float, final: float) -> PayloadRow:

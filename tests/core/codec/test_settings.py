@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import (
     SUPPORTED,
     CodecSetting,
@@ -19,9 +20,9 @@ from spinn_stream.codec import (
     max_payload_bytes,
     transform,
 )
+from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import crop, normalise
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Plan
 
 SPLIT = 9
@@ -101,13 +102,13 @@ def test_the_default_fits_split_and_bundle_and_what_is_asked_for_goes_first(bund
 def test_a_bundle_without_bases_says_what_to_do(bundle: Bundle) -> None:
     bare = dataclasses.replace(bundle, codec_path=None)
     with pytest.raises(CodecError, match=f"has no basis at split {SPLIT}; use cnn-co, or `spinn calibrate` it"):
-        bare.basis(SPLIT)
+        basis_of(bare, SPLIT)
     with pytest.raises(CodecError, match="has no basis"):
         decode_payload(bare, SPLIT, "transform", b"\0\7" + bytes(8))
     for split in (0, bundle.last):
         assert not bundle.has_basis(split)
         with pytest.raises(CodecError, match=f"has no basis at split {split}"):
-            bundle.basis(split)
+            basis_of(bundle, split)
 
 
 def activation_at(bundle: Bundle, split: int, seed: int = 1) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from spinn_stream.model.bundle import Bundle, CutPoint, Exit, InputSpec, PayloadRow, ThresholdRow
-from spinn_stream.plan import METRICS, BatchProfile, Conditions, Constraint, LinkState, Profile, Sla, Target, Timing
+from spinn_stream.bundle import Bundle, CutPoint, Exit, InputSpec, PayloadRow, ThresholdRow
+from spinn_stream.plan import METRICS, Conditions, Constraint, LinkState, Sla, Target
+from spinn_stream.profile import BatchProfile, Profile, Timing
 
 SETTINGS = ("transform:4", "transform:6", "transform:8", "cnn-co:8", "cnn-co:4")
 PICTURES = ("jpeg:30", "jpeg:80", "jpeg:95", "png")

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from spinn_stream.bundle import Bundle, PayloadRow, ThresholdRow
 from spinn_stream.codec import default_setting
 from spinn_stream.codec.settings import CodecSetting
-from spinn_stream.model.bundle import Bundle, PayloadRow, ThresholdRow
-from spinn_stream.plan import Conditions, Profile, Sla, Timing
-from spinn_stream.plan.codec_costs import guessed_bytes, planned_settings
+from spinn_stream.plan import Conditions, Sla
+from spinn_stream.plan.predict.codec_costs import guessed_bytes, planned_settings
+from spinn_stream.profile import Profile, Timing
 
 Z95 = math.sqrt(3) / math.pi * math.log(0.95 / 0.05)
 CODING = {

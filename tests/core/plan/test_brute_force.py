@@ -7,7 +7,7 @@ import random
 import pytest
 
 from spinn_stream.plan import METRICS, Predictor, build_table
-from spinn_stream.plan.choice import choose
+from spinn_stream.plan.change.choice import choose
 
 from .made import made_bundle, made_conditions, made_profile, made_sla
 from .scalar import Scalar, best, violation

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import build_table
-from spinn_stream.plan.exit_shares import exit_shares, of_those_that_come, planned_rows, shifted
+from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows, shifted
 
 from .made import made_bundle, made_profile
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import PlanTable, parse_sla
-from spinn_stream.plan.hysteresis import Hysteresis
-from spinn_stream.plan.predictor import Prediction
-from spinn_stream.plan.scheduler_config import SchedulerConfig
+from spinn_stream.plan.change.config import SchedulerConfig
+from spinn_stream.plan.change.hysteresis import Hysteresis
+from spinn_stream.plan.predict.predictor import Prediction
 
 SLA = parse_sla("accuracy_drop <= 1%; minimize latency_ms, then server_cost")
 CONFIG = SchedulerConfig()

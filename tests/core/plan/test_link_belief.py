@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinn_stream.plan import LinkBelief, ProbeConfig, Prober
-from spinn_stream.plan.link_belief import FAVOURABLE
+from spinn_stream.plan.link.belief import FAVOURABLE
 
 from .links import PlayedLink, steady, step
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import Conditions, LinkState, Predictor, build_table
-from spinn_stream.plan.mixture import level_z, mixture_quantile, spread
+from spinn_stream.plan.predict.mixture import level_z, mixture_quantile, spread
 
 from .made import made_bundle, made_profile
 from .scalar import CODING, Scalar, sd, way

@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import POLICIES, Conditions, LinkState, PlanTable, Predictor, build_table, parse_sla, policy
-from spinn_stream.plan.choice import KEPT, choose, violations
+from spinn_stream.plan.change.choice import KEPT, choose, violations
 
 from .made import made_bundle, made_conditions, made_profile, made_sla
 

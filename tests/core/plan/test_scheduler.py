@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from spinn_stream.model.bundle import Bundle
+from spinn_stream.bundle import Bundle
 from spinn_stream.plan import (
     DEFAULT_SLA,
     Conditions,
@@ -19,13 +19,12 @@ from spinn_stream.plan import (
     PlanTable,
     Predictor,
     Prober,
-    Profile,
     Scheduler,
     SchedulerConfig,
-    Timing,
     build_table,
     parse_sla,
 )
+from spinn_stream.profile import Profile, Timing
 
 from .links import PlayedLink, steady, step
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.trace import Trace
+from spinn_traces.figures import OUTAGE_MBPS, runs_in
 
-from ..figures import OUTAGE_MBPS, runs_in
 from .generate import generate
 from .model import Model
 

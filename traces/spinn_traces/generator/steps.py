@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from spinn_stream.errors import ConfigError
 from spinn_stream.trace import DIRECTIONS, Trace
+from spinn_traces.figures import OUTAGE_MBPS, runs_in
 
-from ..figures import OUTAGE_MBPS, runs_in
 from .model import PARTS, QUANTILES
 
 Array = npt.NDArray[np.float64]

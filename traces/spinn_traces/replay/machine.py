@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 
-from spinn_stream.runtime.store import processor
+from spinn_stream.runtime.measure.store import processor
 
 from .record import Machine
 

@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from spinn_client.device import Device
-from spinn_client.feed import Feed, FeedConfig
-from spinn_client.ledger import Ledger
-from spinn_client.pipeline import Pipeline
-from spinn_client.results import FrameResult
-from spinn_client.sources import open_source
+from spinn_client.device.device import Device
+from spinn_client.frames.feed import Feed, FeedConfig
+from spinn_client.frames.ledger import Ledger
+from spinn_client.frames.pipeline import Pipeline
+from spinn_client.frames.results import FrameResult
+from spinn_client.sources.video import open_source
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting
 from spinn_stream.errors import SourceError, SpinnError
 from spinn_stream.frame import Pixels, crop, normalise
-from spinn_stream.model.bundle import Bundle, load_bundle
-from spinn_stream.plan import Plan, Profile
+from spinn_stream.plan import Plan
+from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
-from spinn_stream.runtime.host import Host, Pace, Slowed, Step, full_speed
+from spinn_stream.runtime.machine.host import Host, Pace, Slowed, Step, full_speed
 
 from .costs import Costs
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Profile
-from spinn_stream.plan.codec_costs import default_cost
-from spinn_stream.runtime.host import Step
+from spinn_stream.plan.predict.codec_costs import default_cost
+from spinn_stream.profile import Profile
+from spinn_stream.runtime.machine.host import Step
 
 HOP_MS = 0.25
 """From the arrival of a message's last byte at a process until its event loop has it. Chosen, not measured: real and

@@ -6,12 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from spinn_client.feed import Frame
+from spinn_client.frames.feed import Frame
 from spinn_stream.frame import Pixels
 
 
 class VirtualFeed:
-    """As `spinn_client.feed.Feed`: holds one frame, the newest that was not taken yet.
+    """As `spinn_client.frames.feed.Feed`: holds one frame, the newest that was not taken yet.
 
     Args:
         pictures: (H, W, 3) uint8 BGR each, played in order and again from the first.

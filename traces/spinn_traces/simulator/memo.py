@@ -8,7 +8,7 @@ from collections import OrderedDict
 import numpy as np
 
 from spinn_stream.runtime import Engine, ExitOutput
-from spinn_stream.runtime.engine import Activation
+from spinn_stream.runtime.engines.base import Activation
 
 Outcome = tuple[Activation, ExitOutput | None]
 

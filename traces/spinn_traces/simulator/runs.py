@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spinn_client.sources import open_source
-from spinn_client.steering import Asked
+from spinn_client.sources.video import open_source
+from spinn_client.steering.steering import Asked
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels, crop
-from spinn_stream.model.bundle import Bundle, load_bundle
 from spinn_stream.plan import Conditions, LinkBelief, Plan, Scheduler, build_table
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.trace import Trace

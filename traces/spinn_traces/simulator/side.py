@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from spinn_stream.model.bundle import Bundle
-from spinn_stream.plan import Profile
-from spinn_stream.runtime.host import Host
+from spinn_stream.bundle import Bundle
+from spinn_stream.profile import Profile
+from spinn_stream.runtime.machine.host import Host
 
 from .costs import CostedPace, Costs
 from .virtual_loop import VirtualLoop, VirtualThread

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from spinn_client.device import Device
-from spinn_client.ledger import Ledger
-from spinn_client.link import Link, LinkConfig
-from spinn_client.pipeline import Pipeline
-from spinn_client.results import FrameResult
-from spinn_client.steering import Asked, Steering
-from spinn_server.batcher import BatchLimits
+from spinn_client.device.device import Device
+from spinn_client.frames.ledger import Ledger
+from spinn_client.frames.pipeline import Pipeline
+from spinn_client.frames.results import FrameResult
+from spinn_client.link.connection import Link, LinkConfig
+from spinn_client.steering.steering import Asked, Steering
+from spinn_server.work.scheduler import BatchLimits
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ServerUnreachable
 from spinn_stream.frame import Pixels
-from spinn_stream.model.bundle import Bundle
 from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace

@@ -6,16 +6,16 @@ import asyncio
 import random
 from typing import Any
 
-from spinn_server.app import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, Server, ServerConfig
-from spinn_server.batcher import BatchLimits
-from spinn_server.metrics import Metrics
-from spinn_server.tail_engine import TailEngine
-from spinn_stream.model.bundle import Bundle
+from spinn_server.admin.metrics import Metrics
+from spinn_server.server import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, Server, ServerConfig
+from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
+from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import DIRECTIONS, FIELDS, Trace
-from spinn_traces.flow import Direction
-from spinn_traces.link_model import LinkModel
-from spinn_traces.settings import TRACE, Settings
+from spinn_traces.shape.flow import Direction
+from spinn_traces.shape.link_model import LinkModel
+from spinn_traces.shape.settings import TRACE, Settings
 
 from .side import Side, host_of
 from .virtual_loop import VirtualLoop

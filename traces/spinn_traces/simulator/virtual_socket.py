@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from websockets.exceptions import ConnectionClosedError
 
-from spinn_client.dial import CONNECT_TIMEOUT_S, KEEPALIVE_S, KEEPALIVE_TIMEOUT_S
+from spinn_client.link.dial import CONNECT_TIMEOUT_S, KEEPALIVE_S, KEEPALIVE_TIMEOUT_S
 from spinn_stream.errors import ServerUnreachable
 from spinn_stream.wire import SUBPROTOCOL
-from spinn_traces.flow import WINDOW_BYTES, Direction, Stream
+from spinn_traces.shape.flow import WINDOW_BYTES, Direction, Stream
 
 SEND_BUFFER_BYTES = 112 * 1024
 """What a sender gets rid of before `send` waits: the kernel's socket buffer, some 80 kB behind the shaper
@@ -212,7 +212,7 @@ class VirtualNetwork:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def dial(self, url: str, tls_ca: Path | None, max_message_bytes: int) -> Any:
-        """As `spinn_client.dial.dial`. Raises ServerUnreachable."""
+        """As `spinn_client.link.dial.dial`. Raises ServerUnreachable."""
         near = VirtualWebSocket(self._up, is_client=True, hop_s=self._hop_s)
         far = VirtualWebSocket(self._down, is_client=False, hop_s=self._hop_s)
         near.join(far)

@@ -1,0 +1,1 @@
+"""Programs built on the public API: each is a verb of the command line."""

@@ -1,0 +1,1 @@
+"""What runs here: paths, clock, and the device's own part of the network."""

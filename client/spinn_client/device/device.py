@@ -1,0 +1,331 @@
+"""The device's own part of the network: one thread that runs stages, tries exits and codes what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import CodecSetting, PayloadSender, default_setting, encode_payload
+from spinn_stream.errors import CodecError
+from spinn_stream.frame import Pixels, crop, normalise
+from spinn_stream.plan import Plan
+from spinn_stream.profile import Profile
+from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
+from spinn_stream.runtime.machine.host import THIS_MACHINE, Host, Step
+from spinn_stream.runtime.measure.timing import summary
+
+from .clock import Graph, StageClock
+from .encoding_times import EncodingTimes
+from .paths import HeadPaths
+
+T = TypeVar("T")
+
+OnExit = Callable[[Answer], None]
+"""Called on the event loop with every local answer that was not confident enough."""
+
+WARM_UP_RUNS = 3
+
+PREPARED_FRAMES = 40
+"""Preparing a frame takes what its size makes it take: after so many frames the profile has the source's own."""
+
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
+NO_ACTIVATION = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class HeadOutcome:
+    """What the head made of a frame.
+
+    answer: of an exit that was confident, or of the final exit; None: the tail is to be run.
+    activation: at the plan's split, (1, C, H, W). payload: it, coded; None where there is an answer.
+    probe: the frame itself, coded, where that was asked for and there is an answer.
+    """
+
+    answer: Answer | None
+    activation: npt.NDArray[np.float32]
+    payload: bytes | None
+    probe: bytes | None = None
+
+
+class Device:
+    """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked.
+
+    A head runs in as few graphs as the exits allow that may answer under its plan, see `HeadPaths`; a tail that the
+    device runs itself stops at every exit, as any may be the best answer there is when time runs out.
+
+    Args:
+        profile: of the engine on this host, and of preparing frames of another size.
+        every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        profile: Profile,
+        *,
+        every_exit: bool = False,
+        host: Host = THIS_MACHINE,
+    ) -> None:
+        self._bundle = bundle
+        self._engine = engine
+        self.profile = profile
+        self._host = host
+        self._now = host.clock
+        self._thread = host.worker("head")
+        self._builder = host.builder("build")
+        self._paths = HeadPaths(bundle, engine, every_exit=every_exit)
+        self._prepared_ms: list[float] = []  # of the first frames
+        self.encoding = EncodingTimes(bundle)
+        self._jobs = 0  # given to the thread and not done
+        self.clock = StageClock(profile)
+        self.sender = PayloadSender(bundle)
+        self.head_foreseen_s = 0.0  # what a prediction has of the last head: all of it, where graphs tell the load
+
+    def prepare(self, plan: Plan) -> None:
+        """Build and time every graph that the plan, or the device alone, will need. Blocks."""
+        self._paths.build(plan)
+        self._paths.built(plan)
+        if 0 < plan.split < self._bundle.last:  # the codec's tables, too
+            x = np.zeros((1, *self._bundle.cut_points[plan.split].shape), np.float32)
+            encode_payload(
+                self._bundle, plan.split, default_setting(self._bundle, plan.split, plan.codec), x, NO_PICTURE
+            )
+        for _ in range(WARM_UP_RUNS):
+            self.clock = StageClock(self.profile)  # the first run of a graph is slow; it is forgotten
+            for (start, stop), exit in self._paths.graphs(plan):
+                x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+                self._timed(start, stop, x, exit=exit)
+
+    async def build(self, plan: Plan) -> None:
+        """Build what a plan needs, while frames go on under another one, or this one if it `runs`.
+
+        Raises:
+            EngineError: no engine can build it.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._builder, self._paths.build, plan)
+        for (start, stop), exit in self._paths.graphs(plan):
+            # The first run of a graph is slow; one by one, between frames.
+            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
+            await loop.run_in_executor(self._thread, partial(self._engine.run, start, stop, x, exit=exit))
+        self._paths.built(plan)
+
+    def runs(self, plan: Plan) -> bool:
+        """Whether the plan can be used at once; until `build` is done, its head stops at every exit."""
+        return self._paths.runs(plan)
+
+    def first_exit_ms(self, start: int) -> float:
+        """How long the way from a cut point to the first exit behind it takes, by what was seen."""
+        return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1], self._now())
+
+    def head_ms(self, plan: Plan) -> float:
+        """How long the plan's head takes without what comes before and after the network, by what was seen."""
+        pieces = self._bundle.pieces(0, plan.split, self._paths.evaluated(plan))
+        return self.clock.expected_ms(pieces, self._now())
+
+    async def head(
+        self,
+        request: int,
+        frame: Pixels,
+        plan: Plan,
+        on_exit: OnExit,
+        *,
+        answer_by: float | None = None,
+        probe: CodecSetting | None = None,
+    ) -> HeadOutcome:
+        """Run a frame up to the plan's split, or to the first exit that is confident.
+
+        Args:
+            request: what the payload is sent as; ids rise.
+            answer_by: the host's time by which some exit should have answered: where the first of the plan would
+                be later, every exit is evaluated.
+            probe: how the frame itself is coded besides, where nothing else of it is to be sent.
+        """
+        loop = asyncio.get_running_loop()
+        setting = default_setting(self._bundle, plan.split, plan.codec)
+
+        def work(ran: list[Graph]) -> HeadOutcome:
+            began = self._now()
+            picture = crop(frame, self._bundle.input.size)
+            x = normalise(picture, self._bundle.input)
+            self._host.pace(Step("preprocess", 0), began)
+            self._learn_preparation((self._now() - began) * 1000)
+            evaluated = self._paths.evaluated(plan)
+            first = self._bundle.pieces(0, plan.split, evaluated)[:1]
+            now = self._now()
+            if answer_by is not None and now + self.clock.expected_ms(first, now) / 1000 > answer_by:
+                evaluated = self._bundle.exit_at.keys()
+            began = self._now()
+            x, answer = self._stages(
+                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran
+            )
+            graphs_ms = (self._now() - began) * 1000
+            if answer is not None or plan.split == self._bundle.last:
+                return HeadOutcome(answer, x, None, None if probe is None else self._probe(probe, picture))
+            began = self._now()
+            x = x.copy()  # it may be the engine's memory, which the next frame overwrites
+            try:
+                payload = self.sender.encode(request, plan.split, setting, x, picture)
+            except CodecError:  # values that cannot be sent: the device finishes alone
+                payload = None
+            self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
+            if payload is not None:
+                expected = self.profile.expected_ms([p for p, _ in ran], {p[1] for p, exit in ran if exit})
+                load = graphs_ms / expected if expected > 0 else self.clock.usual_load  # that of this very moment
+                self.encoding.learn(setting, plan.split, (self._now() - began) * 1000, load=load)
+            return HeadOutcome(None, x, payload)
+
+        def besides_ms(outcome: HeadOutcome) -> float | None:
+            encode_ms = 0.0 if outcome.payload is None else self.encoding.expected_ms(setting, plan.split)
+            return None if encode_ms is None else self.profile.preprocess.median_ms + encode_ms
+
+        began = self._now()
+        outcome: HeadOutcome | None = None
+        try:
+            outcome = await self._job("head", work, besides_ms)
+            return outcome
+        finally:
+            now = self._now()
+            self.head_foreseen_s = now - began
+            if plan.split == 0 and outcome is not None and (foreseen := besides_ms(outcome)) is not None:
+                self.head_foreseen_s = self.clock.load_of_prediction(now) * foreseen / 1000
+
+    async def complete(
+        self,
+        activation: npt.NDArray[np.float32],
+        start: int,
+        plan: Plan,
+        stop_at: float,
+        on_exit: OnExit,
+        *,
+        first_by: float | None = None,
+        only_first_exit: bool = False,
+    ) -> Answer | None:
+        """Go on from a cut point without the server.
+
+        Args:
+            stop_at: the host's time by which to be done; a stage that would end later is not begun.
+            first_by: the same for the first stage, where any answer is better than none; None: `stop_at`.
+            only_first_exit: go no further than the next exit, confident or not.
+
+        Returns:
+            The answer of a confident exit or of the final one; None where time ran out before.
+        """
+        loop = asyncio.get_running_loop()
+        stop = self._bundle.pieces(start, self._bundle.last)[0][1] if only_first_exit else self._bundle.last
+
+        def work(ran: list[Graph]) -> Answer | None:
+            _, answer = self._stages(
+                activation,
+                start,
+                stop,
+                plan,
+                lambda a: loop.call_soon_threadsafe(on_exit, a),
+                self._bundle.exit_at.keys(),
+                ran,
+                stop_at=stop_at,
+                first_by=first_by,
+            )
+            return answer
+
+        return await self._job("complete", work)
+
+    async def _job(
+        self, kind: str, work: Callable[[list[Graph]], T], besides_ms: Callable[[T], float | None] | None = None
+    ) -> T:
+        """Run it in the thread, and tell the clock how long that took; not the wait for another job there.
+
+        besides_ms: what a prediction takes for what was done besides running graphs; None: nobody predicts such jobs,
+        or not yet.
+        """
+        ran: list[Graph] = []
+        began = [self._now()]
+        alone, self._jobs = self._jobs == 0, self._jobs + 1
+
+        def timed() -> T:
+            if not alone:
+                began[0] = self._now()
+            return work(ran)
+
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        finally:
+            self._jobs -= 1
+        now = self._now()
+        if ran:  # what coding alone takes says nothing of how loaded the network's graphs find the processor
+            besides = None if besides_ms is None else besides_ms(result)
+            self.clock.observe_job(kind, ran, (now - began[0]) * 1000, now, besides_ms=besides)
+        return result
+
+    def close(self) -> None:
+        for thread in (self._thread, self._builder):
+            thread.shutdown(wait=True, cancel_futures=True)
+
+    def _stages(
+        self,
+        x: npt.NDArray[np.float32],
+        start: int,
+        stop: int,
+        plan: Plan,
+        on_exit: Callable[[Answer], object],
+        evaluated: Collection[int],
+        ran: list[Graph],
+        *,
+        stop_at: float | None = None,
+        first_by: float | None = None,
+    ) -> tuple[npt.NDArray[np.float32], Answer | None]:
+        """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`.
+
+        Args:
+            evaluated: cut points of the exits to break at. ran: gets the graphs that were run.
+        """
+        needed = self._bundle.needed(plan.confidence_threshold)
+        for begin, end in self._bundle.pieces(start, stop, evaluated):
+            limit = first_by if begin == start and first_by is not None else stop_at
+            now = self._now()
+            if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
+                return x, None
+            with_exit = end in evaluated or end == self._bundle.last
+            x, output = self._timed(begin, end, x, exit=with_exit)
+            ran.append(((begin, end), with_exit))
+            if output is None:
+                continue
+            reached = self._bundle.exit_at[end]
+            answer = answers(reached.name, output, reached.temperature)[0]
+            if end == self._bundle.last or (end in needed and answer.confidence >= needed[end]):
+                return x, answer
+            on_exit(answer)
+        return x, None
+
+    def _learn_preparation(self, ms: float) -> None:
+        if len(self._prepared_ms) < PREPARED_FRAMES:
+            self._prepared_ms.append(ms)
+            if len(self._prepared_ms) == PREPARED_FRAMES:
+                self.profile = replace(self.profile, preprocess=summary(self._prepared_ms))
+
+    def _probe(self, setting: CodecSetting, picture: Pixels) -> bytes | None:
+        began = self._now()
+        try:
+            payload = encode_payload(self._bundle, 0, setting, NO_ACTIVATION, picture)
+        except CodecError:
+            return None
+        self._host.pace(Step("encode", 0, codec=setting.codec), began)
+        self.encoding.learn(setting, 0, (self._now() - began) * 1000, load=self.clock.usual_load)
+        return payload
+
+    def _timed(
+        self, start: int, stop: int, x: npt.NDArray[np.float32], *, exit: bool
+    ) -> tuple[npt.NDArray[np.float32], ExitOutput | None]:
+        began = self._now()
+        result = self._engine.run(start, stop, x, exit=exit)
+        self._host.pace(Step("graph", start, stop, exit), began)
+        self.clock.observe(start, stop, (self._now() - began) * 1000)
+        return result

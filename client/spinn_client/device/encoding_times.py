@@ -1,0 +1,36 @@
+"""How long this device takes to encode, learned from its first frames: constants are of another machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import CodecSetting
+from spinn_stream.plan.predict.codec_costs import default_cost
+
+FRAMES = 40
+"""Of one codec; their median stays."""
+
+
+class EncodingTimes:
+    """By codec: how many times as long as by its constants it takes."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._elements = [cut.elements for cut in bundle.cut_points]
+        self._seen: dict[str, list[float]] = {}
+        self.factors: Mapping[str, float] = {}  # of the codecs that are known; another object when one joins
+
+    def learn(self, setting: CodecSetting, cut: int, ms: float, *, load: float) -> None:
+        """One activation at this cut point, or frame at 0, took so long under this load, which comes on top of it."""
+        if setting.codec in self.factors:
+            return
+        seen = self._seen.setdefault(setting.codec, [])
+        seen.append(ms / load / default_cost(setting, self._elements[cut]).encode_ms)
+        if len(seen) == FRAMES:
+            self.factors = {**self.factors, setting.codec: median(seen)}
+
+    def expected_ms(self, setting: CodecSetting, cut: int) -> float | None:
+        """None: not known yet."""
+        factor = self.factors.get(setting.codec)
+        return None if factor is None else factor * default_cost(setting, self._elements[cut]).encode_ms

@@ -1,0 +1,118 @@
+"""The figures of a run: counted while it goes on, summed up at its end (`--summary`)."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from spinn_client.frames.results import FALLBACK, FrameResult
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import default_setting
+from spinn_stream.plan import Plan
+
+RECENT = 12
+"""How many results are kept to be shown."""
+
+
+@dataclass(frozen=True)
+class PlanUse:
+    """A plan, and why it was taken; None: it was asked for."""
+
+    plan: Plan
+    why: str | None = None
+
+
+class Tally:
+    """Running counts of one run."""
+
+    def __init__(self) -> None:
+        self.final = 0
+        self.late = 0
+        self.where: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.ages_ms: list[float] = []
+        self.per_plan: Counter[int] = Counter()
+        self.recent: deque[FrameResult] = deque(maxlen=RECENT)
+
+    def add(self, result: FrameResult) -> None:
+        """Count one result; only final ones enter the figures."""
+        if result.kind == "late":
+            self.late += 1
+        if result.kind != "final":
+            return
+        self.final += 1
+        self.recent.append(result)
+        self.ages_ms.append(result.age_ms)
+        self.per_plan[result.plan] += 1
+        self.reasons[str(result.reason)] += 1
+        if result.reason in FALLBACK:
+            self.where["fallback"] += 1
+        elif result.where is not None:
+            self.where[result.where] += 1
+
+
+def summarise(
+    tally: Tally,
+    *,
+    bundle: Bundle,
+    plans: Sequence[PlanUse],
+    captured: int,
+    taken: int,
+    dropped: Counter[str],
+    late: int,
+    bytes_up: int,
+    bytes_down: int,
+) -> dict[str, Any]:
+    """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
+
+    The codec of a plan is the one that was used, where the plan left it open, too; None: nothing is sent.
+    """
+    ages = np.array(tally.ages_ms) if tally.ages_ms else np.array([np.nan])
+    percentile = {f"p{q}": None if np.isnan(ages).all() else round(float(np.percentile(ages, q)), 2) for q in (50, 99)}
+    return {
+        "captured": captured, "taken": taken, "dropped": sum(dropped.values()), "dropped_by": dict(dropped),
+        "final": tally.final, "device": tally.where["device"], "server": tally.where["server"],
+        "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
+        "age_ms": percentile, "bytes_up": bytes_up, "bytes_down": bytes_down,
+        "plans": [
+            {"id": use.plan.id, "split": bundle.cut_points[use.plan.split].name,
+             "threshold": use.plan.confidence_threshold, "codec": _codec(bundle, use.plan),
+             "frames": tally.per_plan[use.plan.id], "why": use.why}
+            for use in plans
+        ],
+    }  # fmt: skip
+
+
+def _codec(bundle: Bundle, plan: Plan) -> str | None:
+    return None if plan.split == bundle.last else str(default_setting(bundle, plan.split, plan.codec))
+
+
+def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> None:
+    """The summary for people."""
+    final = max(1, summary["final"])
+
+    def share(key: str) -> str:
+        return f"{summary[key]:6d}  {100 * summary[key] / final:5.1f} %"
+
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    table.add_row("frames captured", f"{summary['captured']:6d}")
+    table.add_row("taken in", f"{summary['taken']:6d}", f"{summary['taken'] / max(seconds, 1e-9):.1f} frames/s")
+    table.add_row("dropped", f"{summary['dropped']:6d}", _counts(summary["dropped_by"]))
+    table.add_row("answered on the device", share("device"))
+    table.add_row("answered by the server", share("server"))
+    table.add_row("answered alone in trouble", share("fallback"), _counts(summary["reasons"], FALLBACK))
+    ages = summary["age_ms"]
+    if ages["p50"] is not None:
+        table.add_row("age of the answers", f"median {ages['p50']:.1f} ms", f"99 % within {ages['p99']:.1f} ms")
+    table.add_row("sent, received", f"{summary['bytes_up'] / 1e6:.2f} MB", f"{summary['bytes_down'] / 1e6:.2f} MB")
+    console.print(table)
+
+
+def _counts(counts: dict[str, int], only: frozenset[Any] | None = None) -> str:
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if only is None or name in only)

@@ -1,0 +1,316 @@
+"""Keeps the plan in force that the scheduler decides on, as link, loads and server change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from spinn_client.device.device import Device
+from spinn_client.link.connection import Link
+from spinn_client.link.server_backlog import ServerBacklog
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.errors import ConfigError
+from spinn_stream.plan import (
+    Conditions,
+    Decision,
+    Figures,
+    LinkBelief,
+    Plan,
+    PlanTable,
+    Policy,
+    PowerMeter,
+    Prober,
+    Scheduler,
+    Sla,
+    build_table,
+)
+from spinn_stream.plan.predict.codec_costs import default_cost
+from spinn_stream.profile import Profile
+from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
+
+from .exit_rates import ExitRates
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.1
+"""So often conditions are looked at; the scheduler itself decides whether that is worth a calculation."""
+
+RATE_S = 1.0
+"""The source's rate is counted over so long."""
+
+OVERHEAD_STEP = 0.05
+"""How fast it is learned how long frames take besides what the device does with them: a share of the difference."""
+
+MOST_OVERHEAD_MS = 5.0
+"""More in one frame is a disturbance and no overhead."""
+
+SERVER_OVERHEAD_STEP_MS = 0.1
+"""How fast the same is learned of the server: so much up or down for each answer, which finds the median."""
+
+MOST_SERVER_OVERHEAD_MS = 5.0
+
+MOST_QUEUE_MS = 1.0
+"""Where requests wait for longer on the server, what one that seemed to be alone there took is no overhead."""
+
+UNPACED_FPS = 1000.0
+"""Stands for a source that gives frames as fast as they are taken."""
+
+FIRST_FPS = 30.0
+"""Taken for the rate of a source that has none of its own, until it was counted."""
+
+PAYLOAD_STEP = 0.05
+"""How fast it is learned how many bytes payloads take of what the tables say: a share of the difference for each."""
+
+PROBES = tuple(
+    (CodecSetting("jpeg", quality), least)
+    for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
+)
+"""A probe is the frame itself, in the finest of these settings for which it is to have so many bytes or more."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who decides on plans, and what is asked for."""
+
+    policy: Policy
+    sla: Sla
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a table is set up from, but the bundle; server: None: it has not told yet."""
+
+    device: Profile
+    server: Profile | None
+    encoding: Mapping[str, float]
+    shifts: tuple[float, ...]
+
+    def table(self, bundle: Bundle) -> PlanTable:
+        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts)
+
+
+class Frames(Protocol):
+    """What is counted of a source."""
+
+    captured: int
+
+
+class Steering:
+    """One client's scheduler, and what it is told.
+
+    All methods but `begin`, which comes first, run on the event loop.
+
+    Args:
+        fps: of the source; None: it is counted. change: called with each new plan.
+        power: what the device takes; None: one core of a small board.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        asked: Asked,
+        *,
+        deadline_ms: float,
+        fps: float | None,
+        unpaced: bool,
+        change: Callable[[Decision], None],
+        power: PowerMeter | None = None,
+        host: Host = THIS_MACHINE,
+    ) -> None:
+        self._bundle = bundle
+        self._asked = asked
+        self._power = power
+        self._deadline_ms = deadline_ms
+        self._fps = UNPACED_FPS if unpaced else fps
+        self._change = change
+        self._now = host.clock
+        self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
+        self._device: Device
+        self._link: Link | None = None
+        self._feed: Frames | None = None
+        self._counted: tuple[float, int] = (0.0, 0)
+        self._counted_fps = FIRST_FPS
+        self._known: _Known
+        self._scheduler: Scheduler
+        self._belief: LinkBelief | None = None
+        self._prober: Prober | None = None
+        self._backlog = ServerBacklog()
+        self._payload_factors: dict[str, float] = {}
+        self._rates = ExitRates(bundle)
+        self._overhead_ms = 0.0
+        self._server_overhead_ms = 0.0
+        self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
+
+    def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
+        """The first plan. Blocks while the tables are set up.
+
+        Raises:
+            ConfigError: the policy has no plan for this bundle.
+        """
+        self._device, self._link, self._feed = device, link, feed
+        now = self._now()
+        self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
+        if link is not None:
+            self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
+            link.observers += [self._belief, self._backlog]
+        try:
+            self._scheduler = Scheduler(
+                self._bundle, self._known.table(self._bundle), self._asked.sla, chooses=self._asked.policy,
+                power=self._power,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ConfigError(f"bundle {self._bundle.name}: {error}; take another --policy, or fix a plan") from error
+        self._counted = now, feed.captured
+        decision = self._scheduler.decide(now, self._conditions(now))
+        assert decision is not None  # the first one always is a plan
+        return decision
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await self._meet_profiles()
+                self.look()
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def look(self) -> None:
+        """Change the plan if that is due."""
+        now = self._now()
+        self._count_frames(now)
+        try:
+            decision = self._scheduler.decide(now, self._conditions(now))
+        except Exception:  # our own fault; frames go on under the plan there is
+            log.exception("deciding on a plan failed")
+            return
+        if decision is None:
+            return
+        log.info("plan %d: %s", decision.plan.id, decision.reason)
+        self._change(decision)
+
+    def forecast(self) -> Figures:
+        """What the best plan, which is the one in force unless a change is pending, would do from now on.
+
+        By the medians of what is believed of the link; plans are chosen by less favourable quantiles.
+        """
+        now = self._now()
+        conditions = self._conditions(now)
+        if conditions.link is not None and self._belief is not None:
+            middle = self._belief.bounds(now, 0.5, 0.5)
+            conditions = replace(
+                conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms)
+            )
+        return self._scheduler.choose(conditions).figures
+
+    def probe(self) -> CodecSetting | None:
+        """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""
+        if self._prober is None or self._belief is None or self._link is None or not self._link.ready:
+            return None
+        size = self._prober.due(self._now(), self._belief)
+        if size is None:
+            return None
+        return next(setting for setting, least in reversed(PROBES) if size >= least)
+
+    def sent(self, plan: Plan, size: int) -> None:
+        """A frame's payload was given to the link."""
+        if self._prober is not None:
+            self._prober.used(self._now())
+        if plan.codec is not None:
+            self.coded(plan.split, plan.codec, size)
+
+    def coded(self, split: int, setting: CodecSetting, size: int) -> None:
+        """A frame, or its activation, took so many bytes."""
+        expected = self._expected_bytes.get((split, str(setting)))
+        if expected:
+            before = self._payload_factors.get(setting.codec, 1.0)
+            self._payload_factors[setting.codec] = before + PAYLOAD_STEP * (size / expected - before)
+
+    def passed(self, plan: Plan, answered_at: int | None) -> None:
+        """A frame went through the device's part of its plan, and was answered by the exit at this cut point or None.
+
+        Not of those that the device finishes alone, where other exits may answer than the plan's.
+        """
+        self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
+
+    def busy_s(self) -> float | None:
+        """How long the link will take for what was sent, and the server for all of that but one; None: no server."""
+        if self._belief is None or self._link is None or not self._link.up:
+            return None
+        now = self._now()
+        return max(self._belief.busy_s(now, self._link.queued_bytes), self._backlog.wait_s(now))
+
+    def link_answer_s(self, size: int) -> float:
+        """How long after it is given to a link that is free a request of so many bytes is answered at the earliest."""
+        return 0.0 if self._belief is None else self._belief.answer_s(self._now(), size)
+
+    def treated(self, overhead_s: float) -> None:
+        """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,
+        from the capture on, or from when the device was free for it."""
+        ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
+        self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
+
+    def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
+        """The server, in the last answer that came, had a frame for so long, by its stamps, and answered by the exit at
+        this cut point: what that took besides queueing and what the profile says under the load it tells; event loop
+        and threads, above all. A frame that came while it had another one of this client waited for that. One that came
+        to a server that has others' frames, too, waited for those, and tells nothing; but which exit answered always
+        counts."""
+        self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
+        profile, link = self._known.server, self._link
+        began_ms = self._backlog.began_ms
+        if profile is None or link is None or exit_cut <= plan.split:
+            return
+        if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:
+            return
+        needed = self._bundle.needed(plan.confidence_threshold)
+        pieces = self._bundle.pieces(plan.split, exit_cut, needed)
+        setting = default_setting(self._bundle, plan.split, plan.codec)
+        decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
+        expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
+        besides = left_ms - began_ms - (link.server_load or 1.0) * expected
+        step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
+        self._server_overhead_ms = min(max(self._server_overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
+
+    async def _meet_profiles(self) -> None:
+        """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
+        before = self._known
+        server = (None if self._link is None else self._link.server_profile) or before.server
+        shifts = self._rates.shifts(self._now())
+        self._known = _Known(self._device.profile, server, self._device.encoding.factors, shifts)
+        if self._known == before:  # the same figures from a new connection are compared once
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            table = await loop.run_in_executor(self._thread, self._known.table, self._bundle)
+            self._scheduler.use_table(table)
+        except ValueError as error:
+            log.error("the server's profile cannot be planned with: %s", error)
+
+    def _conditions(self, now: float) -> Conditions:
+        link = self._link
+        there = link is not None and link.up and self._belief is not None
+        return Conditions(
+            link=self._belief.state(now) if there and self._belief is not None else None,
+            device_load=self._device.clock.load_of_prediction(now),
+            server_load=(link.server_load if link is not None else None) or 1.0,
+            server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
+            device_overhead_ms=self._overhead_ms,
+            server_overhead_ms=self._server_overhead_ms,
+            fps=self._fps or self._counted_fps,
+            deadline_ms=self._deadline_ms,
+            payload_factors=dict(self._payload_factors),
+        )
+
+    def _count_frames(self, now: float) -> None:
+        since, before = self._counted
+        if self._feed is not None and now - since >= RATE_S:
+            frames = self._feed.captured - before
+            if frames:
+                self._counted_fps = frames / (now - since)
+            self._counted = now, self._feed.captured

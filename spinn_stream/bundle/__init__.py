@@ -1,0 +1,11 @@
+"""What both ends load: cut points, exits, thresholds and tables of one network. Knows no other room."""
+
+from spinn_stream.frame import InputSpec
+
+from .bundle import CODEC, Bundle, CutPoint, Exit, PayloadRow, ThresholdRow
+from .manifest import DEFAULT_BUNDLE, EXIT_PREFIX, FORMAT, GRAPH, MANIFEST, MAX_ELEMENTS, VERSION, load_bundle
+
+__all__ = [
+    "CODEC", "DEFAULT_BUNDLE", "EXIT_PREFIX", "FORMAT", "GRAPH", "MANIFEST", "MAX_ELEMENTS", "VERSION", "Bundle",
+    "CutPoint", "Exit", "InputSpec", "PayloadRow", "ThresholdRow", "load_bundle",
+]  # fmt: skip

@@ -1,0 +1,69 @@
+"""`spinn calibrate`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from spinn_stream.bundle import MANIFEST, load_bundle
+from spinn_stream.errors import ConfigError
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="folder of the bundle")],
+    data: Annotated[list[Path], typer.Option(help="the images it was trained on, or others: as for spinn train")],
+    out: Annotated[Path, typer.Option(help="folder of the new bundle; may be the same")],
+    more: Annotated[
+        list[Path] | None, typer.Argument(help="more of --data, as a shell's * gives", metavar="DATA")
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="the last images, as --held-out of its training")] = 0.04,
+    payloads_only: Annotated[
+        bool, typer.Option("--payloads-only", help="keep temperatures, thresholds and codec; measure payloads anew")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+) -> None:  # fmt: skip
+    """Fit temperatures, thresholds and the codec of a bundle anew, and measure its tables; its weights stay."""
+    try:
+        from spinn_stream.train.data.datasets import load_dataset
+        from spinn_stream.train.generator import split_held_out
+        from spinn_stream.train.pack.calibrate import calibrate as fit
+        from spinn_stream.train.pack.calibrate import measure_payloads
+    except ImportError as error:
+        raise ConfigError(f"calibrating needs {error.name}: pip install 'spinn-stream[train]'") from error
+    model = load_bundle(bundle)
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        dataset = load_dataset(
+            [*data, *(more or [])], side=model.input.size, classes=model.labels,
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
+        )  # fmt: skip
+    _, images = split_held_out(dataset.images, held_out)
+    if out.resolve() != bundle.resolve():
+        out.mkdir(parents=True, exist_ok=True)
+        codec = [model.codec_path.name] if payloads_only and model.codec_path is not None else []
+        for name in (MANIFEST, model.graph_path.name, *codec):
+            shutil.copyfile(bundle / name, out / name)
+        if not payloads_only:
+            _forget_codec(out)
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task("cut points", total=None)
+        (measure_payloads if payloads_only else fit)(
+            out, images, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
+        )  # fmt: skip
+    found = load_bundle(out)
+    console.print(f"wrote {out}: {found.name}, {found.hash[:12]}", highlight=False, soft_wrap=True)
+
+
+def _forget_codec(folder: Path) -> None:
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest.pop("codec_sha256", None)
+    path.write_text(json.dumps(manifest, indent=1) + "\n")

@@ -1,0 +1,123 @@
+"""`spinn evaluate`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
+from spinn_stream.errors import ConfigError
+from spinn_stream.runtime import open_engine
+from spinn_stream.train.pack.evaluation import Evaluation
+from spinn_stream.train.pack.evaluation import evaluate as score
+
+from .options import save_figure
+
+
+def evaluate(
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Argument(help="folder of the bundle; more of --data, as a shell's * gives", show_default="built in"),
+    ] = None,
+    data: Annotated[
+        list[Path] | None, typer.Option(help="labelled parquet files, folders of them, or a folder per class")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    plot: Annotated[Path | None, typer.Option(help="draw the threshold curve here (png, svg or pdf)")] = None,
+    runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "onnxruntime",
+    threads: Annotated[int | None, typer.Option(help="engine threads", show_default="all cores")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+) -> None:  # fmt: skip
+    """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys."""
+    folders, files = _sorted(bundle or [])
+    if not data:
+        raise ConfigError("no images were given: --data FILE.parquet, or a folder with one folder per class")
+    try:
+        from spinn_stream.train.data.datasets import load_dataset
+    except ImportError as error:
+        raise ConfigError(f"reading labelled images needs {error.name}: pip install 'spinn-stream[train]'") from error
+    model = load_bundle(folders[0] if folders else DEFAULT_BUNDLE)
+    engine = open_engine(model, runtime, threads=threads or os.cpu_count() or 1)
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        dataset = load_dataset(
+            [*data, *files], side=model.input.size, classes=model.labels,
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
+        )  # fmt: skip
+        task = bar.add_task("running every exit", total=len(dataset.images))
+        found = score(
+            model, engine, dataset.images.pixels, dataset.images.labels,
+            progress=lambda n: bar.update(task, completed=n),
+        )  # fmt: skip
+    if dataset.skipped_total:
+        first = dataset.skipped[0]
+        console.print(f"[yellow]{dataset.skipped_total} images skipped[/], the first: {first.where}: {first.why}")
+    if dataset.empty_classes:
+        console.print(f"[yellow]{len(dataset.empty_classes)} classes have no image here[/]")
+    if plot is not None:
+        _draw(found, model.name, plot)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        _show(found, model.name)
+
+
+def _sorted(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The bundle, and parquet files that followed the first one of --data."""
+    folders = [path for path in arguments if path.suffix != ".parquet"]
+    if len(folders) > 1:
+        raise ConfigError(f"got {len(folders)} bundles, expected one: {', '.join(map(str, folders))}")
+    return folders, [path for path in arguments if path.suffix == ".parquet"]
+
+
+def _show(found: Evaluation, name: str) -> None:
+    console = Console()
+    table = Table(title=f"{name} on {found.images} images", title_justify="left")
+    for column in ("exit", "multiply-adds", "top-1", "calibration error"):
+        table.add_column(column, justify="left" if column == "exit" else "right")
+    for e in found.exits:
+        table.add_row(e.name, f"{e.macs_fraction:.1%}", f"{e.top1:.2%}", f"{e.ece:.3f}")
+    console.print(table)
+    table = Table(title="thresholds", title_justify="left")
+    for column in ("threshold", "accuracy", "mean multiply-adds", *(e.name for e in found.exits)):
+        table.add_column(column, justify="right")
+    for row in found.rows[::5]:
+        share = (f"{s:.0%}" for s in row.outcome.share)
+        outcome = row.outcome
+        table.add_row(f"{row.threshold:.2f}", f"{outcome.accuracy:.2%}", f"{outcome.mean_macs_fraction:.1%}", *share)
+    console.print(table)
+
+
+def _draw(found: Evaluation, name: str, path: Path) -> None:
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise ConfigError("--plot needs matplotlib: pip install matplotlib") from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    axes.plot(
+        [100 * r.outcome.mean_macs_fraction for r in found.rows], [100 * r.outcome.accuracy for r in found.rows],
+        marker=".", label="thresholds",
+    )  # fmt: skip
+    axes.scatter(
+        [100 * e.macs_fraction for e in found.exits],
+        [100 * e.top1 for e in found.exits],
+        marker="x",
+        label="one exit for all",
+    )
+    for e in found.exits:
+        axes.annotate(e.name, (100 * e.macs_fraction, 100 * e.top1), textcoords="offset points", xytext=(4, -10))
+    axes.set(xlabel="mean multiply-adds, % of the whole backbone", ylabel="top-1, %", title=name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(figure, path)

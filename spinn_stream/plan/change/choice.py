@@ -1,0 +1,178 @@
+"""Which plan: constraints prune, targets decide in their order; and why it is that one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_stream.plan.plan import Plan
+from spinn_stream.plan.predict.plan_table import Floats, Ints
+from spinn_stream.plan.predict.predictor import Figures, Prediction
+from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
+
+KEPT = 1e-9
+"""A violation that is only rounding."""
+
+SAME_VIOLATION = 0.01
+"""Where no plan keeps all constraints, those within a hundredth of a bound of the least violation are equally bad."""
+
+
+@dataclass(frozen=True)
+class Binding:
+    """The constraint that decides.
+
+    value: the plan's figure. over: how far beyond the bound, in the metric's unit; 0 or less where it is kept.
+    gain: what the first target would get better by without it, in its unit; 0 where nothing keeps it.
+    """
+
+    constraint: Constraint
+    value: float
+    over: float
+    gain: float
+
+    def __str__(self) -> str:
+        name = self.constraint.metric.name
+        if self.over > KEPT * self.constraint.unit:
+            return f"{self.constraint} cannot be kept: {shown(name, self.value)}, off by {shown(name, self.over)}"
+        return f"{self.constraint}: {shown(name, self.value)}"
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """The plan that would have been taken without the chosen split, and why it was not."""
+
+    plan: Plan
+    figures: Figures
+    why: str
+
+
+def violations(prediction: Prediction, constraints: Sequence[Constraint]) -> Floats:
+    """(P,), summed over the constraints, each in units of its bound; 0 where all are kept."""
+    total = np.zeros(len(prediction.table))
+    for c in constraints:
+        off = prediction.of(c.metric.name) - c.bound
+        total += np.maximum(-off if c.metric.rises else off, 0.0) * (1.0 / c.unit)
+    return total
+
+
+def choose(prediction: Prediction, sla: Sla) -> tuple[int, float]:
+    """(the plan's place in the prediction, its violation).
+
+    Raises:
+        ValueError: there are no plans.
+    """
+    if not len(prediction.table):
+        raise ValueError("there is no plan to choose")
+    total = violations(prediction, sla.constraints)
+    least = float(total.min())
+    limit = KEPT if least <= KEPT else least + SAME_VIOLATION
+    index = decide(prediction, sla.targets, np.flatnonzero(total <= limit))
+    return index, float(total[index]) if least > KEPT else 0.0
+
+
+def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> int:
+    """By the targets alone: what is within each one's tolerance of its best goes on; the last one's best is it."""
+    for target in targets[:-1]:
+        values = prediction.of(target.metric.name)[among]
+        if target.metric.rises:
+            among = among[values >= target.limit(float(values.max()))]
+        else:
+            among = among[values <= target.limit(float(values.min()))]
+    values = prediction.of(targets[-1].metric.name)[among]
+    return int(among[values.argmax() if targets[-1].metric.rises else values.argmin()])
+
+
+def binding(prediction: Prediction, sla: Sla, index: int, violation: float) -> Binding | None:
+    """The constraint that decided: the one most violated; where all are kept, the one that costs the first target most.
+
+    None where the plan would be as good without any of them.
+    """
+    if not sla.constraints:
+        return None
+    first = sla.targets[0].metric
+    if violation > 0:
+        worst = max(sla.constraints, key=lambda c: c.violation(_at(prediction, c.metric.name, index)))
+        return _bound(prediction, worst, index, 0.0)
+    here = _at(prediction, first.name, index)
+    found: list[tuple[float, Constraint]] = []
+    for c in sla.constraints:
+        others = [o for o in sla.constraints if o is not c]
+        kept = np.flatnonzero(violations(prediction, others) <= KEPT)
+        values = prediction.of(first.name)[kept]
+        gain = float(values.max()) - here if first.rises else here - float(values.min())
+        found.append((gain, c))
+    gain, which = max(found, key=lambda pair: pair[0])
+    limit = sla.targets[0].limit(here - gain if not first.rises else here + gain)
+    worth = here < limit if first.rises else here > limit
+    return _bound(prediction, which, index, gain) if worth else None
+
+
+def runner_up(prediction: Prediction, sla: Sla, index: int) -> RunnerUp | None:
+    """The choice among the plans of other splits; None where there are none."""
+    table = prediction.table
+    others = np.flatnonzero(table.split != table.split[index])
+    if not others.size:
+        return None
+    total = violations(prediction, sla.constraints)[others]
+    limit = KEPT if total.min() <= KEPT else float(total.min()) + SAME_VIOLATION
+    second = decide(prediction, sla.targets, others[total <= limit])
+    return RunnerUp(prediction.plan(second), prediction.figures(second), why_not(prediction, sla, index, second))
+
+
+def why_not(prediction: Prediction, sla: Sla, index: int, other: int) -> str:
+    """One line on what the other plan is worse in."""
+    for c in sla.constraints:
+        value = _at(prediction, c.metric.name, other)
+        if c.violation(value) > max(KEPT, c.violation(_at(prediction, c.metric.name, index)) + SAME_VIOLATION):
+            return f"it breaks {c}: {shown(c.metric.name, value)}"
+    for target in sla.targets:
+        name, rises = target.metric.name, target.metric.rises
+        ours, theirs = _at(prediction, name, index), _at(prediction, name, other)
+        limit = target.limit(ours)
+        if (theirs < limit) if rises else (theirs > limit):
+            return f"{name} is {shown(name, theirs)} against {shown(name, ours)}"
+    last = sla.targets[-1].metric
+    ours, theirs = _at(prediction, last.name, index), _at(prediction, last.name, other)
+    return f"as good within the tolerances; {last.name} {shown(last.name, theirs)}, {shown(last.name, ours)}"
+
+
+def pareto(prediction: Prediction, metrics: Sequence[str], among: npt.ArrayLike | None = None) -> Ints:
+    """Plans that no other one beats in all of these metrics, sorted by the first.
+
+    Args:
+        among: places of the plans looked at; None: all.
+    """
+    chosen = np.arange(len(prediction.table)) if among is None else np.asarray(among, np.intp)
+    signs = [-1.0 if METRICS[name].rises else 1.0 for name in metrics]
+    costs = np.stack([s * prediction.of(name)[chosen] for s, name in zip(signs, metrics, strict=True)], 1)
+    order = np.lexsort(costs.T[::-1])
+    kept: list[int] = []
+    front = np.empty((0, len(metrics)))
+    for i in order:
+        if not (front <= costs[i]).all(1).any():
+            kept.append(int(i))
+            front = np.vstack([front, costs[i]])
+    return chosen[np.array(kept, np.intp)]
+
+
+def _at(prediction: Prediction, name: str, index: int) -> float:
+    return float(prediction.of(name)[index])
+
+
+def _bound(prediction: Prediction, constraint: Constraint, index: int, gain: float) -> Binding:
+    value = _at(prediction, constraint.metric.name, index)
+    over = constraint.bound - value if constraint.metric.rises else value - constraint.bound
+    return Binding(constraint, value, over, gain)
+
+
+def shown(name: str, value: float) -> str:
+    """A figure with its unit, as people read it."""
+    if name.startswith("accuracy"):
+        return f"{100 * value:.2f} %"
+    if name == "uplink":
+        return f"{value / 1000:.1f} kB/s"
+    unit = next(iter(METRICS[name].units))
+    return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"

@@ -1,0 +1,1 @@
+"""What is known of the link: beliefs, readings, and when to ask it."""

@@ -1,0 +1,1 @@
+"""The scheduler and those it is measured against."""

@@ -1,0 +1,1 @@
+"""What every plan would do under the present conditions."""

@@ -1,0 +1,1 @@
+"""The engines: each one file behind one small interface, imported only when it is opened."""

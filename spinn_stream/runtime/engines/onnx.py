@@ -1,0 +1,186 @@
+"""ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.errors import EngineError
+from spinn_stream.runtime.graph.carving import Carver, PieceKey
+from spinn_stream.runtime.graph.onnx_proto import FLOAT, INTS, NodeProto
+from spinn_stream.runtime.machine.huge_pages import use_huge_pages
+
+from .base import Activation, ExitOutput
+
+Result = tuple[Activation, ExitOutput | None]
+
+CONFIDENCE = "spinn/confidence"
+"""Name of the output that `_give_confidence` adds to a piece that ends at an exit."""
+
+OLDEST_OPSET = 13
+"""Operators of this version and later are what `_give_confidence` writes; numpy computes it for older graphs."""
+
+
+class OnnxEngine:
+    """See `Engine`. float32, one session for each piece and any batch size; a batch of 1 runs between fixed arrays."""
+
+    name = "onnxruntime"
+
+    def __init__(self, bundle: Bundle, *, threads: int) -> None:
+        self._carver = Carver(bundle)
+        self._bundle = bundle
+        self._sessions: dict[PieceKey, ort.InferenceSession] = {}
+        self._outputs: dict[PieceKey, list[str]] = {}  # their names, of each session
+        self._single: dict[PieceKey, _Bound] = {}
+        self._options = ort.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._options.log_severity_level = 3
+
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
+        key = self._carver.key(start, stop, exit)
+        if key not in self._sessions:
+            self._sessions[key] = self._built(key)
+
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        return self._carver.key(start, stop, exit) in self._sessions
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        key = self._carver.key(start, stop, exit)
+        self._sessions.pop(key, None)
+        self._single.pop(key, None)
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> Result:
+        key = self._carver.key(start, stop, exit)
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = self._built(key)
+        try:
+            if len(x) == 1:
+                bound = self._single.get(key)
+                if bound is None:
+                    bound = self._single[key] = self._bind(key, session)
+                return bound.run(x)
+            outputs = session.run(self._outputs[key], {self._carver.source(key): x})
+        except Exception as error:  # ONNX Runtime's errors are plain RuntimeErrors of several kinds
+            raise EngineError(f"{self.name}, cut points {start} to {stop}: {error}") from error
+        return _result(outputs, final=stop == self._bundle.last)
+
+    def _built(self, key: PieceKey) -> ort.InferenceSession:
+        session = self._build(key)
+        use_huge_pages()
+        return session
+
+    def _build(self, key: PieceKey) -> ort.InferenceSession:
+        try:
+            piece = self._carver.piece(key)
+            _enter_blocked(piece.graph, self._bundle.cut_points[key[0]].shape)
+            logits = self._carver.logits(key)
+            if logits is not None and _opset(piece) >= OLDEST_OPSET:
+                _give_confidence(piece.graph, self._carver.targets(key)[logits[0]], logits[1])
+            self._outputs[key] = [out.name for out in piece.graph.output]
+            return ort.InferenceSession(piece.SerializeToString(), self._options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise EngineError(f"{self.name} cannot build cut points {key[0]} to {key[1]}: {error}") from error
+
+    def _bind(self, key: PieceKey, session: ort.InferenceSession) -> _Bound:
+        shapes = [self._bundle.cut_points[key[1]].shape] + [(len(self._bundle.labels),)] * key[2] + [(1,)]
+        names = zip(self._outputs[key], shapes, strict=False)  # where there is no confidence, one shape is left
+        targets = {name: np.empty((1, *shape), np.float32) for name, shape in names}
+        source = self._carver.source(key), self._bundle.cut_points[key[0]].shape
+        return _Bound(session, source, targets, final=key[1] == self._bundle.last)
+
+
+class _Bound:
+    """A session for a batch of 1 whose inputs and outputs are arrays that it reads and writes where they are.
+
+    What one piece writes the next one reads: between pieces of one path nothing is allocated, copied or bound again.
+
+    Args:
+        source: name of the input, and its shape without the batch. targets: arrays by the names of the outputs, in the
+            order of `Carver.targets`.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, source: tuple[str, tuple[int, ...]], targets: dict[str, Activation], *,
+        final: bool,
+    ) -> None:  # fmt: skip
+        self._session = session
+        self._name, self._shape = source[0], (1, *source[1])
+        self._input: Activation | None = None  # what is bound: kept alive
+        self._binding: Any = session.io_binding()
+        for name, array in targets.items():
+            self._binding.bind_ortvalue_output(name, ort.OrtValue.ortvalue_from_numpy(array))
+        self._result = _result(list(targets.values()), final=final)
+
+    def run(self, x: Activation) -> Result:
+        """Raises ValueError where x is no such array."""
+        if x is not self._input:
+            if x.dtype != np.float32 or x.shape != self._shape:
+                raise ValueError(f"got {x.dtype} {x.shape} for {self._name}, expected float32 {self._shape}")
+            x = np.ascontiguousarray(x)
+            self._binding.bind_ortvalue_input(self._name, ort.OrtValue.ortvalue_from_numpy(x))
+            self._input = x
+        self._session.run_with_iobinding(self._binding)
+        return self._result
+
+
+def _result(outputs: list[Activation], *, final: bool) -> Result:
+    """outputs: the activation, then an exit's logits, if there is one that is not final, then its confidence."""
+    if final:
+        return outputs[0], ExitOutput(*outputs)  # the last activation is the final exit's logits
+    return outputs[0], ExitOutput(*outputs[1:]) if len(outputs) > 1 else None
+
+
+def _opset(piece: Any) -> int:
+    return max((opset.version for opset in piece.opset_import if opset.domain in ("", "ai.onnx")), default=0)
+
+
+def _give_confidence(graph: Any, logits: str, temperature: float) -> None:
+    """Have a piece give the largest calibrated probability of its logits, (B, 1), too.
+
+    Beside the head these are three small operators; numpy takes 0.1 ms for them, its caches full of weights.
+    """
+
+    def node(op: str, inputs: list[str], outputs: list[str]) -> Any:
+        graph.node.append(NodeProto(op_type=op, name=f"{CONFIDENCE}/{op}", input=inputs, output=outputs))
+        return graph.node[-1]
+
+    scale, scaled, shares, one, which = (f"{CONFIDENCE}/{n}" for n in ("scale", "scaled", "shares", "one", "which"))
+    node("Constant", [], [scale]).attribute.add(name="value_float", f=1 / temperature, type=FLOAT)
+    node("Mul", [logits, scale], [scaled])
+    node("Softmax", [scaled], [shares])
+    node("Constant", [], [one]).attribute.add(name="value_ints", ints=[1], type=INTS)
+    node("TopK", [shares, one], [CONFIDENCE, which])
+    graph.output.add(name=CONFIDENCE)
+
+
+def _enter_blocked(graph: Any, shape: tuple[int, ...]) -> None:
+    """Have a piece start with a maximum over single pixels, which changes no number, where its input is not only
+    convolved.
+
+    ONNX Runtime computes convolutions in a layout of blocks of channels. It brings the input there for each convolution
+    that reads it, but what adds to the input stays in the plain layout, and so do the sums behind it: every residual
+    connection of a stage then goes back and forth. A pooling takes it to the blocks once and for all.
+    """
+    source = graph.input[0].name
+    readers = [node for node in graph.node if source in node.input]
+    if len(shape) != 3 or all(node.op_type == "Conv" for node in readers):
+        return
+    blocked = f"{source}/blocked"
+    for node in readers:
+        for i, name in enumerate(node.input):
+            if name == source:
+                node.input[i] = blocked
+    pool = NodeProto(op_type="MaxPool", name=blocked, input=[source], output=[blocked])
+    pool.attribute.add(name="kernel_shape", ints=[1, 1], type=INTS)
+    graph.node.insert(0, pool)
+
+
+def open_engine(bundle: Bundle, *, threads: int) -> OnnxEngine:
+    """See `EngineKind.opener`."""
+    return OnnxEngine(bundle, threads=threads)

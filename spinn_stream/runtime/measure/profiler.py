@@ -1,0 +1,117 @@
+"""Measures the profile of an engine on this machine, and keeps it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.frame import crop, normalise
+from spinn_stream.profile import BatchProfile, Profile, Timing
+from spinn_stream.runtime.engines.base import Engine
+
+from . import store
+from .timing import StopRule, sample, summary
+
+log = logging.getLogger(__name__)
+
+QUICK = StopRule(warm_up=2, least=6, budget_s=1.0)
+"""At the first start on a machine: a second for each batch size."""
+
+THOROUGH = StopRule(warm_up=5, least=30, budget_s=15.0)
+"""As `spinn profile` measures."""
+
+CAMERA = (720, 1280, 3)
+
+
+def measure_profile(
+    bundle: Bundle, engine: Engine, *, batches: Sequence[int] = (1,), rule: StopRule = THOROUGH,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Profile:  # fmt: skip
+    """Time every segment and exit, all in turn, for each batch size.
+
+    A segment run on its own has a call and a change of layout that it has not inside a longer graph. With n
+    segments measured as t_i and the whole network as w, the price of a cut is c = (sum t_i - w) / (n - 1), and
+    segment i takes t_i - c; scaled so that one whole graph comes out as w.
+
+    Args:
+        batches: rising batch sizes. progress: called with batch sizes done and in all.
+
+    Raises:
+        EngineError: the engine cannot build or run a part.
+    """
+    last = bundle.last
+    early = [e.cut for e in bundle.exits[:-1]]
+    pieces = [(0, last, False), *((i, i + 1, False) for i in range(last)), *((cut - 1, cut, True) for cut in early)]
+    for start, stop, exit in pieces:
+        engine.prepare(start, stop, exit=exit, batches=max(batches) > 1)
+    rows = []
+    for done, batch in enumerate(batches):
+        progress(done, len(batches))
+        rng = np.random.default_rng(0)
+        inputs = [rng.standard_normal((batch, *c.shape), np.float32) for c in bundle.cut_points[:-1]]
+        functions = [partial(engine.run, start, stop, inputs[start], exit=exit) for start, stop, exit in pieces]
+        whole, *parts = sample(functions, rule, streak=3)
+        segments, exits = parts[:last], parts[last:]
+        rows.append(_row(batch, whole, segments, exits, early))
+    for start, stop, exit in pieces:
+        engine.drop(start, stop, exit=exit)
+    progress(len(batches), len(batches))
+    return Profile(engine.name, tuple(early), tuple(rows), _preprocess(bundle, rule))
+
+
+def _row(
+    batch: int, whole: list[float], segments: list[list[float]], exits: list[list[float]], early: list[int]
+) -> BatchProfile:
+    alone = [summary(times) for times in segments]
+    total = summary(whole).median_ms
+    call = max(0.0, (sum(t.median_ms for t in alone) - total) / max(1, len(alone) - 1))
+    inner = [max(0.0, t.median_ms - call) for t in alone]
+    scale = max(0.0, total - call) / (sum(inner) or 1.0)
+    heads = []
+    for cut, times in zip(early, exits, strict=True):
+        without = np.asarray(segments[cut - 1])
+        heads.append(summary((np.asarray(times) - without).tolist()))
+    return BatchProfile(
+        batch,
+        tuple(Timing(ms * scale, max(ms, t.p95_ms - call) * scale) for ms, t in zip(inner, alone, strict=True)),
+        tuple(heads),
+        call,
+    )
+
+
+def _preprocess(bundle: Bundle, rule: StopRule) -> Timing:
+    """Crop, resize, normalise and layout of a camera's frame, in ms."""
+    frame = np.random.default_rng(0).integers(0, 256, CAMERA, np.uint8)
+    return summary(sample([lambda: normalise(crop(frame, bundle.input.size), bundle.input)], rule)[0])
+
+
+def stored_profile(
+    bundle: Bundle, engine: Engine, *, threads: int, batches: Sequence[int] = (1,), again: bool = False,
+    rule: StopRule = QUICK, say: Callable[[str], object] = log.info,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Profile:  # fmt: skip
+    """The profile that was kept for this bundle, machine, engine and number of threads, or a new one, kept.
+
+    Args:
+        again: measure anew, whatever is kept.
+
+    Raises:
+        EngineError: see `measure_profile`.
+    """
+    key = {"bundle": bundle.hash, "engine": engine.name, "threads": threads, **store.machine()}
+    kept = None if again else store.load("profile", key)
+    if kept is not None:
+        try:
+            profile = Profile.from_json(kept)
+            if {b.batch for b in profile.batches} >= set(batches):
+                return profile
+        except ValueError as error:
+            log.info("the kept profile is of no use: %s", error)
+    say(f"measuring {engine.name} on this machine, once ...")
+    profile = measure_profile(bundle, engine, batches=batches, rule=rule, progress=progress)
+    store.save("profile", key, profile.as_json())
+    return profile

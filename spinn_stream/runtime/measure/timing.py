@@ -1,0 +1,81 @@
+"""Times something until its median is known well enough."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinn_stream.profile import Timing
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When to stop: the 95 % interval of every median is narrower than `spread` of it to each side, or time is up.
+
+    The interval is that of order statistics: ranks n/2 -+ 0.98 sqrt(n), whatever the distribution.
+    """
+
+    warm_up: int = 3
+    least: int = 8  # runs, if the budget allows
+    most: int = 2000
+    spread: float = 0.02
+    budget_s: float = 2.0
+
+    def is_met(self, samples: Sequence[float]) -> bool:
+        if len(samples) < self.least:
+            return False
+        ordered = np.sort(np.asarray(samples))
+        reach = 0.98 * math.sqrt(len(ordered))
+        low = ordered[max(0, int(len(ordered) / 2 - reach))]
+        high = ordered[min(len(ordered) - 1, math.ceil(len(ordered) / 2 + reach))]
+        return bool(high - low <= 2 * self.spread * ordered[len(ordered) // 2])
+
+
+def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1) -> list[list[float]]:
+    """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
+
+    The order of a turn is drawn anew each time, the same on every call: what one leaves in the caches is then a gain
+    or a loss of all others alike.
+
+    Args:
+        streak: runs of one function before it is the next one's turn; the first of several is not counted, since
+            the others have taken the caches.
+
+    Returns:
+        For each function its times in ms; as many for all. At least one, whatever the budget.
+    """
+    for function in functions:
+        for _ in range(rule.warm_up):
+            function()
+    samples: list[list[float]] = [[] for _ in functions]
+    collecting = gc.isenabled()
+    gc.disable()
+    order = list(zip(functions, samples, strict=True))
+    draw = random.Random(0)
+    end = time.perf_counter() + rule.budget_s
+    try:
+        for done in range(1, rule.most + 1):
+            draw.shuffle(order)
+            for function, times in order:
+                for run in range(streak):
+                    began = time.perf_counter()
+                    function()
+                    if run or streak == 1:
+                        times.append((time.perf_counter() - began) * 1000)
+            if time.perf_counter() > end or (done % 4 == 0 and all(rule.is_met(s) for s in samples)):
+                break
+    finally:
+        if collecting:
+            gc.enable()
+    return samples
+
+
+def summary(samples: Sequence[float]) -> Timing:
+    """Median and 95th percentile of times in ms; differences below 0 count as 0."""
+    return Timing(max(0.0, float(np.median(samples))), max(0.0, float(np.percentile(samples, 95))))

@@ -1,0 +1,1 @@
+"""Networks to train: backbones by name, and the exits attached to them."""

@@ -1,0 +1,1 @@
+"""Where a network can be cut: its pass recorded, cut points found, multiply-adds counted."""

@@ -1,0 +1,1 @@
+"""Pictures from disk, for training and evaluation."""

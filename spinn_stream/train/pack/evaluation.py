@@ -1,0 +1,83 @@
+"""What a bundle scores on labelled images: each exit, its calibration, and the curve of thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.runtime.engines.base import Engine
+
+from .calibration import Pixels, calibration_error, collect_logits, confidences
+from .thresholds import Costs, Row, Scores
+
+
+@dataclass(frozen=True)
+class ExitScore:
+    """One exit on all images. macs_fraction: backbone up to it and its own head, over the whole backbone."""
+
+    name: str
+    macs_fraction: float
+    top1: float
+    ece: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every exit, the final one last, and for each threshold of the bundle what it gives on these images."""
+
+    images: int
+    exits: tuple[ExitScore, ...]
+    rows: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Fractions from 0 to 1 (mean_macs_fraction may exceed 1 by the heads)."""
+        return {
+            "images": self.images,
+            "final_top1": self.exits[-1].top1,
+            "exits": [asdict(e) for e in self.exits],
+            "thresholds": [
+                {
+                    "threshold": r.threshold, "accuracy": r.outcome.accuracy,
+                    "mean_macs_fraction": r.outcome.mean_macs_fraction, "share": list(r.outcome.share),
+                    "needed": list(r.needed),
+                }
+                for r in self.rows
+            ],
+        }  # fmt: skip
+
+
+def costs_of(bundle: Bundle) -> Costs:
+    """Shares of the backbone's multiply-adds."""
+    whole = max(1, bundle.cut_points[-1].macs)
+    early = bundle.exits[:-1]
+    return Costs(tuple(bundle.cut_points[e.cut].macs / whole for e in early), tuple(e.macs / whole for e in early))
+
+
+def evaluate(
+    bundle: Bundle,
+    engine: Engine,
+    pixels: Pixels,
+    labels: npt.NDArray[np.int64],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Run the bundle over the images as a client and a server would, uncoded, and score every exit.
+
+    Args:
+        pixels: (N, H, W, 3) uint8, RGB. labels: (N,), indices into the bundle's labels.
+    """
+    logits = collect_logits(bundle, engine, pixels, progress)
+    sure, right = confidences(logits, tuple(e.temperature for e in bundle.exits), labels)
+    costs = costs_of(bundle)
+    fractions = [b + h for b, h in zip(costs.backbone, costs.heads, strict=True)] + [1.0]
+    exits = tuple(
+        ExitScore(e.name, fraction, float(r.mean()), calibration_error(c, r))
+        for e, fraction, c, r in zip(bundle.exits, fractions, sure, right, strict=True)
+    )
+    scores = Scores(sure, right, costs)
+    rows = tuple(Row(r.threshold, r.needed, scores.play(r.needed)) for r in bundle.thresholds)
+    return Evaluation(len(labels), exits, rows)

@@ -1,0 +1,1 @@
+"""The verbs `shape`, `trace` and `replay`."""

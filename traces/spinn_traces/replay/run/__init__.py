@@ -1,0 +1,1 @@
+"""One run after the other: material, policies, processes."""
