@@ -135,7 +135,7 @@ class Bundle:
 
     @contextmanager
     def codec_arrays(self) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
-        """What `codec.npz` holds, by name. Each array is read when it is asked for; what is damaged raises numpy's errors.
+        """What `codec.npz` holds, by name. Each array is read when it is asked for. Damage raises numpy's errors.
 
         Raises:
             BundleError: the bundle has no such file.
