@@ -1,0 +1,144 @@
+"""What happens to a stream besides its results: each event is a line for people and fields for programs.
+
+SourceLost, SourceBack, SourceChanged, SourceEnded     the camera
+ServerLost, ServerRefusedUs, ServerBack                the server
+PlanChanged                                            what is done with frames
+Warned                                                 anything else that a user should know
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "Event",
+    "PlanChanged",
+    "ServerBack",
+    "ServerLost",
+    "ServerRefusedUs",
+    "SourceBack",
+    "SourceChanged",
+    "SourceEnded",
+    "SourceLost",
+    "Warned",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. at: when, in seconds of the client's clock (`time.monotonic`)."""
+
+    at: float
+
+    @property
+    def text(self) -> str:
+        """One line, for people."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SourceLost(Event):
+    """The source gives no more pictures; it is opened again with growing pauses. why: one line."""
+
+    source: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"lost {self.source}: {self.why}; trying again"
+
+
+@dataclass(frozen=True)
+class SourceBack(Event):
+    """The source gives pictures again. away_s: how long it gave none."""
+
+    source: str
+    away_s: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.source} is back after {self.away_s:.1f} s"
+
+
+@dataclass(frozen=True)
+class SourceChanged(Event):
+    """Pictures have another size from now on: (height, width)."""
+
+    source: str
+    before: tuple[int, int]
+    after: tuple[int, int]
+
+    @property
+    def text(self) -> str:
+        (h, w), (height, width) = self.before, self.after
+        return f"{self.source} gives pictures of {width}x{height} now; they were {w}x{h}"
+
+
+@dataclass(frozen=True)
+class SourceEnded(Event):
+    """The source is at its end. why: more than that, if there is more to say, as that a file ended early."""
+
+    source: str
+    why: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.source} ended" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True)
+class ServerLost(Event):
+    """The connection ended; the device answers alone. why: one line."""
+
+    server: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"lost the server {self.server} ({self.why}); answering on the device alone"
+
+
+@dataclass(frozen=True)
+class ServerRefusedUs(Event):
+    """A server answers and says no. It is asked again, as it may be another one by then. why: one line."""
+
+    server: str
+    why: str
+
+    @property
+    def text(self) -> str:
+        return f"the server {self.server} refuses: {self.why}"
+
+
+@dataclass(frozen=True)
+class ServerBack(Event):
+    """Connected to the server, for the first time or again."""
+
+    server: str
+
+    @property
+    def text(self) -> str:
+        return f"the server {self.server} is there"
+
+
+@dataclass(frozen=True)
+class PlanChanged(Event):
+    """Frames are treated in another way from now on. plan: its id in results. reason: the scheduler's, in words."""
+
+    plan: int
+    reason: str
+
+    @property
+    def text(self) -> str:
+        return f"plan {self.plan}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something that a user should know. what: one line."""
+
+    what: str
+
+    @property
+    def text(self) -> str:
+        return f"warning: {self.what}"
