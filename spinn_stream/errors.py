@@ -10,6 +10,8 @@
     │   ├── LocalProtocolError    ... by us: a bug in the caller
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
     ├── SourceError           a camera, stream or file gives no frames
+    ├── FrameDropped          a frame that was asked about was never taken in
+    ├── StreamEnded           a stream that was asked for something has ended
     ├── DataError             labelled images that cannot be learned from or scored
     ├── TraceError            a network trace that cannot be read; names the file, the line and the reason
     ├── ServerUnreachable     no server answers at the address
@@ -28,6 +30,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "EngineError",
+    "FrameDropped",
     "LocalProtocolError",
     "ProtocolError",
     "ReferenceMissing",
@@ -37,6 +40,7 @@ __all__ = [
     "SlaError",
     "SourceError",
     "SpinnError",
+    "StreamEnded",
     "TraceError",
     "TracingError",
 ]
@@ -90,6 +94,19 @@ class RemoteProtocolError(ProtocolError):
 
 class SourceError(SpinnError):
     """A camera, stream or file gives no frames."""
+
+
+class FrameDropped(SpinnError):
+    """A frame that was asked about was never taken in. reason: as in the summary: superseded, expired, ..."""
+
+    def __init__(self, frame: int, reason: str) -> None:
+        super().__init__(f"frame {frame} was dropped: {reason}")
+        self.frame = frame
+        self.reason = reason
+
+
+class StreamEnded(SpinnError):
+    """A stream that was asked for something has ended, or was never opened."""
 
 
 class DataError(SpinnError):

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spinn_stream.plan import Plan
+
 __all__ = [
     "Event",
+    "Noted",
     "PlanChanged",
     "ServerBack",
     "ServerLost",
@@ -123,14 +126,25 @@ class ServerBack(Event):
 
 @dataclass(frozen=True)
 class PlanChanged(Event):
-    """Frames are treated in another way from now on. plan: its id in results. reason: the scheduler's, in words."""
+    """Frames are treated in another way from now on. reason: the scheduler's, in words."""
 
-    plan: int
+    plan: Plan
     reason: str
 
     @property
     def text(self) -> str:
-        return f"plan {self.plan}: {self.reason}"
+        return f"plan {self.plan.id}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Noted(Event):
+    """Something that a user may want to know, as that the machine is measured first. what: one line."""
+
+    what: str
+
+    @property
+    def text(self) -> str:
+        return self.what
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.runtime import open_engine, stored_profile
-from spinn_stream.runtime.machine.background import shorten_pauses
+from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.wire import SessionLimits
 
 from .server import Server, ServerConfig

@@ -29,7 +29,7 @@ from spinn_stream.codec import default_setting
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.plan import Decision, LinkEstimate, Plan, PowerModel
 from spinn_stream.runtime import open_engine, stored_profile
-from spinn_stream.runtime.machine.background import shorten_pauses
+from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host, Slowed
 
 FASTER_THAN_PROFILED = 0.7

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import CodecSetting, PayloadSender, default_setting, encode_payload
+from spinn_stream.codec import CodecSetting, PayloadSender, encode_payload
 from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.plan import Plan
@@ -45,7 +45,7 @@ class HeadOutcome:
 
     answer: of an exit that was confident, or of the final exit; None: the tail is to be run.
     activation: at the plan's split, (1, C, H, W). payload: it, coded; None where there is an answer.
-    probe: the frame itself, coded, where that was asked for and there is an answer.
+    probe: the frame itself, coded, if that was asked for and there is an answer.
     """
 
     answer: Answer | None
@@ -86,18 +86,15 @@ class Device:
         self.encoding = EncodingTimes(bundle)
         self._jobs = 0  # given to the thread and not done
         self.clock = StageClock(profile)
-        self.sender = PayloadSender(bundle)
         self.head_foreseen_s = 0.0  # what a prediction has of the last head: all of it, where graphs tell the load
 
     def prepare(self, plan: Plan) -> None:
         """Build and time every graph that the plan, or the device alone, will need. Blocks."""
         self._paths.build(plan)
         self._paths.built(plan)
-        if 0 < plan.split < self._bundle.last:  # the codec's tables, too
+        if 0 < plan.split < self._bundle.last and plan.codec is not None:  # the codec's tables, too
             x = np.zeros((1, *self._bundle.cut_points[plan.split].shape), np.float32)
-            encode_payload(
-                self._bundle, plan.split, default_setting(self._bundle, plan.split, plan.codec), x, NO_PICTURE
-            )
+            encode_payload(self._bundle, plan.split, plan.codec, x, NO_PICTURE)
         for _ in range(WARM_UP_RUNS):
             self.clock = StageClock(self.profile)  # the first run of a graph is slow; it is forgotten
             for (start, stop), exit in self._paths.graphs(plan):
@@ -117,6 +114,19 @@ class Device:
             x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
             await loop.run_in_executor(self._thread, partial(self._engine.run, start, stop, x, exit=exit))
         self._paths.built(plan)
+
+    @property
+    def encoding_factors(self) -> Mapping[str, float]:
+        """By codec: how many times as long as by its constants coding takes here; another object when one joins."""
+        return self.encoding.factors
+
+    def load_of_prediction(self, now: float) -> float:
+        """See `StageClock`."""
+        return self.clock.load_of_prediction(now)
+
+    def load_factor(self, now: float) -> float:
+        """See `StageClock`."""
+        return self.clock.load_factor(now)
 
     def runs(self, plan: Plan) -> bool:
         """Whether the plan can be used at once; until `build` is done, its head stops at every exit."""
@@ -138,6 +148,7 @@ class Device:
         plan: Plan,
         on_exit: OnExit,
         *,
+        sender: PayloadSender | None = None,
         answer_by: float | None = None,
         probe: CodecSetting | None = None,
     ) -> HeadOutcome:
@@ -145,12 +156,13 @@ class Device:
 
         Args:
             request: what the payload is sent as; ids rise.
-            answer_by: the host's time by which some exit should have answered: where the first of the plan would
-                be later, every exit is evaluated.
-            probe: how the frame itself is coded besides, where nothing else of it is to be sent.
+            sender: codes what is sent, on the connection that it is of; None: nothing is to be sent.
+            answer_by: the host's time by which some exit should have answered: if the first of the plan would be later,
+                every exit is evaluated.
+            probe: how the frame itself is coded besides, if nothing else of it is to be sent.
         """
         loop = asyncio.get_running_loop()
-        setting = default_setting(self._bundle, plan.split, plan.codec)
+        setting = plan.codec
 
         def work(ran: list[Graph]) -> HeadOutcome:
             began = self._now()
@@ -172,8 +184,10 @@ class Device:
                 return HeadOutcome(answer, x, None, None if probe is None else self._probe(probe, picture))
             began = self._now()
             x = x.copy()  # it may be the engine's memory, which the next frame overwrites
+            if sender is None or setting is None:
+                return HeadOutcome(None, x, None)
             try:
-                payload = self.sender.encode(request, plan.split, setting, x, picture)
+                payload = sender.encode(request, plan.split, setting, x, picture)
             except CodecError:  # values that cannot be sent: the device finishes alone
                 payload = None
             self._host.pace(Step("encode", plan.split, codec=setting.codec), began)
@@ -184,7 +198,8 @@ class Device:
             return HeadOutcome(None, x, payload)
 
         def besides_ms(outcome: HeadOutcome) -> float | None:
-            encode_ms = 0.0 if outcome.payload is None else self.encoding.expected_ms(setting, plan.split)
+            sent = None if outcome.payload is None else setting
+            encode_ms = 0.0 if sent is None else self.encoding.expected_ms(sent, plan.split)
             return None if encode_ms is None else self.profile.preprocess.median_ms + encode_ms
 
         began = self._now()
@@ -266,8 +281,9 @@ class Device:
         return result
 
     def close(self) -> None:
+        """Begin nothing more. What a thread is at goes on to its end; nobody waits for that."""
         for thread in (self._thread, self._builder):
-            thread.shutdown(wait=True, cancel_futures=True)
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def _stages(
         self,

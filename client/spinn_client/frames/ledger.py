@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
+from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
-from .results import FrameResult, Kind, Reason, Where
+from .flight import Flight, Happens
+from .results import Kind, Reason, Result, Where
 
 LATE_REMEMBERED = 256
 """Settled frames whose server answer may still come; beyond that the oldest is forgotten and its answer ignored."""
 
 
-@dataclass
-class _Entry:
-    captured: float
-    deadline: float
-    plan: int
-    best: Answer | None = None
-    trouble: Reason | None = None  # why the server will not answer, once that is known
-
-
 class Ledger:
-    """Frames that wait for their final result, and what is known of each.
+    """Frames that wait for their final result.
 
     Whatever comes first settles a frame; what comes later for it is a late result or nothing.
 
@@ -38,8 +30,8 @@ class Ledger:
         self._labels = labels
         self._report_provisional = provisional
         self._report_late = late
-        self._open: dict[int, _Entry] = {}
-        self._settled: OrderedDict[int, _Entry] = OrderedDict()
+        self._open: dict[int, Flight] = {}
+        self._settled: OrderedDict[int, Flight] = OrderedDict()
         self.late_answers = 0
 
     def __len__(self) -> int:
@@ -48,96 +40,85 @@ class Ledger:
     def __contains__(self, frame: int) -> bool:
         return frame in self._open
 
-    def take(self, frame: int, *, captured: float, deadline: float, plan: int) -> None:
+    def __iter__(self) -> Iterator[Flight]:
+        """Frames without their final result, oldest first; a copy, so that they may be settled meanwhile."""
+        return iter(list(self._open.values()))
+
+    def flight(self, frame: int) -> Flight | None:
+        """None: it was never taken in, or has its final result."""
+        return self._open.get(frame)
+
+    def take(self, frame: int, *, captured: float, deadline: float, plan: Plan, origin: str | None = None) -> Flight:
         """From now on this frame is owed a final result by `deadline` (seconds, the caller's clock)."""
         if frame in self._open or frame in self._settled:
             raise ValueError(f"frame {frame} was taken in already")
-        self._open[frame] = _Entry(captured, deadline, plan)
+        self._open[frame] = Flight(frame, captured, deadline, plan, origin)
+        return self._open[frame]
 
-    def has_local_answer(self, frame: int) -> bool:
-        """Whether a local exit could stand in for the server if time ran out now."""
-        entry = self._open.get(frame)
-        return entry is not None and entry.best is not None
-
-    def local_exit(self, frame: int, answer: Answer, now: float) -> FrameResult | None:
+    def local_exit(self, frame: int, answer: Answer, now: float) -> Result | None:
         """A local exit has run and was not confident enough. Gives the provisional result, if those are wanted."""
-        entry = self._open.get(frame)
-        if entry is None:
+        flight = self._open.get(frame)
+        if flight is None:
             return None
-        if entry.best is None or answer.confidence > entry.best.confidence:
-            entry.best = answer
-        if not self._report_provisional:
-            return None
-        return self._result(frame, entry, "provisional", answer, "device", None, now)
+        if flight.best is None or answer.confidence > flight.best.confidence:
+            flight.best = answer
+        return self._result(flight, "provisional", answer, "device", None, now) if self._report_provisional else None
 
     def trouble(self, frame: int, reason: Reason) -> None:
         """The server will not answer this frame; its final result will say so."""
-        entry = self._open.get(frame)
-        if entry is not None:
-            entry.trouble = reason
+        flight = self._open.get(frame)
+        if flight is not None:
+            flight.trouble = reason
 
-    def settle_locally(self, frame: int, answer: Answer | None, reason: Reason, now: float) -> FrameResult | None:
-        """The device's answer, or its most confident exit where `answer` is None.
+    def settle_locally(self, frame: int, answer: Answer | None, reason: Reason, now: float) -> Result | None:
+        """The device's answer, or its most confident exit if `answer` is None.
 
-        Gives None where the frame has its final result, or where there is nothing to answer with yet.
+        Gives None if the frame has its final result, or if there is nothing to answer with yet.
         """
-        entry = self._open.get(frame)
-        if entry is None or (answer is None and entry.best is None):
+        flight = self._open.get(frame)
+        if flight is None or (answer is None and flight.best is None):
             return None
-        return self._settle(frame, answer or entry.best, "device", entry.trouble or reason, now)
+        return self._settle(flight, answer or flight.best, "device", flight.trouble or reason, now)
 
-    def server_answer(self, frame: int, answer: Answer, reason: Reason, now: float) -> FrameResult | None:
-        """The server's answer: the final result, or a late one where the frame has its final result already."""
-        if frame in self._open:
-            return self._settle(frame, answer, "server", reason, now)
-        entry = self._settled.pop(frame, None)
-        if entry is None:
+    def server_answer(self, frame: int, answer: Answer, reason: Reason, now: float) -> Result | None:
+        """The server's answer: the final result, or a late one if the frame has its final result already."""
+        flight = self._open.get(frame)
+        if flight is not None:
+            return self._settle(flight, answer, "server", reason, now)
+        flight = self._settled.pop(frame, None)
+        if flight is None:
             return None
         self.late_answers += 1
-        return self._result(frame, entry, "late", answer, "server", reason, now) if self._report_late else None
+        return self._result(flight, "late", answer, "server", reason, now) if self._report_late else None
 
-    def time_out(self, frame: int, now: float) -> FrameResult | None:
-        """Its deadline has come: the most confident local exit, or the admission that there is none."""
-        entry = self._open.get(frame)
-        if entry is None:
+    def time_out(self, frame: int, now: float) -> Result | None:
+        """Its time is over: the most confident local exit, or the admission that there is none."""
+        flight = self._open.get(frame)
+        if flight is None:
             return None
-        if entry.best is None:
-            return self._settle(frame, None, None, "no_answer", now)
-        return self._settle(frame, entry.best, "device", entry.trouble or "deadline", now)
+        if flight.best is None:
+            return self._settle(flight, None, None, "no_answer", now)
+        return self._settle(flight, flight.best, "device", flight.trouble or "deadline", now)
 
-    def _settle(
-        self, frame: int, answer: Answer | None, where: Where | None, reason: Reason, now: float
-    ) -> FrameResult:
-        entry = self._open.pop(frame)
+    def _settle(self, flight: Flight, answer: Answer | None, where: Where | None, reason: Reason, now: float) -> Result:
+        del self._open[flight.frame]
+        flight.happens(Happens.ANSWERED)
+        flight.activation = flight.payload = None
         if where != "server":
-            self._settled[frame] = entry
+            self._settled[flight.frame] = flight
             if len(self._settled) > LATE_REMEMBERED:
                 self._settled.popitem(last=False)
-        return self._result(frame, entry, "final", answer, where, reason, now)
+        return self._result(flight, "final", answer, where, reason, now)
 
     def _result(
-        self,
-        frame: int,
-        entry: _Entry,
-        kind: Kind,
-        answer: Answer | None,
-        where: Where | None,
-        reason: Reason | None,
-        now: float,
-    ) -> FrameResult:
-        age_ms = (now - entry.captured) * 1000
+        self, flight: Flight, kind: Kind, answer: Answer | None, where: Where | None, reason: Reason | None, now: float
+    ) -> Result:
+        age_ms = (now - flight.captured) * 1000
         if answer is None:
-            return FrameResult(frame, kind, None, None, None, None, reason, age_ms, entry.plan)
-        top = tuple((self._labels[k], p) for k, p in answer.top)
-        return FrameResult(
-            frame,
-            kind,
-            self._labels[answer.label],
-            answer.confidence,
-            answer.exit,
-            where,
-            reason,
-            age_ms,
-            entry.plan,
-            top,
-        )
+            return Result(
+                flight.frame, kind, None, None, None, None, reason, age_ms, flight.plan.id, origin=flight.origin
+            )
+        return Result(
+            flight.frame, kind, self._labels[answer.label], answer.confidence, answer.exit, where, reason, age_ms,
+            flight.plan.id, tuple((self._labels[k], p) for k, p in answer.top), flight.origin,
+        )  # fmt: skip

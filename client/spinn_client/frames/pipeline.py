@@ -1,51 +1,46 @@
-"""Frames in, answers out: takes frames, runs heads, hands tails to the server, and keeps every deadline."""
+"""Carries out what `Frames` decides: runs heads and tails, moves payloads, keeps one timer. The way of a frame:
+
+    feed ─► take ─► head on the device ─► confident ─► result
+                          │ unsure
+                          ▼
+                    room? ─► link ─► server's answer ─► result
+                          │ no, or no answer in time
+                          ▼
+                    finish on the device ─► result
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from spinn_client.device.device import Device
+from spinn_client.events import Event, PlanChanged, ServerBack, ServerLost, ServerRefusedUs, Warned
 from spinn_client.link.connection import Link
 from spinn_client.link.send_gate import SendGate
-from spinn_client.steering.steering import Steering
+from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import EngineError
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
-from spinn_stream.wire import Reject, Result
+from spinn_stream.wire import Reject
+from spinn_stream.wire import Result as ServerResult
 
-from .feed import Feed, Frame
+from .feed import Frame
+from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
 from .ledger import Ledger
-from .results import FrameResult, Reason
+from .results import Result
 
 log = logging.getLogger(__name__)
 
-SPARE_MS = 5.0
-"""Kept between the end of local work and a deadline, for the way back through the event loop."""
-
-GRACE_MS = 10.0
-"""How long after its deadline a frame without any answer still waits for work on it that is under way.
-
-Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
-"""
-
 PROBE_S = 2.0
 """A probe that waits for longer before it is sent is not sent."""
-
-PATIENCE = 2.0
-"""The server is waited for so many times as long as its answers take, before a frame is worked on here."""
-
-ANSWER_STEP = 0.1
-"""How fast it is learned how long the server's answers take: a share of the difference for each."""
 
 MOST_PROBES = 16
 """Whose answers may be under way; the oldest is forgotten then."""
@@ -57,344 +52,353 @@ LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
 
 
-@dataclass
-class _Pending:
-    """A frame that the server was asked about; enough to finish it without the server."""
+class FrameSource(Protocol):
+    """What the pipeline needs of a `Feed`."""
 
-    activation: npt.NDArray[np.float32]
-    plan: Plan
-    deadline: float
-    sent: float | None = None
+    captured: int
+
+    def drop(self, index: int, reason: str) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    async def next(self) -> Frame | None: ...
 
 
 class Pipeline:
-    """One source's frames through one device and, where there is one, one server.
+    """One source's frames through one device and, if there is one, one server.
 
     Owns every task it starts. All methods and callbacks run on the event loop.
 
     Args:
-        emit: gets every result, in the order they are ready.
+        guide: says how frames are treated. link: connected already, or to be; None: the device is alone.
+        unpaced: every frame is wanted, so a frame waits until one more may be sent.
+        emit: gets every result, in the order they are ready. tell: gets what happens besides.
+        wait_for: waited for before each frame is taken, if given: whoever reads results may have enough of them.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        feed: Feed,
+        device: Device,
+        feed: FrameSource,
         ledger: Ledger,
+        guide: Guide,
+        link: Link | None,
         *,
         deadline_ms: float,
-        unpaced: bool,
-        keep_late: bool,
-        emit: Callable[[FrameResult], None],
+        unpaced: bool = False,
+        keep_late: bool = False,
+        emit: Callable[[Result], object],
+        tell: Callable[[Event], object] = lambda event: None,
+        wait_for: Callable[[], Coroutine[Any, Any, None]] | None = None,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
         self._cut_of = {e.name: e.cut for e in bundle.exits}
-        self._device: Device  # from `run` on
+        self._device = device
         self._feed = feed
-        self._ledger = ledger
-        self._plan: Plan  # from `run` on
-        self._deadline_s = deadline_ms / 1000
+        self._guide = guide
+        self._link = link
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to = emit
+        self._tell = tell
+        self._wait_for = wait_for
         self._now = host.clock
-        self._link: Link | None = None
-        self._steering: Steering | None = None
-        self._gate: SendGate | None = None
+        self.plan = guide.plan
+        self._frames = Frames(
+            bundle, ledger, device, SendGate(self), deadline_s=deadline_ms / 1000, keep_late=keep_late
+        )
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
-        self._pending: dict[int, _Pending] = {}
-        self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
-        self._completions: set[asyncio.Task[None]] = set()
-        self._overdue: set[int] = set()  # past their deadline without an answer, in their grace
-        self._settled = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._guiding: asyncio.Task[None] | None = None
         self._plan_change: asyncio.Task[None] | None = None
-        self._ready_s = 0.0  # of the last frame with a payload, from when it was taken until that was to be sent
-        self.taken = 0
+        self._changed = asyncio.Event()  # something happened that may let a frame be taken, or end
+        self._timer: tuple[float, asyncio.TimerHandle] | None = None  # for `Frames.look`: when, and what to cancel
 
-    def use_link(self, link: Link) -> None:
-        """Offer frames to a server from now on."""
-        self._link = link
+    @property
+    def taken(self) -> int:
+        return self._frames.taken
 
-    def use_steering(self, steering: Steering) -> None:
-        """Let it change plans, from `run` on."""
-        self._steering = steering
-        self._gate = SendGate(steering.busy_s, steering.link_answer_s, self._now)
+    # What may change while it runs
+
+    def set_deadline(self, deadline_ms: float) -> None:
+        """For the frames taken from now on."""
+        self._frames.deadline_s = deadline_ms / 1000
+
+    def use_guide(self, guide: Guide) -> None:
+        """Ask another one from now on, and change to its plan."""
+        self.change_plan(guide.plan)
+        if guide is not self._guide:
+            self._guide = guide
+            if self._guiding is not None:
+                self._guiding.cancel()
+                self._start_guide()
 
     def change_plan(self, plan: Plan) -> None:
         """Use a plan for the frames taken from now on, or once its graphs are built, which nothing waits for.
 
-        At once where the device has graphs that will do until then. A later call takes the place of an earlier one that
-        is still building. A plan that cannot be built is logged; the one before stays, if it was not given up already.
+        At once if the device has graphs that will do until then. A later call takes the place of an earlier one that
+        is still building. A plan that cannot be built is told; the one before stays, if it was not given up already.
         """
         if self._plan_change is not None:
             self._plan_change.cancel()
         if self._device.runs(plan):
-            self._plan = plan
-        self._plan_change = asyncio.create_task(self._adopt(plan), name=f"plan {plan.id}")
+            self.plan = plan
+        self._plan_change = self._own(self._adopt(plan), f"building the graphs of plan {plan.id}")
 
     async def _adopt(self, plan: Plan) -> None:
         try:
             await self._device.build(plan)
         except EngineError as error:
-            log.error(
-                "the graphs of plan %d cannot be built: %s; frames go on under plan %d", plan.id, error, self._plan.id
-            )
+            text = f"the graphs of plan {plan.id} cannot be built: {error}; frames go on under plan {self.plan.id}"
+            self._tell(Warned(self._now(), text))
             return
-        self._plan = plan
+        self.plan = plan
 
-    async def run(self, device: Device, plan: Plan) -> None:
+    # The life of a run
+
+    async def run(self) -> None:
         """Until the source ends and every frame taken in has its final result.
 
         Raises:
-            Exception: what went wrong in the source, after every frame was answered.
+            Exception: what went wrong in the source or on the device, after every frame was answered.
         """
-        self._device, self._plan = device, plan
-        beside = []
+        self._start_guide()
         if self._link is not None:
-            beside.append(asyncio.create_task(self._link.run(), name="link"))
-        if self._steering is not None:
-            beside.append(asyncio.create_task(self._steering.run(), name="steering"))
+            self._own(self._link.run(self), "the connection to the server")
         self._feed.start()
         try:
             await self._take_frames()
         finally:
             self._feed.stop()
-            await self._drain()
-            left = [*beside, *self._completions, *([] if self._plan_change is None else [self._plan_change])]
-            for task in left:
-                task.cancel()
-            for ended in await asyncio.gather(*left, return_exceptions=True):
-                if isinstance(ended, Exception):
-                    log.error("a task beside the frames failed", exc_info=ended)
+            try:
+                await self._drain()
+            finally:
+                await self._end_tasks()
+
+    def end_now(self) -> None:
+        """Give every frame the best answer there is, without waiting for more; `run` then ends."""
+        self._feed.stop()
+        self._do(self._frames.end(self._now()))
 
     async def _take_frames(self) -> None:
         while True:
-            if self._unpaced and self._link is not None:
-                await self._link.wait_for_room(self._deadline_s)
-            await self._wait_to_begin()
+            await self._until_one_may_be_taken()
             asked = self._now()
             frame = await self._feed.next()
             taken = self._now()
             if frame is None:
                 return
-            deadline = frame.captured + self._deadline_s
-            if deadline <= self._now():
-                self._feed.dropped["expired"] += 1
+            flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin)
+            if flight is None:
+                self._feed.drop(frame.index, "expired")
                 continue
-            self.taken += 1
-            self._ledger.take(frame.index, captured=frame.captured, deadline=deadline, plan=self._plan.id)
-            self._later(deadline, self._time_out, frame.index, deadline)
-            await self._treat(frame, deadline, began=frame.captured if frame.captured >= asked else taken)
+            self._set_timer()
+            await self._treat(frame, began=frame.captured if frame.captured >= asked else taken)
 
-    async def _wait_to_begin(self) -> None:
-        """Take no frame yet that would wait for the link after its head, where no exit of the head can answer it."""
-        plan = self._plan
-        if self._gate is None or plan.split == self._bundle.last:
-            return
-        if all(cut > plan.split for cut in self._bundle.needed(plan.confidence_threshold)):
-            await self._gate.wait_to_begin(
-                self._ready_s, self._rescue_in(plan, self._now() + self._deadline_s), self._deadline_s
-            )
+    async def _until_one_may_be_taken(self) -> None:
+        if self._wait_for is not None:
+            await self._wait_for()
+        patience = self._now() + self._frames.deadline_s
+        while self._unpaced and self._link is not None and self._link.up and not self._link.ready:
+            left = patience - self._now()
+            if left <= 0:
+                break
+            await self._something_happens(left)
+        while not self._frames.to_begin(self._now(), self.plan):
+            self._set_timer()
+            await self._something_happens(math.inf)
 
-    async def _treat(self, frame: Frame, deadline: float, *, began: float) -> None:
+    async def _treat(self, frame: Frame, *, began: float) -> None:
         """began: when the device could have begun with it."""
-        plan = self._plan
-        probe = None if self._steering is None else self._steering.probe()
+        flight = self._frames.flight(frame.index)
+        if flight is None:
+            return
+        plan, link, probe = flight.plan, self._link, self._guide.probe()
+        sender = None if link is None else link.sender
         outcome = await self._device.head(
             frame.index,
             frame.pixels,
             plan,
-            lambda answer: self._local_exit(frame.index, answer),
-            answer_by=deadline - SPARE_MS / 1000,
+            lambda answer: self._do(self._frames.local_exit(frame.index, answer, self._now())),
+            sender=sender,
+            answer_by=flight.deadline - SPARE_MS / 1000,
             probe=probe,
         )
-        if self._steering is not None:
-            self._steering.passed(plan, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
+        now = self._now()
+        self._guide.passed(plan, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
         if outcome.answer is not None:
-            self._answer_locally(frame.index, outcome.answer)
-            self._count_overhead(began)
+            self._do(self._frames.answered_here(frame.index, outcome.answer, now))
+            self._guide.treated(now - began - self._device.head_foreseen_s)
             if probe is not None and outcome.probe is not None:
                 self._send_probe(frame.index, probe, outcome.probe)
             return
-        if frame.index not in self._ledger:  # its deadline came while the head ran
-            return
-        self._count_overhead(began)
-        in_time = True
-        if outcome.payload is not None:
-            self._ready_s = self._now() - began
-        if outcome.payload is not None and self._gate is not None:  # answers to many at a time would only be older
-            in_time = await self._gate.wait_to_send(
-                len(outcome.payload),
-                lambda: self._rescue_in(plan, deadline),
-                answer_by=None if probe is not None else deadline,
+        if self._frames.flight(frame.index) is not None:
+            self._guide.treated(now - began - self._device.head_foreseen_s)
+        flight.sender = sender
+        up = link is None or link.up
+        to_learn = probe is not None
+        self._do(
+            self._frames.unsure(
+                flight, outcome.activation, outcome.payload, now, began=began, link_up=up, to_learn=to_learn
             )
-        if frame.index not in self._ledger:
-            return
-        self._pending[frame.index] = _Pending(outcome.activation, plan, deadline)
-        link = self._link if in_time else None
-        if link is not None and outcome.payload and link.send(frame.index, plan, outcome.payload, deadline):
-            self._pending[frame.index].sent = self._now()
-            if self._steering is not None:
-                self._steering.sent(plan, len(outcome.payload))
-            if not self._ledger.has_local_answer(frame.index):
-                asyncio.get_running_loop().call_later(self._rescue_in(plan, deadline), self._rescue, frame.index)
-            return
-        if self._link is not None and not self._link.up:
-            self._ledger.trouble(frame.index, "disconnected")
-        await self._complete(frame.index)
-
-    def _count_overhead(self, began: float) -> None:
-        if self._steering is not None:
-            self._steering.treated(self._now() - began - self._device.head_foreseen_s)
+        )
 
     def _send_probe(self, frame: int, setting: CodecSetting, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""
-        if self._steering is not None:
-            self._steering.coded(0, setting, len(payload))
+        self._guide.coded(0, setting, len(payload))
         plan = Plan(0, 0, 0.0, PROBE_CODEC)
-        if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S):
+        if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S, None):
             self._probes.append(frame)
 
-    def _rescue_in(self, plan: Plan, deadline: float) -> float:
-        """Seconds until a frame without a local answer must be worked on here, to have one by its deadline.
+    # Carrying out
 
-        The thread may be busy with another frame's head just then, or with another rescue. Where that leaves the server
-        less time than its answers take, only the head is reckoned with: on a slow device, rescues that nobody needs
-        would keep it from the next frames.
-        """
-        now, rescue_ms = self._now(), self._device.first_exit_ms(plan.split)
-        latest = deadline - (rescue_ms + self._device.head_ms(plan) + 3 * SPARE_MS) / 1000
-        patient = now + PATIENCE * self._answer_s
-        return max(0.0, min(latest, max(latest - rescue_ms / 1000, patient)) - now)
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Emit(result):
+                    self._emit_to(result)
+                case Send():
+                    self._do(self._send(action))
+                case Finish():
+                    self._own(self._finish(action), f"finishing frame {action.flight.frame} on the device")
+                case Cancel(frame):
+                    if self._link is not None:
+                        self._link.cancel(frame)
+        self._changed.set()
+        self._set_timer()
 
-    def _rescue(self, frame: int) -> None:
-        if frame in self._ledger and not self._ledger.has_local_answer(frame):
-            self._start_completion(frame, only_first_exit=True)
+    def _send(self, action: Send) -> list[Action]:
+        flight, link = action.flight, self._link
+        assert flight.payload is not None
+        size = len(flight.payload)
+        if link is None or not link.send(flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender):
+            return self._frames.not_sent(flight, link_up=link is None or link.up)
+        actions = self._frames.sent(flight, self._now())
+        self._guide.sent(flight.plan, size)
+        return actions
 
-    def _start_completion(self, frame: int, *, only_first_exit: bool = False) -> None:
-        if frame in self._pending:
-            task = asyncio.create_task(self._complete(frame, only_first_exit=only_first_exit), name=f"complete {frame}")
-            self._completions.add(task)
-            task.add_done_callback(self._completion_done)
-
-    def _completion_done(self, task: asyncio.Task[None]) -> None:
-        self._completions.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("finishing a frame on the device failed", exc_info=task.exception())
-
-    async def _complete(self, frame: int, *, only_first_exit: bool = False) -> None:
-        """Finish a frame on the device, as far as time allows."""
-        pending = self._pending.get(frame)
-        if pending is None:  # it was answered meanwhile
+    async def _finish(self, action: Finish) -> None:
+        flight = action.flight
+        if self._frames.flight(flight.frame) is None:  # it was answered meanwhile
             return
         answer = await self._device.complete(
-            pending.activation,
-            pending.plan.split,
-            pending.plan,
-            pending.deadline - SPARE_MS / 1000,
-            lambda found: self._local_exit(frame, found),
-            first_by=None if self._ledger.has_local_answer(frame) else pending.deadline + GRACE_MS / 1000,
-            only_first_exit=only_first_exit,
+            action.activation,
+            flight.plan.split,
+            flight.plan,
+            action.stop_at,
+            lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
+            first_by=action.first_by,
+            only_first_exit=action.only_first_exit,
         )
-        if answer is not None:
-            self._answer_locally(frame, answer)
-        elif not only_first_exit:
-            self._emit(self._ledger.settle_locally(frame, None, "deadline", self._now()))
+        self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
-    def _later(self, when: float, then: Callable[..., None], *arguments: object) -> None:
-        asyncio.get_running_loop().call_later(max(0.0, when - self._now()), then, *arguments)
+    def _set_timer(self) -> None:
+        """One timer for all that `Frames` waits for."""
+        at = self._frames.wake_at()
+        if self._timer is not None:
+            if self._timer[0] == at:
+                return
+            self._timer[1].cancel()
+        self._timer = None
+        if at < math.inf:
+            loop = asyncio.get_running_loop()
+            self._timer = at, loop.call_later(max(0.0, at - self._now()), self._on_timer)
 
-    # What the device and the clock tell
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._do(self._frames.look(self._now()))
 
-    def _local_exit(self, frame: int, answer: Answer) -> None:
-        self._emit(self._ledger.local_exit(frame, answer, self._now()))
-        if frame in self._overdue:
-            self._give_up(frame)
+    async def _something_happens(self, most_s: float) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(None if most_s == math.inf else most_s):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
-    def _answer_locally(self, frame: int, answer: Answer) -> None:
-        final = answer.exit == self._bundle.exits[-1].name
-        self._emit(self._ledger.settle_locally(frame, answer, "final_exit" if final else "confident", self._now()))
+    # What the link tells: see `LinkEvents`
 
-    def _time_out(self, frame: int, deadline: float) -> None:
-        if frame in self._ledger and not self._ledger.has_local_answer(frame):
-            self._overdue.add(frame)
-            self._later(deadline + GRACE_MS / 1000, self._give_up, frame)
-        else:
-            self._give_up(frame)
-
-    def _give_up(self, frame: int) -> None:
-        """Time is over: the best local answer there is, or none."""
-        self._overdue.discard(frame)
-        result = self._ledger.time_out(frame, self._now())
-        if result is None:
-            return
-        if self._link is not None and not self._keep_late and frame in self._pending:
-            self._link.cancel(frame)
-        self._emit(result)
-
-    # What the link tells
-
-    def on_answer(self, message: Result) -> None:
-        """See `LinkEvents`."""
+    def on_answer(self, message: ServerResult) -> None:
         if message.id in self._probes:  # its frame was answered here; this says no more of it
             return
-        self._device.sender.acknowledge(message.id)
-        pending = self._pending.get(message.id)
-        if pending is not None and pending.sent is not None:
-            took = self._now() - pending.sent
-            self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
         exit_ = self._bundle.exits[message.exit]
-        if pending is not None and self._steering is not None:
-            self._steering.served(pending.plan, exit_.cut, message.arrived_ms, message.left_ms)
+        flight = self._frames.flight(message.id)
+        if flight is not None:
+            self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
-        reason: Reason = "final_exit" if exit_.cut == self._bundle.last else "confident"
-        self._emit(self._ledger.server_answer(message.id, answer, reason, self._now()))
+        self._do(self._frames.server_answered(message.id, answer, self._now()))
 
     def on_reject(self, message: Reject) -> None:
-        """See `LinkEvents`."""
-        if message.reason == "no_reference":
-            self._device.sender.reset()
-        if message.id is not None and message.id in self._ledger:
-            log.warning("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
-            self._ledger.trouble(message.id, "rejected")
-            self._start_completion(message.id)
+        if message.id is not None:
+            log.info("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
+            self._do(self._frames.server_refused(message.id))
+
+    def on_room(self) -> None:
+        self._changed.set()
 
     def on_up(self) -> None:
-        """See `LinkEvents`."""
-        log.info("the server is there")
+        if self._link is not None:
+            self._tell(ServerBack(self._now(), self._link.url))
+
+    def on_refused(self, why: str) -> None:
+        if self._link is not None:
+            self._tell(ServerRefusedUs(self._now(), self._link.url, why))
 
     def on_down(self, lost: list[int], why: str) -> None:
-        """See `LinkEvents`."""
-        log.warning("lost the server (%s); answering on the device alone", why)
-        self._device.sender.reset()
         self._probes.clear()
-        if self._steering is not None:
-            self._steering.look()
-        for frame in lost:
-            self._ledger.trouble(frame, "disconnected")
-            if frame in self._ledger:
-                self._start_completion(frame)
+        if self._link is not None:
+            self._tell(ServerLost(self._now(), self._link.url, why))
+        decision = self._guide.look()
+        if decision is not None:
+            self._decided(decision)
+        self._do(self._frames.lost(lost))
 
-    # The way out
+    # See `Room`
 
-    def _emit(self, result: FrameResult | None) -> None:
-        if result is None:
-            return
-        if result.kind == "final":
-            self._pending.pop(result.frame, None)
-            self._settled.set()
-        self._emit_to(result)
+    def busy_s(self, now: float) -> float | None:
+        return self._guide.busy_s(now)
+
+    def answer_s(self, now: float, size: int) -> float:
+        return self._guide.answer_s(now, size)
+
+    # Tasks, and the end
+
+    def _decided(self, decision: Decision) -> None:
+        self._tell(PlanChanged(self._now(), decision.plan, decision.reason))
+        self.change_plan(decision.plan)
+
+    def _start_guide(self) -> None:
+        self._guiding = self._own(self._guide.run(lambda: self._feed.captured, self._decided), "the scheduler")
+
+    def _own(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        """Start a task. If it fails, that is logged once and told."""
+        task = asyncio.create_task(work, name=what)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("%s failed", task.get_name(), exc_info=error)
+            self._tell(Warned(self._now(), f"{task.get_name()} failed: {type(error).__name__}: {error}"))
 
     async def _drain(self) -> None:
         """Until nothing is owed; deadlines see to it that this ends."""
-        while len(self._ledger):
-            self._settled.clear()
-            try:
-                async with asyncio.timeout(self._deadline_s + 1):
-                    await self._settled.wait()
-            except TimeoutError:
-                log.error("%d frames were never settled", len(self._ledger))
-                return
+        while len(self._frames):
+            await self._something_happens(math.inf)
         if self._keep_late and self._link is not None and self._link.up:
             await self._link.wait_until_idle(LATE_GRACE_S)
+
+    async def _end_tasks(self) -> None:
+        if self._timer is not None:
+            self._timer[1].cancel()
+        left = list(self._tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)  # failures are told by `_task_ended`

@@ -19,12 +19,13 @@ FALLBACK: frozenset[Reason] = frozenset({"deadline", "disconnected", "rejected",
 
 
 @dataclass(frozen=True)
-class FrameResult:
+class Result:
     """One answer for one frame.
 
     label, exit, where and confidence are None for `no_answer` alone; reason is None for a provisional result,
     which is there because nothing was reason enough yet. top: (label, probability), best first. age_ms: from
-    capture to this answer. plan: id of the plan the frame was treated by.
+    capture to this answer. plan: id of the plan the frame was treated by. origin: the file that the frame came from,
+    if each frame of the source has one of its own.
     """
 
     frame: int
@@ -37,12 +38,19 @@ class FrameResult:
     age_ms: float
     plan: int
     top: tuple[tuple[str, float], ...] = ()
+    origin: str | None = None
+
+    @property
+    def is_fallback(self) -> bool:
+        """Whether it is not the answer that its plan asked for, as time, server or link did not allow that."""
+        return self.reason in FALLBACK
 
     def as_json(self) -> dict[str, object]:
-        """What a line of `--jsonl` says of the frame; `ResultLog` adds when."""
-        return {
+        """What a line of `--jsonl` says of the frame; the sink adds when."""
+        line: dict[str, object] = {
             "frame": self.frame, "kind": self.kind, "label": self.label,
             "confidence": None if self.confidence is None else round(self.confidence, 4),
             "exit": self.exit, "where": self.where, "reason": self.reason,
             "age_ms": round(self.age_ms, 2), "plan": self.plan,
         }  # fmt: skip
+        return line if self.origin is None else {**line, "source": self.origin}

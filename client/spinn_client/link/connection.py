@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import SUPPORTED, default_setting
+from spinn_stream.codec import SUPPORTED, PayloadSender
 from spinn_stream.errors import ProtocolError, ServerRefused, ServerUnreachable, SpinnError
 from spinn_stream.plan import Plan
 from spinn_stream.profile import Profile
@@ -38,7 +38,7 @@ from .dial import CONNECT_TIMEOUT_S, dial
 log = logging.getLogger(__name__)
 
 PING_S = 0.5
-"""So often, where anybody observes the link: requests of one size cannot tell a slow link from a far one."""
+"""Between two pings, if anybody observes the link: requests of one size cannot tell a slow link from a far one."""
 
 Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
 """As `dial`."""
@@ -52,6 +52,7 @@ class LinkConfig:
     token: str | None = None
     tls_ca: Path | None = None  # certificate authority to trust besides the system's
     max_in_flight: int = 16  # requests without an answer; the server may allow fewer
+    allow_offline: bool = False  # begin alone if the server cannot be reached
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_in_flight <= 1000:
@@ -79,7 +80,13 @@ class LinkEvents(Protocol):
 
     def on_reject(self, message: Reject) -> None: ...
 
+    def on_room(self) -> None:
+        """One more request may have found room."""
+
     def on_up(self) -> None: ...
+
+    def on_refused(self, why: str) -> None:
+        """The server answers and says no; it is asked again."""
 
     def on_down(self, lost: list[int], why: str) -> None: ...
 
@@ -98,6 +105,15 @@ class _Sent:
     deadline: float
 
 
+@dataclass(frozen=True)
+class _Connection:
+    """What lives and ends with one connection."""
+
+    websocket: ClientConnection
+    session: ClientSession
+    sender: PayloadSender
+
+
 class Link:
     """One server, reconnected to for ever once `open` has succeeded or was allowed to fail.
 
@@ -109,7 +125,6 @@ class Link:
         self,
         config: LinkConfig,
         bundle: Bundle,
-        events: LinkEvents,
         rng: random.Random,
         *,
         host: Host = THIS_MACHINE,
@@ -117,18 +132,16 @@ class Link:
     ) -> None:
         self._config = config
         self._bundle = bundle
-        self._events = events
         self._now = host.clock
         self._dial = dial
         self._backoff = Backoff(rng)
-        self._session: ClientSession | None = None
-        self._websocket: ClientConnection | None = None
+        self._connection: _Connection | None = None
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
         self._queued = self._queued_bytes = 0  # requests among them, and their payloads'
         self._sent: dict[int, _Sent] = {}  # in flight, oldest first
-        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
         self._ping_soon = asyncio.Event()
-        self.observers: list[LinkObserver] = []
+        self._observers: list[LinkObserver] = []
         self.bytes_up = 0
         self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
@@ -137,29 +150,51 @@ class Link:
         self.server_load: float | None = None  # 1.0: as fast as its profile
 
     @property
+    def url(self) -> str:
+        return self._config.url
+
+    @property
     def up(self) -> bool:
-        return self._session is not None
+        return self._connection is not None
 
     @property
     def ready(self) -> bool:
         """Whether one more request may be given to `send` now."""
-        session = self._session
-        if session is None or not session.ready or session.in_flight + self._queued >= self._config.max_in_flight:
+        if self._connection is None:
+            return False
+        session = self._connection.session
+        if not session.ready or session.in_flight + self._queued >= self._config.max_in_flight:
             return False
         oldest = next(iter(self._sent.values()), None)
         return oldest is None or oldest.deadline > self._now()  # else the link is behind: let it catch up
+
+    @property
+    def sender(self) -> PayloadSender | None:
+        """Codes what is sent on the present connection; None: there is none."""
+        return None if self._connection is None else self._connection.sender
 
     @property
     def queued_bytes(self) -> int:
         """Of payloads that were given to `send` and not yet to the connection."""
         return self._queued_bytes
 
-    def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
-        """Queue a request; False where the link is not `ready` or the server agreed to no such payload."""
-        session = self._session
-        if session is None or not self.ready or self._outgoing.full():
+    def observe(self, observer: LinkObserver) -> None:
+        """Tell it of all that passes from now on."""
+        self._observers.append(observer)
+
+    def send(self, request: int, plan: Plan, payload: bytes, deadline: float, sender: PayloadSender | None) -> bool:
+        """Queue a request.
+
+        Args:
+            sender: what coded the payload, which means nothing on another connection; None: it stands for itself.
+
+        Returns:
+            False: the link is not `ready`, the connection is another one by now, or the server takes no such payload.
+        """
+        connection = self._connection
+        if connection is None or not self.ready or self._outgoing.full() or plan.codec is None:
             return False
-        if not session.takes(self._codec(plan), len(payload)):
+        if sender not in (None, connection.sender) or not connection.session.takes(plan.codec.codec, len(payload)):
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
@@ -171,86 +206,70 @@ class Link:
         self._ping_soon.set()
 
     def cancel(self, request: int) -> None:
-        """Tell the server that the answer came too late to be of use. Dropped where the queue is full."""
+        """Tell the server that the answer came too late to be of use. Dropped if the queue is full."""
         if self.up and not self._outgoing.full():
             self._outgoing.put_nowait(_Outgoing(request, None, None, b""))
 
-    async def wait_for_room(self, timeout_s: float) -> None:
-        """Until `ready`, the link goes down, or the time is over."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self.up and not self.ready:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            pass
-
     async def wait_until_idle(self, timeout_s: float) -> None:
         """Until no request is under way, the link goes down, or the time is over."""
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self._session is not None and self._session.in_flight + self._queued:
-                    self._room.clear()
-                    await self._room.wait()
-        except TimeoutError:
-            pass
+                while self._connection is not None and self._connection.session.in_flight + self._queued:
+                    self._idle.clear()
+                    await self._idle.wait()
 
     async def open(self) -> None:
-        """The first connection.
+        """The first connection; nothing is read from it before `run`.
 
         Raises:
             ConfigError: the URL is none. ServerUnreachable: nobody answers. ServerRefused: it says no.
         """
-        self._adopt(*await self._connect())
+        self._connection = await self._connect()
 
-    async def run(self) -> None:
+    async def run(self, events: LinkEvents) -> None:
         """Serve the connection, and make a new one whenever it ends, until cancelled."""
         try:
             while True:
-                if self._websocket is None:
+                if self._connection is None:
                     await asyncio.sleep(self._backoff.next_s())
                     try:
-                        self._adopt(*await self._connect())
+                        self._connection = await self._connect()
+                    except ServerRefused as error:
+                        events.on_refused(str(error))
+                        continue
                     except SpinnError as error:
                         log.debug("no connection yet: %s", error)
                         continue
-                    except Exception:
-                        log.exception("connecting failed for a reason of our own")
-                        continue
-                try:
-                    why = await self._serve()
-                except Exception:  # our own fault; a new connection is still better than none
-                    log.exception("the connection failed for a reason of our own")
-                    why = "internal"
-                self._drop(why)
+                self._backoff.reset()
+                events.on_up()
+                why = await self._serve(self._connection, events)
+                self._drop(self._connection, why, events)
         finally:
-            if self._websocket is not None:
-                websocket, self._websocket = self._websocket, None
-                await _quietly(websocket.close())
+            await self.close()
 
-    def _adopt(self, websocket: ClientConnection, session: ClientSession) -> None:
-        self._websocket, self._session = websocket, session
-        self._backoff.reset()
-        self._events.on_up()
+    async def close(self) -> None:
+        """Say good-bye, if anybody is there, and end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _quietly(connection.websocket.close())
 
-    def _drop(self, why: str) -> None:
-        if self._websocket is not None:
-            self._websocket.transport.abort()  # nobody there to say good-bye to
-        lost = self._session.close() if self._session is not None else []
+    def _drop(self, connection: _Connection, why: str, events: LinkEvents) -> None:
+        connection.websocket.transport.abort()  # nobody there to say good-bye to
+        lost = connection.session.close()
         while not self._outgoing.empty():
             item = self._outgoing.get_nowait()
             if item.deadline is not None:
                 lost.append(item.request)
-        self._websocket = self._session = None
-        for observer in self.observers:
+        self._connection = None
+        for observer in self._observers:
             observer.disconnected()
         self.server_profile = self.server_queue_ms = self.server_load = None
         self._queued = self._queued_bytes = 0
         self._sent.clear()
-        self._room.set()
-        self._events.on_down(lost, why)
+        self._idle.set()
+        events.on_down(lost, why)
 
-    async def _connect(self) -> tuple[ClientConnection, ClientSession]:
+    async def _connect(self) -> _Connection:
         host = self._config.url
         websocket = await self._dial(host, self._config.tls_ca, max_server_message_bytes(self._bundle))
         session = ClientSession(self._bundle, SUPPORTED, max_in_flight=self._config.max_in_flight)
@@ -264,20 +283,23 @@ class Link:
             if not isinstance(session.receive(data), Opened):
                 raise ServerRefused(f"{host} did not welcome us")
         except BaseException as error:
-            await _quietly(websocket.close())
+            if isinstance(error, asyncio.CancelledError):
+                websocket.transport.abort()  # whoever cancels does not wait for a good-bye
+            else:
+                await _quietly(websocket.close())
             if isinstance(error, TimeoutError):
                 raise ServerUnreachable(f"{host} did not welcome us within {CONNECT_TIMEOUT_S:.0f} s") from error
             if isinstance(error, ConnectionClosed | ProtocolError):
                 raise ServerUnreachable(f"{host} ended the session at once: {error}") from error
             raise
-        return websocket, session
+        return _Connection(websocket, session, PayloadSender(self._bundle))
 
-    async def _serve(self) -> str:
+    async def _serve(self, connection: _Connection, events: LinkEvents) -> str:
         """Move messages until the connection ends; says why it did."""
         tasks = [
-            asyncio.create_task(self._ping(), name="link ping"),
-            asyncio.create_task(self._read(), name="link read"),
-            asyncio.create_task(self._write(), name="link write"),
+            asyncio.create_task(self._ping(connection), name="link ping"),
+            asyncio.create_task(self._read(connection, events), name="link read"),
+            asyncio.create_task(self._write(connection, events), name="link write"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -286,80 +308,82 @@ class Link:
             return "the server closed the connection"
         except (ConnectionClosed, OSError, SpinnError) as error:
             return str(error)
+        except Exception:  # our own fault; a new connection is still better than none
+            log.exception("the connection to %s failed for a reason of our own", self.url)
+            return "a fault in this program, see the log"
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self) -> None:
-        assert self._websocket is not None and self._session is not None
+    async def _read(self, connection: _Connection, events: LinkEvents) -> None:
         while True:
-            data = await self._websocket.recv(decode=False)
+            data = await connection.websocket.recv(decode=False)
             self.bytes_down += len(data)
-            event = self._session.receive(data)
-            self._room.set()
+            event = connection.session.receive(data)
             if isinstance(event, Result):
                 now = self._now()
-                for observer in self.observers:
+                for observer in self._observers:
                     observer.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 sent = self._sent.pop(event.id, None)
                 if sent is not None:
                     self._observe_rtt((now - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
-                self._events.on_answer(event)
+                connection.sender.acknowledge(event.id)
+                events.on_answer(event)
             elif isinstance(event, Reject) and event.id is not None:
                 self._sent.pop(event.id, None)
-                for observer in self.observers:
+                for observer in self._observers:
                     observer.refused(event.id, self._now())
-                self._events.on_reject(event)
+                if event.reason == "no_reference":
+                    connection.sender.reset()
+                events.on_reject(event)
             elif isinstance(event, Load):
                 self.server_queue_ms, self.server_load = event.queue_ms, event.factor
             elif isinstance(event, ProfileReceived):
                 self.server_profile = event.profile
+            self._idle.set()
+            events.on_room()
 
-    async def _write(self) -> None:
-        assert self._websocket is not None and self._session is not None
+    async def _write(self, connection: _Connection, events: LinkEvents) -> None:
         while True:
             item = await self._outgoing.get()
             now = self._now()
             data: bytes | None
-            if item.deadline is None or item.plan is None:
-                data = self._session.cancel(item.request)
+            if item.deadline is None or item.plan is None or item.plan.codec is None:
+                data = connection.session.cancel(item.request)
             else:
                 self._queued -= 1
                 self._queued_bytes -= len(item.payload)
                 if item.deadline <= now:
-                    self._room.set()
+                    self._idle.set()
+                    events.on_room()
                     continue
-                data = self._session.infer(
+                data = connection.session.infer(
                     item.request,
                     item.plan.split,
-                    self._codec(item.plan),
+                    item.plan.codec.codec,
                     item.plan.confidence_threshold,
                     (item.deadline - now) * 1000,
                     item.payload,
                 )
                 self._sent[item.request] = _Sent(now, item.deadline)
-                for observer in self.observers:
+                for observer in self._observers:
                     observer.sent(item.request, len(data), now)
             if data is not None:
                 self.bytes_up += len(data)
-                await self._websocket.send(data)
+                await connection.websocket.send(data)
 
-    async def _ping(self) -> None:
-        assert self._websocket is not None
-        while self.observers:
-            pong = await self._websocket.ping()  # the first one before anything is queued
+    async def _ping(self, connection: _Connection) -> None:
+        while self._observers:
+            pong = await connection.websocket.ping()  # the first one before anything is queued
             rtt_ms = 1000 * await pong
-            for observer in self.observers:
+            for observer in self._observers:
                 observer.ponged(rtt_ms, self._now())
             self._ping_soon.clear()  # whatever was asked for before is answered by this one
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PING_S):
                     await self._ping_soon.wait()
         await asyncio.Event().wait()  # nothing to do
-
-    def _codec(self, plan: Plan) -> str:
-        return default_setting(self._bundle, plan.split, plan.codec).codec
 
     def _observe_rtt(self, ms: float) -> None:
         self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms

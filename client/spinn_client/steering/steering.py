@@ -7,13 +7,12 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from spinn_client.device.device import Device
 from spinn_client.link.connection import Link
 from spinn_client.link.server_backlog import ServerBacklog
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import CodecSetting, default_setting
+from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError
 from spinn_stream.plan import (
     Conditions,
@@ -34,6 +33,7 @@ from spinn_stream.profile import Profile
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .exit_rates import ExitRates
+from .guide import Asked
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +74,6 @@ PROBES = tuple(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Who decides on plans, and what is asked for."""
-
-    policy: Policy
-    sla: Sla
-
-
-@dataclass(frozen=True)
 class _Known:
     """What a table is set up from, but the bundle; server: None: it has not told yet."""
 
@@ -94,49 +86,41 @@ class _Known:
         return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts)
 
 
-class Frames(Protocol):
-    """What is counted of a source."""
-
-    captured: int
-
-
 class Steering:
-    """One client's scheduler, and what it is told.
-
-    All methods but `begin`, which comes first, run on the event loop.
+    """One client's scheduler, and what it is told: see `Guide`. Made in any thread; blocks while its tables are set up.
 
     Args:
-        fps: of the source; None: it is counted. change: called with each new plan.
-        power: what the device takes; None: one core of a small board.
+        fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
+        first_id: of the first plan.
+
+    Raises:
+        ConfigError: the policy has no plan for this bundle.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         asked: Asked,
+        device: Device,
+        link: Link | None,
         *,
         deadline_ms: float,
         fps: float | None,
         unpaced: bool,
-        change: Callable[[Decision], None],
         power: PowerMeter | None = None,
         host: Host = THIS_MACHINE,
+        first_id: int = 1,
     ) -> None:
         self._bundle = bundle
-        self._asked = asked
-        self._power = power
-        self._deadline_ms = deadline_ms
+        self._device = device
+        self._link = link
+        self.deadline_ms = deadline_ms
         self._fps = UNPACED_FPS if unpaced else fps
-        self._change = change
         self._now = host.clock
         self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
-        self._device: Device
-        self._link: Link | None = None
-        self._feed: Frames | None = None
-        self._counted: tuple[float, int] = (0.0, 0)
+        now = self._now()
+        self._counted: tuple[float, int] = (now, 0)
         self._counted_fps = FIRST_FPS
-        self._known: _Known
-        self._scheduler: Scheduler
         self._belief: LinkBelief | None = None
         self._prober: Prober | None = None
         self._backlog = ServerBacklog()
@@ -145,54 +129,58 @@ class Steering:
         self._overhead_ms = 0.0
         self._server_overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
-
-    def begin(self, device: Device, link: Link | None, feed: Frames) -> Decision:
-        """The first plan. Blocks while the tables are set up.
-
-        Raises:
-            ConfigError: the policy has no plan for this bundle.
-        """
-        self._device, self._link, self._feed = device, link, feed
-        now = self._now()
         self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
         if link is not None:
             self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
-            link.observers += [self._belief, self._backlog]
+            link.observe(self._belief)
+            link.observe(self._backlog)
         try:
             self._scheduler = Scheduler(
-                self._bundle, self._known.table(self._bundle), self._asked.sla, chooses=self._asked.policy,
-                power=self._power,
-            )  # fmt: skip
+                bundle, self._known.table(bundle), asked.sla, chooses=asked.policy, power=power, first_id=first_id
+            )
         except ValueError as error:
-            raise ConfigError(f"bundle {self._bundle.name}: {error}; take another --policy, or fix a plan") from error
-        self._counted = now, feed.captured
+            raise _no_plan(bundle, error) from error
+        self._decide_first()
+
+    def agree(self, asked: Asked, first_id: int) -> None:
+        """Plan for something else from now on; `plan` and `reason` are the ones to change to.
+
+        Args:
+            first_id: of the plans from now on.
+
+        Raises:
+            ConfigError: the policy has no plan for this bundle; all stays as it was.
+        """
+        try:
+            self._scheduler.agree(asked.sla, asked.policy, first_id)
+        except ValueError as error:
+            raise _no_plan(self._bundle, error) from error
+        self._decide_first()
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _decide_first(self) -> None:
+        now = self._now()
         decision = self._scheduler.decide(now, self._conditions(now))
         assert decision is not None  # the first one always is a plan
-        return decision
+        self.plan, self.reason = decision.plan, decision.reason
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(LOOK_S)
-                await self._meet_profiles()
-                self.look()
-        finally:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+    async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
+        """See `Guide`."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._meet_profiles()
+            self._count_frames(self._now(), captured())
+            decision = self.look()
+            if decision is not None:
+                change(decision)
 
-    def look(self) -> None:
-        """Change the plan if that is due."""
+    def look(self) -> Decision | None:
+        """See `Guide`."""
         now = self._now()
-        self._count_frames(now)
-        try:
-            decision = self._scheduler.decide(now, self._conditions(now))
-        except Exception:  # our own fault; frames go on under the plan there is
-            log.exception("deciding on a plan failed")
-            return
-        if decision is None:
-            return
-        log.info("plan %d: %s", decision.plan.id, decision.reason)
-        self._change(decision)
+        return self._scheduler.decide(now, self._conditions(now))
 
     def forecast(self) -> Figures:
         """What the best plan, which is the one in force unless a change is pending, would do from now on.
@@ -209,7 +197,7 @@ class Steering:
         return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:
-        """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""
+        """See `Guide`."""
         if self._prober is None or self._belief is None or self._link is None or not self._link.ready:
             return None
         size = self._prober.due(self._now(), self._belief)
@@ -218,40 +206,35 @@ class Steering:
         return next(setting for setting, least in reversed(PROBES) if size >= least)
 
     def sent(self, plan: Plan, size: int) -> None:
-        """A frame's payload was given to the link."""
+        """See `Guide`."""
         if self._prober is not None:
             self._prober.used(self._now())
         if plan.codec is not None:
             self.coded(plan.split, plan.codec, size)
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:
-        """A frame, or its activation, took so many bytes."""
+        """See `Guide`."""
         expected = self._expected_bytes.get((split, str(setting)))
         if expected:
             before = self._payload_factors.get(setting.codec, 1.0)
             self._payload_factors[setting.codec] = before + PAYLOAD_STEP * (size / expected - before)
 
     def passed(self, plan: Plan, answered_at: int | None) -> None:
-        """A frame went through the device's part of its plan, and was answered by the exit at this cut point or None.
-
-        Not of those that the device finishes alone, where other exits may answer than the plan's.
-        """
+        """See `Guide`."""
         self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
 
-    def busy_s(self) -> float | None:
-        """How long the link will take for what was sent, and the server for all of that but one; None: no server."""
+    def busy_s(self, now: float) -> float | None:
+        """How long the link will take for what was sent, and the server for all of that but one."""
         if self._belief is None or self._link is None or not self._link.up:
             return None
-        now = self._now()
         return max(self._belief.busy_s(now, self._link.queued_bytes), self._backlog.wait_s(now))
 
-    def link_answer_s(self, size: int) -> float:
-        """How long after it is given to a link that is free a request of so many bytes is answered at the earliest."""
-        return 0.0 if self._belief is None else self._belief.answer_s(self._now(), size)
+    def answer_s(self, now: float, size: int) -> float:
+        """See `Room`."""
+        return 0.0 if self._belief is None else self._belief.answer_s(now, size)
 
     def treated(self, overhead_s: float) -> None:
-        """A frame's head is done, and its answer given or its payload sent: what that took besides the device's job,
-        from the capture on, or from when the device was free for it."""
+        """See `Guide`."""
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
@@ -270,8 +253,9 @@ class Steering:
             return
         needed = self._bundle.needed(plan.confidence_threshold)
         pieces = self._bundle.pieces(plan.split, exit_cut, needed)
-        setting = default_setting(self._bundle, plan.split, plan.codec)
-        decode = default_cost(setting, self._bundle.cut_points[plan.split].elements).decode_ms
+        if plan.codec is None:
+            return
+        decode = default_cost(plan.codec, self._bundle.cut_points[plan.split].elements).decode_ms
         expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
         besides = left_ms - began_ms - (link.server_load or 1.0) * expected
         step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
@@ -282,7 +266,7 @@ class Steering:
         before = self._known
         server = (None if self._link is None else self._link.server_profile) or before.server
         shifts = self._rates.shifts(self._now())
-        self._known = _Known(self._device.profile, server, self._device.encoding.factors, shifts)
+        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts)
         if self._known == before:  # the same figures from a new connection are compared once
             return
         loop = asyncio.get_running_loop()
@@ -297,20 +281,23 @@ class Steering:
         there = link is not None and link.up and self._belief is not None
         return Conditions(
             link=self._belief.state(now) if there and self._belief is not None else None,
-            device_load=self._device.clock.load_of_prediction(now),
+            device_load=self._device.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
             device_overhead_ms=self._overhead_ms,
             server_overhead_ms=self._server_overhead_ms,
             fps=self._fps or self._counted_fps,
-            deadline_ms=self._deadline_ms,
+            deadline_ms=self.deadline_ms,
             payload_factors=dict(self._payload_factors),
         )
 
-    def _count_frames(self, now: float) -> None:
+    def _count_frames(self, now: float, captured: int) -> None:
         since, before = self._counted
-        if self._feed is not None and now - since >= RATE_S:
-            frames = self._feed.captured - before
-            if frames:
-                self._counted_fps = frames / (now - since)
-            self._counted = now, self._feed.captured
+        if now - since >= RATE_S:
+            if captured > before:
+                self._counted_fps = (captured - before) / (now - since)
+            self._counted = now, captured
+
+
+def _no_plan(bundle: Bundle, error: ValueError) -> ConfigError:
+    return ConfigError(f"bundle {bundle.name}: {error}; take another --policy, or fix a plan")

@@ -65,6 +65,7 @@ class Scheduler:
         self._names = [cut.name for cut in bundle.cut_points]
         self._bundle, self._power = bundle, power
         self._plans = len(table)
+        self._why_first = "first plan"
         self.use_table(table)
         self._next_id = first_id
         self._current: int | None = None  # number of the plan in the table
@@ -84,9 +85,27 @@ class Scheduler:
         mask = self._policy.plans(self._bundle, table)
         if not mask.any():
             raise ValueError(f"policy {self._policy.name} has no plan in this table")
+        self._table = table
         self._predictor = Predictor(table, self._power, plans=mask)
         alone = mask & (table.split == table.last)
         self._alone = Predictor(table, self._power, plans=alone if alone.any() else table.split == table.last)
+
+    def agree(self, sla: Sla, policy: Policy, first_id: int) -> None:
+        """Plan for something else from the next look on, which is due at once; the plan in force stays until then.
+
+        Raises:
+            ValueError: the policy has no plans in this table; all stays as it was.
+        """
+        before = self._policy
+        self._policy = policy
+        try:
+            self.use_table(self._table)
+        except ValueError:
+            self._policy = before
+            raise
+        self._sla, self._seen, self._current = sla, None, None
+        self._next_id = max(self._next_id, first_id)
+        self._why_first = "another agreement"
 
     @property
     def plan(self) -> Plan | None:
@@ -129,7 +148,7 @@ class Scheduler:
         assert self._seen is not None
         number = prediction.table.number
         if self._current is None or before is None:
-            return Change(best, "first plan")
+            return Change(best, self._why_first)
         if int(number[best]) == self._current:
             self._hysteresis.settled()
             return None

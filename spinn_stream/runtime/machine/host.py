@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from .background import builder
+from .threads import builder, worker
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,8 @@ class Slowed:
         self.factor = factor
 
     def __call__(self, step: Step, began: float) -> None:
-        taken = time.monotonic() - began
-        time.sleep((self.factor - 1) * taken)
-
-
-def worker(name: str) -> Executor:
-    """One thread that does one thing after the other."""
-    return ThreadPoolExecutor(1, thread_name_prefix=name)
+        if self.factor > 1:
+            time.sleep((self.factor - 1) * (time.monotonic() - began))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""The states of one frame, from being taken in to its final result, in one table.
+
+    HEAD ──unsure──► HELD ──sent──► AWAY            HEAD: its head waits for the device, or runs
+     │                │               │             HELD: unsure here; waits until link and server have room
+     │                └──left──► ALONE ◄──left──┘   AWAY: the server has it; the device may be looking for a first answer
+     │                              │               ALONE: the device finishes it
+     └── deadline without any answer (from any of these) ──► OVERDUE: work under way here may still give one
+     └── answered (from any of them) ──► SETTLED
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_stream.codec import PayloadSender
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import Answer
+
+from .results import Reason
+
+
+class State(enum.Enum):
+    """Where a frame is."""
+
+    HEAD = enum.auto()
+    HELD = enum.auto()
+    AWAY = enum.auto()
+    ALONE = enum.auto()
+    OVERDUE = enum.auto()
+    SETTLED = enum.auto()
+
+
+class Happens(enum.Enum):
+    """What moves a frame from one state to another."""
+
+    UNSURE = enum.auto()  # its head is done, and no exit was confident
+    SENT = enum.auto()  # its payload was given to the link
+    LEFT = enum.auto()  # the server will not answer it: not sent, refused, or lost
+    DEADLINE = enum.auto()  # its time is over and nothing has answered yet
+    ANSWERED = enum.auto()  # it got its final result
+
+
+TRANSITIONS: dict[State, dict[Happens, State]] = {
+    State.HEAD: {Happens.UNSURE: State.HELD, Happens.DEADLINE: State.OVERDUE, Happens.ANSWERED: State.SETTLED},
+    State.HELD: {
+        Happens.SENT: State.AWAY, Happens.LEFT: State.ALONE, Happens.DEADLINE: State.OVERDUE,
+        Happens.ANSWERED: State.SETTLED,
+    },
+    State.AWAY: {Happens.LEFT: State.ALONE, Happens.DEADLINE: State.OVERDUE, Happens.ANSWERED: State.SETTLED},
+    State.ALONE: {Happens.DEADLINE: State.OVERDUE, Happens.ANSWERED: State.SETTLED},
+    State.OVERDUE: {Happens.ANSWERED: State.SETTLED},
+    State.SETTLED: {},
+}  # fmt: skip
+
+
+@dataclass(eq=False)
+class Flight:
+    """One frame between being taken in and its final result. Times in seconds of the caller's clock.
+
+    activation: at the plan's split, (1, C, H, W), once the head is done. payload: it, coded, until it is sent; sender:
+    what coded it, on one connection; to_learn: it is sent however late its answer will be. best: the most confident local answer.
+    trouble: why the server will not answer, once that is known. ask_at: when a HELD frame asks again for room.
+    rescue_at: when the device must begin with an AWAY frame that has no local answer; None: it need not.
+    """
+
+    frame: int
+    captured: float
+    deadline: float
+    plan: Plan
+    origin: str | None = None
+    state: State = State.HEAD
+    best: Answer | None = None
+    trouble: Reason | None = None
+    activation: npt.NDArray[np.float32] | None = None
+    payload: bytes | None = None
+    sender: PayloadSender | None = None
+    to_learn: bool = False
+    sent_at: float | None = None
+    ask_at: float | None = None
+    rescue_at: float | None = None
+
+    def happens(self, what: Happens) -> None:
+        """Move on as the table says.
+
+        Raises:
+            KeyError: it cannot happen in this state: a fault of the caller.
+        """
+        self.state = TRANSITIONS[self.state][what]

@@ -1,0 +1,143 @@
+"""Where a stream's results and events go: whoever iterates, asks, is called back, or is a sink."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from spinn_client.events import Event, Warned
+from spinn_client.frames.results import Result
+from spinn_client.mailbox import Mailbox
+from spinn_client.sinks.base import Sink
+from spinn_stream.errors import FrameDropped, SpinnError, StreamEnded
+
+log = logging.getLogger(__name__)
+
+MOST_UNREAD = 1024
+"""Results that wait for whoever reads them. Beyond, the oldest is dropped and counted; a source of which every frame is
+wanted waits instead."""
+
+SINK_CLOSE_S = 1.0
+"""How long a sink may take to write what it still has."""
+
+
+class Outlets:
+    """All methods run on the event loop, but for making it.
+
+    Args:
+        sinks: closed by `close`. on_result, on_event: called back; their mistakes are told once and change nothing.
+        failed: called with the error of a sink that can take no more results.
+        clock: seconds, as of events.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        on_result: Callable[[Result], object] | None,
+        on_event: Callable[[Event], object] | None,
+        failed: Callable[[SpinnError], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._sinks = tuple(sinks)
+        self._on_result, self._on_event = on_result, on_event
+        self._failed = failed
+        self._now = clock
+        self.results: Mailbox[Result] = Mailbox(MOST_UNREAD)
+        self._boxes: list[Mailbox[Event]] = []
+        self._questions: dict[int, asyncio.Future[Result]] = {}
+        self._ended = self._told_of_callback = False
+
+    def emit(self, result: Result) -> None:
+        """One result, to all of them."""
+        if self._on_result is None:
+            self.results.put(result)
+        else:
+            self._call(self._on_result, result)
+        for sink in self._sinks:
+            try:
+                sink.add(result)
+            except SpinnError as error:
+                self._failed(error)
+        question = self._questions.get(result.frame)
+        if question is not None and result.kind == "final" and not question.done():
+            question.set_result(result)
+
+    def tell(self, event: Event) -> None:
+        """One event, to all of them."""
+        for box in self._boxes:
+            box.put(event)
+        for sink in self._sinks:
+            sink.event(event)
+        if self._on_event is not None:
+            self._call(self._on_event, event)
+
+    def events(self) -> AsyncIterator[Event]:
+        """Events from now on; if nobody reads them, the oldest are dropped."""
+        box: Mailbox[Event] = Mailbox(MOST_UNREAD)
+        self._boxes.append(box)
+        if self._ended:
+            box.end()
+        return self._read(box)
+
+    async def _read(self, box: Mailbox[Event]) -> AsyncIterator[Event]:
+        try:
+            while (event := await box.get()) is not None:
+                yield event
+        finally:
+            self._boxes.remove(box)
+
+    async def answer(self, frame: int) -> Result:
+        """The final result of a frame that was just handed in.
+
+        Raises:
+            FrameDropped: it was never taken in. StreamEnded: there will be none.
+        """
+        question = self._questions[frame] = asyncio.get_running_loop().create_future()
+        try:
+            return await question
+        finally:
+            self._questions.pop(frame, None)
+
+    def dropped(self, frame: int, reason: str) -> None:
+        """A frame was not taken in."""
+        question = self._questions.get(frame)
+        if question is not None and not question.done():
+            question.set_exception(FrameDropped(frame, reason))
+
+    async def wait_for_reader(self) -> None:
+        """Until whoever iterates has read most of what waits; at once if somebody else gets the results."""
+        if self._on_result is None and not self._sinks:
+            await self.results.until_fewer_than(MOST_UNREAD // 2)
+
+    def no_more_results(self) -> None:
+        self.results.end()
+        for question in self._questions.values():
+            if not question.done():
+                question.set_exception(StreamEnded("the stream ended before this frame was answered"))
+
+    async def close(self) -> None:
+        """Close the sinks, all at once, and end the events."""
+        self._ended = True
+        self.no_more_results()
+        closing = [asyncio.create_task(asyncio.to_thread(sink.close)) for sink in self._sinks]
+        if closing:
+            await asyncio.wait(closing, timeout=SINK_CLOSE_S)
+        for task in closing:
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if isinstance(error, SpinnError):
+                self._failed(error)
+            elif error is not None:
+                log.error("closing a sink failed", exc_info=error)
+        for box in self._boxes:
+            box.end()
+
+    def _call(self, callback: Callable[[Any], object], what: Result | Event) -> None:
+        try:
+            callback(what)
+        except Exception as error:
+            if not self._told_of_callback:
+                self._told_of_callback = True
+                log.exception("a callback of the stream failed")
+                self.tell(Warned(self._now(), f"a callback failed: {type(error).__name__}: {error}"))

@@ -1,0 +1,84 @@
+"""How a stream is doing: running counts, and a snapshot of them for whoever asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from spinn_client.frames.results import Result
+from spinn_stream.plan import Plan
+
+RATE_S = 0.5
+"""Of the uplink's rate: an exponential mean over about this long."""
+
+LinkState = Literal["none", "up", "away"]
+
+
+@dataclass(frozen=True)
+class State:
+    """A stream at one moment. Counts are since it was opened.
+
+    final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
+    reason says that time, link or server did not allow better. load: how many times as long as its profile the
+    device takes; server_load, server_queue_ms: as the server told; None: it did not. unread: results that were dropped
+    as nobody read them.
+    """
+
+    source: str
+    source_up: bool
+    link: LinkState
+    rtt_ms: float | None
+    up_mbps: float
+    plan: Plan
+    plan_reason: str | None
+    load: float
+    server_load: float | None
+    server_queue_ms: float | None
+    captured: int
+    taken: int
+    dropped: Mapping[str, int]
+    final: int
+    device: int
+    server: int
+    fallback: int
+    late: int
+    unread: int
+    bytes_up: int
+    bytes_down: int
+
+
+class Counts:
+    """Results by where they came from."""
+
+    def __init__(self) -> None:
+        self.final = 0
+        self.late = 0
+        self.where: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        if result.kind == "late":
+            self.late += 1
+        if result.kind == "final":
+            self.final += 1
+            self.where["fallback" if result.is_fallback else str(result.where)] += 1
+
+
+class Rate:
+    """Of a growing count, over about the last RATE_S."""
+
+    def __init__(self) -> None:
+        self._before: tuple[float, int] | None = None
+        self._per_s = 0.0
+
+    def of(self, total: int, now: float) -> float:
+        """Units a second; 0.0 at the first call."""
+        if self._before is None:
+            self._before = now, total
+        then, before = self._before
+        if now - then >= RATE_S / 2:
+            share = min(1.0, (now - then) / RATE_S)
+            self._per_s += share * ((total - before) / (now - then) - self._per_s)
+            self._before = now, total
+        return self._per_s

@@ -1,0 +1,413 @@
+"""A stream: one source's frames, answered. The only place where a client is put together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from spinn_client.config import DeviceConfig, Parts
+from spinn_client.device.device import Device
+from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
+from spinn_client.frames.feed import Feed, FeedConfig
+from spinn_client.frames.frames import SPARE_MS
+from spinn_client.frames.ledger import Ledger
+from spinn_client.frames.pipeline import FrameSource, Pipeline
+from spinn_client.frames.results import Result
+from spinn_client.link.connection import Link, LinkConfig, LinkObserver
+from spinn_client.outlets import Outlets
+from spinn_client.sinks.base import Sink
+from spinn_client.sources.base import Source
+from spinn_client.sources.pushed import Pushed
+from spinn_client.sources.registry import open_source
+from spinn_client.state import Counts, Rate, State
+from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, resolved
+from spinn_client.steering.steering import Steering
+from spinn_stream.bundle import Bundle, load_bundle
+from spinn_stream.errors import ConfigError, ServerUnreachable, SpinnError, StreamEnded
+from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel, parse_sla, policy
+from spinn_stream.profile import Profile
+from spinn_stream.runtime import Engine, open_engine, stored_profile
+from spinn_stream.runtime.machine.cores import default_threads
+from spinn_stream.runtime.machine.host import Host, Slowed
+
+CLOSE_S = 1.5
+"""How long leaving a stream waits for its tasks; what has not ended by then is left to end by itself."""
+
+T = TypeVar("T")
+
+
+class Stream:
+    """Frames of a source, answered by this device and a server, each by its deadline.
+
+        async with Stream("clip.mp4", server="ws://127.0.0.1:8765") as stream:
+            async for result in stream: ...
+
+    Belongs to the event loop in which it is opened. Several streams may run side by side.
+
+    Args:
+        source: as `--source` takes it, or a `Source`, or `Pushed` for a program's own frames.
+        server: ws://HOST:PORT, or more in a `LinkConfig`; None: the device alone.
+        deadline_ms: age by which every frame has its final result, counted from its capture.
+        sla, policy: what is asked of the scheduler, and which one. plan: fixes the plan instead.
+        provisional, late: give unsure local exits, and the server's answers after the final result, too.
+        feed, device: how the source is played, and what runs here.
+        sinks: get every result and event; the stream closes them. on_result, on_event: called on the event loop; what
+            they raise is told as a warning, and the stream goes on.
+
+    Raises:
+        ValueError: a value that no stream can have. ConfigError: an SLA or policy that cannot be understood.
+    """
+
+    def __init__(
+        self,
+        source: str | int | Path | Source | Pushed,
+        *,
+        server: str | LinkConfig | None = None,
+        deadline_ms: float = 150.0,
+        sla: str | None = None,
+        policy: str | None = None,
+        plan: FixedPlan | Plan | None = None,
+        provisional: bool = False,
+        late: bool = False,
+        feed: FeedConfig = FeedConfig(),  # noqa: B008  # frozen
+        device: DeviceConfig = DeviceConfig(),  # noqa: B008  # frozen
+        sinks: Sequence[Sink] = (),
+        on_result: Callable[[Result], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
+        parts: Parts | None = None,
+    ) -> None:
+        if plan is not None and (sla is not None or policy is not None):
+            raise ConfigError("a fixed plan leaves nothing to a policy or an SLA: give one or the other")
+        self._source_asked = source
+        self._link_config = LinkConfig(server) if isinstance(server, str) else server
+        self._deadline_ms = _checked_deadline(deadline_ms)
+        self._sla_text, self._policy_name = sla or DEFAULT_SLA, policy or "spinn"
+        self._asked: FixedPlan | Plan | Asked = plan if plan is not None else self._agreement()
+        self._provisional, self._late = provisional, late
+        self._feed_config, self._device_config = feed, device
+        self._parts = parts or Parts()
+        self._now = self._parts.host.clock
+        self._slowed = Slowed(device.slowdown)
+        self._host = self._parts.host if device.slowdown == 1 and parts else Host(pace=self._slowed)
+        self._stop_measuring = threading.Event()
+        self._outlets = Outlets(sinks, on_result, on_event, self._failed, self._now)
+        self._counts, self._rate = Counts(), Rate()
+        self._source_up = False
+        self._plan: Plan | None = None  # the newest, and why it is
+        self._reason: str | None = None
+        self._pushed = source if isinstance(source, Pushed) else None
+        self._feed: FrameSource | None = None
+        self._link: Link | None = None
+        self._device: Device | None = None
+        self._steering: Steering | None = None
+        self._pipeline: Pipeline | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+        self.error: Exception | None = None
+
+    # Opening and closing
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Connect, measure the machine if that was never done, decide on a first plan, and begin with frames.
+
+        Raises:
+            SpinnError: source, server, bundle or engine cannot be used; says which, and what to do.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._aside = self._parts.host.worker("opening")
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self) -> None:
+        config = self._device_config
+        bundle = self.bundle = (
+            config.bundle if isinstance(config.bundle, Bundle) else await self._in_thread(load_bundle, config.bundle)
+        )
+        has_server = self._link_config is not None
+        if isinstance(self._asked, FixedPlan):
+            self._asked = self._asked.of(bundle, has_server=has_server)
+        feed = await self._open_feed()
+        if self._link_config is not None:
+            self._link = await self._open_link(self._link_config, bundle)
+        engine, profile = self._parts.engine or await self._in_thread(self._open_engine, bundle)
+        if config.slowdown != 1 and self._parts.engine is None:
+            profile = profile.slowed(config.slowdown)
+        self._device = Device(bundle, engine, profile, every_exit=self._provisional, host=self._host)
+        guide = await self._in_thread(self._guide, self._asked)
+        await self._in_thread(self._device.prepare, guide.plan)
+        self._warn_of_deadline(self._device)
+        self._ledger = Ledger(bundle.labels, provisional=self._provisional, late=self._late)
+        self._pipeline = Pipeline(
+            bundle, self._device, feed, self._ledger, guide, self._link,
+            deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
+            emit=self._emit, tell=self._tell, wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, host=self._host,
+        )  # fmt: skip
+        self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
+        self._source_up = True
+        self._running = self._loop.create_task(self._run(self._pipeline), name="stream")
+
+    async def _open_feed(self) -> FrameSource:
+        if self._parts.feed is not None:
+            self._feed = self._parts.feed()
+        else:
+            asked = self._source_asked
+            source = open_source(str(asked)) if isinstance(asked, str | int | Path) else asked
+            self._feed = Feed(source, self._feed_config, on_event=self._tell, on_drop=self._dropped)
+        await self._feed.open()
+        return self._feed
+
+    async def _open_link(self, config: LinkConfig, bundle: Bundle) -> Link:
+        link = Link(config, bundle, self._parts.rng, host=self._host, dial=self._parts.dial)
+        try:
+            await link.open()
+        except ServerUnreachable as error:
+            if not config.allow_offline:
+                raise ServerUnreachable(f"{error} (--allow-offline begins without it)") from error
+            self._tell(Warned(self._now(), f"{error}; beginning alone, and trying again"))
+        return link
+
+    def _open_engine(self, bundle: Bundle) -> tuple[Engine, Profile]:
+        """In a thread: open the engine, and measure it if that was never done."""
+        config, threads, stop = self._device_config, self._threads, self._stop_measuring.is_set
+        say, warn = partial(self._tell_from_thread, Noted), partial(self._tell_from_thread, Warned)
+        engine = open_engine(bundle, config.runtime, threads=threads, say=say, warn=warn, stop=stop)
+        profile = stored_profile(bundle, engine, threads=threads, say=say, stop=stop)
+        name = engine.name if threads == 1 else f"{engine.name} with {threads} threads"
+        slowed = "" if config.slowdown == 1 else f", slowed down {config.slowdown:g} times"
+        say(f"bundle {bundle.name} {bundle.hash[:12]}, engine {name}{slowed}: building the network ...")
+        return engine, profile
+
+    def _guide(self, asked: Plan | Asked) -> Guide:
+        """In a thread: who says how frames are treated."""
+        assert self._device is not None and self._feed is not None
+        if isinstance(asked, Plan):
+            return Fixed(resolved(self.bundle, asked))
+        self._steering = Steering(
+            self.bundle, asked, self._device, self._link,
+            deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
+            unpaced=self._feed_config.unpaced, power=PowerModel.of_cores(self._threads), host=self._host,
+        )  # fmt: skip
+        return self._steering
+
+    async def _run(self, pipeline: Pipeline) -> None:
+        try:
+            await pipeline.run()
+        except Exception as error:  # every frame was answered; whoever reads results is told at their end
+            self.error = self.error or error
+        finally:
+            self._source_up = False
+            self._outlets.no_more_results()
+
+    def stop(self) -> None:
+        """No more frames. Those taken in are answered; results end after the last one."""
+        if self._feed is not None:
+            self._feed.stop()
+
+    async def close(self) -> None:
+        """End everything within 2 s, from any state. Frames without a final result get the best answer there is."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stop_measuring.set()
+        self._outlets.no_more_results()
+        if self._running is not None and self._pipeline is not None:
+            if not self._running.done():
+                self._pipeline.end_now()
+            await asyncio.wait([self._running], timeout=CLOSE_S)
+            self._running.cancel()
+        elif self._link is not None:
+            await self._link.close()
+        if self._feed is not None:
+            await self._feed.close()
+        if self._steering is not None:
+            self._steering.close()
+        if self._device is not None:
+            self._device.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+        await self._outlets.close()
+
+    # Results, events and state
+
+    def __aiter__(self) -> AsyncIterator[Result]:
+        return self
+
+    async def __anext__(self) -> Result:
+        """The next result, in the order they are ready.
+
+        Raises:
+            SpinnError: what ended the stream, after its last result.
+        """
+        result = await self._outlets.results.get()
+        if result is not None:
+            return result
+        if self.error is not None and not self._closed:
+            raise self.error
+        raise StopAsyncIteration
+
+    def events(self) -> AsyncIterator[Event]:
+        """What happens from now on, until the stream is closed. If nobody reads, the oldest events are dropped."""
+        return self._outlets.events()
+
+    async def ask(self, pixels: npt.NDArray[np.generic], captured: float | None = None) -> Result:
+        """Push one picture to the stream's `Pushed` source, and wait for its final result.
+
+        Args:
+            pixels: as `Pushed.push` takes them. captured: when, in seconds of `time.monotonic`; None: now.
+
+        Raises:
+            ValueError: no picture. FrameDropped: a newer one took its place, or it was too old. StreamEnded: there
+            is no stream any more. ConfigError: the source is not a `Pushed`.
+        """
+        if self._pushed is None:
+            raise ConfigError("only a stream whose source is spinn_client.Pushed() can be asked about a picture")
+        if self._closed or self._running is None or self._running.done():
+            raise StreamEnded("the stream has ended, or was never opened")
+        return await self._outlets.answer(self._pushed.push(pixels, captured))
+
+    @property
+    def state(self) -> State:
+        """A snapshot. May be asked for in any thread once the stream is open."""
+        pipeline, feed, link, device = self._pipeline, self._feed, self._link, self._device
+        if pipeline is None or feed is None or device is None or self._plan is None:
+            raise StreamEnded("the stream was never opened")
+        now, where = self._now(), self._counts.where
+        return State(
+            source=feed.name, source_up=self._source_up,
+            link="none" if link is None else "up" if link.up else "away",
+            rtt_ms=link.rtt_ms if link is not None and link.up else None,
+            up_mbps=self._rate.of(link.bytes_up if link else 0, now) * 8e-6,
+            plan=self._plan, plan_reason=self._reason,
+            load=device.load_factor(now),
+            server_load=link.server_load if link else None, server_queue_ms=link.server_queue_ms if link else None,
+            captured=feed.captured, taken=pipeline.taken, dropped=dict(feed.dropped),
+            final=self._counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
+            late=self._ledger.late_answers, unread=self._outlets.results.dropped,
+            bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
+        )  # fmt: skip
+
+    # Changing what is asked for
+
+    async def agree(
+        self, sla: str | None = None, *, policy: str | None = None, deadline_ms: float | None = None,
+        plan: FixedPlan | Plan | None = None,
+    ) -> None:  # fmt: skip
+        """Ask for something else from now on: another SLA or policy, another deadline, or a fixed plan.
+
+        What is not given stays as it is; an SLA or a policy takes the place of a fixed plan.
+
+        Raises:
+            ConfigError, ValueError: what cannot be had; all stays as it was.
+        """
+        pipeline = self._pipeline
+        if pipeline is None or self._closed:
+            raise StreamEnded("the stream has ended, or was never opened")
+        if deadline_ms is not None:
+            self._deadline_ms = _checked_deadline(deadline_ms)
+            pipeline.set_deadline(deadline_ms)
+            if self._steering is not None:
+                self._steering.deadline_ms = deadline_ms
+        next_id = 1 if self._plan is None else self._plan.id + 1
+        guide: Guide
+        if plan is not None:
+            fixed = plan if isinstance(plan, Plan) else plan.of(self.bundle, has_server=self._link is not None)
+            guide = await self._in_thread(
+                self._guide, Plan(next_id, fixed.split, fixed.confidence_threshold, fixed.codec)
+            )
+        elif sla is not None or policy is not None:
+            before = self._sla_text, self._policy_name
+            self._sla_text, self._policy_name = sla or self._sla_text, policy or self._policy_name
+            try:
+                asked = self._agreement()
+                guide = self._steering or await self._in_thread(self._guide, asked)
+                await self._in_thread(guide.agree, asked, next_id)
+            except ValueError:
+                self._sla_text, self._policy_name = before
+                raise
+        else:
+            return
+        self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
+        pipeline.use_guide(guide)
+
+    def slow_down(self, factor: float) -> None:
+        """Let everything on the device take `factor` times as long from now on, to stand for a slower or a busy one.
+
+        Its profile stays what it was: the scheduler sees a load.
+
+        Raises:
+            ValueError: not 1 to 1000.
+        """
+        self._slowed.factor = Slowed(factor).factor
+
+    def observe_link(self, observer: LinkObserver) -> None:
+        """Tell it of all that passes between the device and the server from now on."""
+        if self._link is not None:
+            self._link.observe(observer)
+
+    def forecast(self) -> Figures | None:
+        """What the best plan would do from now on, by the scheduler's own predictions; None: the plan is fixed."""
+        return None if self._steering is None else self._steering.forecast()
+
+    # Inside
+
+    @property
+    def _threads(self) -> int:
+        return self._device_config.threads or default_threads()
+
+    def _agreement(self) -> Asked:
+        return Asked(policy(self._policy_name), parse_sla(self._sla_text))
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await self._loop.run_in_executor(self._aside, partial(work, *arguments))
+
+    def _emit(self, result: Result) -> None:
+        self._counts.add(result)
+        self._outlets.emit(result)
+
+    def _failed(self, error: SpinnError) -> None:
+        """Nobody can read the answers: finish what is under way, and end."""
+        self.error = self.error or error
+        self.stop()
+
+    def _tell(self, event: Event) -> None:
+        if isinstance(event, PlanChanged):
+            self._plan, self._reason = event.plan, event.reason
+        elif isinstance(event, SourceLost | SourceBack):
+            self._source_up = isinstance(event, SourceBack)
+        self._outlets.tell(event)
+
+    def _tell_from_thread(self, kind: type[Noted] | type[Warned], what: str) -> None:
+        self._loop.call_soon_threadsafe(self._tell, kind(self._now(), what))
+
+    def _warn_of_deadline(self, device: Device) -> None:
+        first = device.first_exit_ms(0) + SPARE_MS
+        if self._deadline_ms < first:
+            self._tell(
+                Warned(
+                    self._now(),
+                    f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs "
+                    "for its first exit; frames may end in no_answer",
+                )
+            )
+
+
+def _checked_deadline(ms: float) -> float:
+    if not 1 <= ms <= 600_000:
+        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
+    return ms
