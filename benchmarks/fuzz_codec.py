@@ -33,10 +33,10 @@ from rich.console import Console
 from rich.table import Table
 
 from spinn_stream.bundle import Bundle, load_bundle
-from spinn_stream.codec import JPEG, PNG, PayloadReceiver, cnn_co, entropy, transform
+from spinn_stream.codec import JPEG, PNG, PayloadReceiver, cnn_co, entropy, jpeg, png, transform
 from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError, ReferenceMissing
-from spinn_stream.frame import Pixels, crop, encode_jpeg, encode_png, normalise
+from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.runtime import Engine, open_engine
 
 SHARES = {"final.4": 36, "block16": 36, "block7": 12, "input": 12, "block4": 3, "stem": 1}
@@ -103,8 +103,8 @@ def targets(bundle: Bundle, engine: Engine) -> list[Target]:
         payloads: list[tuple[str, bytes]] = []
         prime = None
         if cut == 0:
-            payloads += [(JPEG, encode_jpeg(p, quality)) for p in shown for quality in (10, 50, 85, 100)]
-            payloads += [(PNG, encode_png(p)) for p in shown]
+            payloads += [(JPEG, jpeg.encode(p, quality)) for p in shown for quality in (10, 50, 85, 100)]
+            payloads += [(PNG, png.encode(p)) for p in shown]
         else:
             before, now = engine.run(0, cut, x, exit=False)[0].copy()
             payloads += [(cnn_co.NAME, cnn_co.encode(now, bits)) for bits in (2, 4, 8)]
@@ -134,9 +134,9 @@ def damaged(rng: random.Random, target: Target) -> tuple[str, bytes]:
     return codec, data
 
 
-def with_checksums(png: bytes) -> bytes:
+def with_checksums(payload: bytes) -> bytes:
     """Right again, so that a decoder looks at what is damaged."""
-    data, at = bytearray(png), 8
+    data, at = bytearray(payload), 8
     while at + 12 <= len(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         data[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")

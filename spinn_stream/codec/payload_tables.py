@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from spinn_stream.bundle import Bundle, PayloadRow
 
+from .registry import CODECS
 from .settings import CodecSetting
 
 POINTS_LOST = 0.005
 """Accuracy of the final exit that counts as equal: half a point."""
 
 
-def uncoded_accuracy(bundle: Bundle) -> float | None:
-    """Of the final exit on the images that the tables were measured on; None: the bundle has no tables."""
-    lossless = [row for row in bundle.payloads if row.cut == 0 and row.codec == "png"]
-    return lossless[0].accuracy[bundle.exits[-1].name] if lossless else None
+def uncoded(bundle: Bundle) -> Mapping[str, float]:
+    """Accuracy of each exit on the images of the tables when nothing is lost on the way; empty: there are no tables."""
+    lossless = {name for name, codec in CODECS.items() if codec.lossless}
+    rows = [row for row in bundle.payloads if row.cut == 0 and row.codec.partition(":")[0] in lossless]
+    return rows[0].accuracy if rows else {}
 
 
 def smallest_row(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST) -> PayloadRow | None:
@@ -21,10 +25,10 @@ def smallest_row(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST) -> 
 
     Activations count as pictures coded alone; what a change since an earlier one saves, the content decides.
     """
-    whole = uncoded_accuracy(bundle)
+    name = bundle.exits[-1].name
+    whole = uncoded(bundle).get(name)
     if whole is None:
         return None
-    name = bundle.exits[-1].name
     good = [r for r in bundle.payloads if r.cut == cut and r.accuracy.get(name, 0.0) >= whole - points_lost]
     return min(good, key=lambda row: row.bytes_mean, default=None)
 

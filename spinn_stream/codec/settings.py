@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import CodecError
 
-from . import cnn_co, transform
-
-JPEG, PNG = "jpeg", "png"
-
-SUPPORTED: dict[str, int] = {transform.NAME: transform.VERSION, cnn_co.NAME: cnn_co.VERSION, JPEG: 1, PNG: 1}
-"""Codec -> the version this program speaks."""
-
-_QUALITIES = {transform.NAME: transform.BITS, cnn_co.NAME: cnn_co.BITS, JPEG: range(1, 101), PNG: None}
-_OF_FRAMES = (JPEG, PNG)
+from .base import Codec
+from .registry import CODECS, codec_of
 
 
 @dataclass(frozen=True)
 class CodecSetting:
-    """What a payload is coded with. quality: bits of an activation's codec, 1 to 100 of JPEG, None of PNG.
+    """What a payload is coded with. quality: one of the codec's `qualities`; None: it has none.
 
     Raises:
         CodecError: no such codec, or no such quality of it.
@@ -29,9 +23,7 @@ class CodecSetting:
     quality: int | None
 
     def __post_init__(self) -> None:
-        if self.codec not in _QUALITIES:
-            raise CodecError(f"codec {self.codec!r:.40}, expected one of {', '.join(_QUALITIES)}")
-        allowed = _QUALITIES[self.codec]
+        allowed = codec_of(self.codec).qualities
         if allowed is None and self.quality is not None:
             raise CodecError(f"{self.codec} has no quality, got {self.quality}")
         if allowed is not None and self.quality not in allowed:
@@ -46,21 +38,39 @@ class CodecSetting:
         return cls(codec, int(quality) if colon else None)
 
     @classmethod
+    def default_of(cls, codec: Codec) -> CodecSetting:
+        """The setting of this codec for those who have no better reason."""
+        return cls(codec.name, codec.default_quality)
+
+    @classmethod
     def any_of(cls, codec: str) -> CodecSetting:
-        """Some setting of this codec. Raises CodecError where there is no such codec."""
-        allowed = _QUALITIES.get(codec)
-        return cls(codec, allowed[-1] if allowed else None)
+        """Some setting of the codec of this name. Raises CodecError: there is no such codec."""
+        return cls.default_of(codec_of(codec))
 
     def __str__(self) -> str:
         return self.codec if self.quality is None else f"{self.codec}:{self.quality}"
 
     @property
+    def kind(self) -> Codec:
+        """The codec itself."""
+        return codec_of(self.codec)
+
+    @property
     def of_frames(self) -> bool:
         """Whether it codes the frame itself, at split 0, and not an activation."""
-        return self.codec in _OF_FRAMES
+        return self.kind.of_frames
 
     def check_split(self, split: int) -> None:
-        """Raises CodecError where it does not go with a split."""
+        """Raises CodecError: it does not go with this split."""
         if self.of_frames != (split == 0):
-            kinds = [name for name in _QUALITIES if (name in _OF_FRAMES) == (split == 0)]
+            kinds = [name for name, codec in CODECS.items() if codec.of_frames == (split == 0)]
             raise CodecError(f"codec {self} does not go with split {split}, expected one of {', '.join(kinds)}")
+
+    def prepare(self, bundle: Bundle, split: int) -> None:
+        """Check that this bundle can be coded so at this split, and read what that needs.
+
+        Raises:
+            CodecError: it cannot. BundleError: what it needs is damaged.
+        """
+        self.check_split(split)
+        self.kind.prepare(bundle, split)

@@ -1,4 +1,4 @@
-"""What both ends of a connection hold of earlier frames, so that a frame can be sent as its change since one of them.
+"""The `transform` codec on a connection: what both ends hold of earlier frames, and a frame as its change since one.
 
 The sender refers only to what the receiver has acknowledged: an answer to a request says that its activation was
 decoded and is held. It always refers to the newest such request, so that with a reference the receiver may drop
@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from spinn_stream.bundle import Bundle
+from spinn_stream.frame import Pixels
+
 from . import transform
-from .basis import Basis, Floats, Grid
+from .base import Codec, CodingCost, ReceiverEnd, SenderEnd
+from .basis import Basis, Floats, Grid, basis_of
 
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """Of one stream at the receiver: 16 activations of 131,072 elements, the largest of the default bundle."""
@@ -123,3 +127,59 @@ class Receiver:
     def _drop(self, request: int) -> None:
         _, grid = self._held.pop(request)
         self.held_bytes -= grid.nbytes
+
+
+class Transform(Codec):
+    """Quality: bits. What a payload is, `transform` says."""
+
+    name = transform.NAME
+    version = transform.VERSION
+    qualities = transform.BITS
+    default_quality = 10  # keeps the label on 99 % of pictures at every cut point; 6 keeps the accuracy (docs/codec.md)
+    table_qualities = tuple(transform.BITS)
+    cost = CodingCost(0.065, 19.7, 0.026, 31.9)  # key frames of 5,632 and 15,680 numbers, benchmarks/results/codec.json
+
+    def usable(self, bundle: Bundle, split: int) -> bool:
+        return super().usable(bundle, split) and bundle.has_basis(split)
+
+    def prepare(self, bundle: Bundle, split: int) -> None:
+        basis_of(bundle, split)
+
+    def max_payload_bytes(self, elements: int) -> int:
+        return transform.max_payload_bytes(elements)
+
+    def sender(self, bundle: Bundle) -> SenderEnd:
+        return _BundleSender(bundle)
+
+    def receiver(self, bundle: Bundle) -> ReceiverEnd:
+        return _BundleReceiver(bundle)
+
+
+class _BundleSender:
+    """A sender in the bases of a bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._stream = Sender()
+        self.acknowledge, self.reset = self._stream.acknowledge, self._stream.reset
+
+    def encode(self, request: int, split: int, quality: int | None, activation: Floats, picture: Pixels) -> bytes:
+        assert quality is not None
+        return self._stream.encode(request, split, basis_of(self._bundle, split), quality, activation)
+
+
+class _BundleReceiver:
+    """A receiver in the bases of a bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self._stream = Receiver()
+        self.clear = self._stream.clear
+
+    @property
+    def held_bytes(self) -> int:
+        return self._stream.held_bytes
+
+    def decode(self, request: int, split: int, payload: bytes) -> Floats:
+        shape = self._bundle.cut_points[split].shape
+        return self._stream.decode(request, split, basis_of(self._bundle, split), payload).reshape(1, *shape)

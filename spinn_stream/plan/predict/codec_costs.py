@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spinn_stream.bundle import Bundle, PayloadRow
-from spinn_stream.codec.payload_tables import smallest_row
-from spinn_stream.codec.settings import SUPPORTED, CodecSetting
+from spinn_stream.codec.payload_tables import smallest_row, uncoded
+from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.errors import CodecError
 
 
@@ -19,15 +19,6 @@ class CodecCost:
     encode_ms: float
     decode_ms: float
 
-
-_LINES: dict[str, tuple[float, float, float, float]] = {
-    # codec: ms to encode at all and for each million numbers, ms to decode at all and for each million numbers
-    "transform": (0.065, 19.7, 0.026, 31.9),  # key frames of 5,632 and 15,680 numbers, benchmarks/results/codec.json
-    "cnn-co": (0.013, 4.3, 0.007, 5.4),  # 8 bits, 5,632 to 24,576 numbers, docs/scheduler.md
-    "jpeg": (0.0, 1.75, 0.0, 2.3),  # quality 95 of 128 x 128, benchmarks/results/frame_payload.json
-    "png": (0.0, 10.9, 0.0, 6.6),  # the same
-}
-"""One core of the x86 that the results in benchmarks/ were measured on; the load factors scale them."""
 
 MOST_SETTINGS = 5
 """For each cut point; four or more are planned with where a bundle's tables have so many."""
@@ -42,15 +33,11 @@ CHANCE = 0.003
 
 
 def default_cost(setting: CodecSetting, elements: int) -> CodecCost:
-    """What coding so many numbers takes by the constants above."""
-    encode, encode_each, decode, decode_each = _LINES[setting.codec]
-    return CodecCost(encode + encode_each * elements * 1e-6, decode + decode_each * elements * 1e-6)
-
-
-def uncoded(bundle: Bundle) -> Mapping[str, float]:
-    """Accuracy of each exit without a codec, on the images of the payload tables; empty: there are no tables."""
-    rows = [row for row in bundle.payloads if row.cut == 0 and row.codec == "png"]
-    return rows[0].accuracy if rows else {}
+    """What coding so many numbers takes by the codec's own figures."""
+    cost, millions = setting.kind.cost, elements * 1e-6
+    return CodecCost(
+        cost.encode_ms + cost.encode_ms_per_million * millions, cost.decode_ms + cost.decode_ms_per_million * millions
+    )
 
 
 def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
@@ -92,19 +79,15 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
 
 
 def guessed_bytes(bundle: Bundle, cut: int, setting: CodecSetting) -> float:
-    """Where a bundle has no tables: as many bits as the setting has, JPEG's at two bits a pixel."""
-    elements = bundle.cut_points[cut].elements
-    bits = 8 if setting.quality is None else setting.quality
-    return math.ceil(elements / 12 if setting.of_frames else elements * bits / 8)
+    """What a payload takes, if the bundle has no tables."""
+    return math.ceil(setting.kind.guessed_bytes(bundle.cut_points[cut].elements, setting.quality))
 
 
 def _usable(bundle: Bundle, row: PayloadRow) -> bool:
     try:
-        setting = CodecSetting.parse(row.codec)
-        setting.check_split(row.cut)
+        return CodecSetting.parse(row.codec).kind.usable(bundle, row.cut)
     except CodecError:  # a bundle of a later program
         return False
-    return setting.codec in SUPPORTED and (setting.codec != "transform" or bundle.has_basis(row.cut))
 
 
 def _as_good(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle, ThresholdRow
+from spinn_stream.codec.payload_tables import uncoded
 
-from .codec_costs import uncoded
 from .plan_table import Floats
 
 Rows = Sequence[tuple[float | None, ThresholdRow]]

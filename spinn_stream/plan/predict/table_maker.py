@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec import default_setting
+from spinn_stream.codec.payload_tables import uncoded
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
-from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings, uncoded
+from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings
 from .exit_shares import answering, exit_shares, planned_rows, shifted
 from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways

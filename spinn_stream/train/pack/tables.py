@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle, PayloadRow
-from spinn_stream.codec import CodecSetting, cnn_co, decode_payload, encode_payload, transform
+from spinn_stream.codec import CODECS, CodecSetting, decode_payload, encode_payload
 from spinn_stream.frame import crop
 from spinn_stream.runtime.engines.base import Engine
 
@@ -19,15 +19,11 @@ from .thresholds import Needed, Scores
 
 PART = 50  # images run at once
 
-JPEG_QUALITIES = (30, 50, 70, 85, 95, 100)
-
 
 def settings_of(bundle: Bundle, cut: int) -> list[CodecSetting]:
     """The codec settings that a plan may choose from at a cut point."""
-    if cut == 0:
-        return [*(CodecSetting("jpeg", quality) for quality in JPEG_QUALITIES), CodecSetting("png", None)]
-    fitted = [CodecSetting(transform.NAME, bits) for bits in transform.BITS] if bundle.has_basis(cut) else []
-    return [*fitted, CodecSetting(cnn_co.NAME, 4), CodecSetting(cnn_co.NAME, 8)]
+    usable = [codec for codec in CODECS.values() if codec.usable(bundle, cut)]
+    return [CodecSetting(codec.name, quality) for codec in usable for quality in codec.table_qualities]
 
 
 @dataclass(frozen=True)

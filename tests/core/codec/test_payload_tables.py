@@ -8,7 +8,7 @@ import pytest
 
 from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec import CodecSetting, default_setting
-from spinn_stream.codec.payload_tables import frame_is_smaller, setting_of, smallest_row, uncoded_accuracy
+from spinn_stream.codec.payload_tables import frame_is_smaller, setting_of, smallest_row, uncoded
 
 
 def row(cut: int, codec: str, size: float, final: float) -> PayloadRow:
@@ -28,8 +28,8 @@ def tabled(bundle: Bundle) -> Bundle:
 
 
 def test_the_accuracy_without_coding_is_that_of_the_lossless_frame(tabled: Bundle) -> None:
-    assert uncoded_accuracy(tabled) == 0.80
-    assert uncoded_accuracy(replace(tabled, payloads=())) is None
+    assert uncoded(tabled) == {"final": 0.80}
+    assert uncoded(replace(tabled, payloads=())) == {}
 
 
 def test_the_smallest_row_loses_no_more_than_asked(tabled: Bundle) -> None:

@@ -10,7 +10,6 @@ from spinn_client.apps.run_cli import default_split
 from spinn_client.steering.steering import Asked
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
-from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.plan import DEFAULT_SLA, POLICIES, Plan, parse_sla
 from spinn_stream.plan import policy as policy_of
@@ -98,8 +97,7 @@ def _fixed(text: str, parts: str, bundle: Bundle) -> Plan:
             setting = CodecSetting.parse(given["codec"])
             if split == bundle.last:
                 raise ConfigError(f"a codec, but split {given['split']} sends nothing")
-            if setting.codec == "transform" and split:
-                basis_of(bundle, split)
+            setting.prepare(bundle, split)
         return Plan(1, split, threshold, setting)
     except (ConfigError, CodecError) as error:
         raise ConfigError(f"--policy {text!r:.100}: {error}") from error
