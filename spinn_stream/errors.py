@@ -17,7 +17,8 @@
     ├── ServerUnreachable     no server answers at the address
     ├── ServerRefused         a server answers and says no
     └── ConfigError           a value that was given does not fit; the message says what would
-        └── SlaError              ... in an SLA; points at the word
+        ├── SlaError              ... in an SLA; points at the word
+        └── ReaderGone            ... an output that nobody reads any more: the end, and no failure
 
 Messages say what was got, what was expected and, where there is one, what to do.
 """
@@ -33,6 +34,7 @@ __all__ = [
     "FrameDropped",
     "LocalProtocolError",
     "ProtocolError",
+    "ReaderGone",
     "ReferenceMissing",
     "RemoteProtocolError",
     "ServerRefused",
@@ -142,3 +144,7 @@ class SlaError(ConfigError):
         super().__init__(f"SLA, character {position + 1}: {detail}\n  {shown}\n  {' ' * (position - begin)}^")
         self.position = position
         self.detail = detail
+
+
+class ReaderGone(ConfigError):
+    """Whoever reads an output has had enough, as `head` has. What is under way ends well: exit code 0."""

@@ -27,7 +27,8 @@ MAY_IMPORT = {
 }
 FLOORS = {
     "spinn_stream": (
-        "errors", "frame", "bundle", "profile", "codec", "runtime", "wire", "plan", "train", "trace", "cli", "__main__",
+        "errors", "text", "frame", "bundle", "profile", "codec", "runtime", "wire", "plan", "train", "trace", "cli",
+        "__main__",
     ),
     "spinn_stream.runtime": ("machine", "graph", "engines", "exits", "measure", "fallback", "choice", "torch"),
     "spinn_stream.plan": ("plan", "sla", "predict", "link", "policy", "change"),

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
-from rich.table import Table
+from spinn_stream.errors import ReaderGone, SlaError, SpinnError
+from spinn_stream.text import printable
 
-from spinn_stream.errors import SpinnError
+from .streams import mend, stdout_failure
+
+if TYPE_CHECKING:
+    import typer
 
 VERBS: dict[str, tuple[str, str]] = {
     "serve": ("spinn-server", "finish what devices began, batched across them"),
@@ -35,12 +38,111 @@ VERBS: dict[str, tuple[str, str]] = {
 
 GROUP = "spinn.verbs"
 
+INTERRUPTED = 130  # what a shell calls a program that Ctrl-C ended
+
+ENVIRONMENT = {
+    # The codec's products are small, and on a busy processor threads wait for each other: four clients and a server
+    # on two cores beside a training got most of their answers too late.
+    "OPENBLAS_NUM_THREADS": "1",
+    # It keeps a device id and a queue of events in the user's cache otherwise.
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+"""Set before any library is imported that reads it, unless the user set it."""
+
+QUIET_DECODERS = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "SILENT"}
+"""The same, unless `--debug` is given: a damaged video is 149 lines of FFmpeg's. We say ourselves what is wrong."""
+
+
+def main() -> None:
+    """Entry point of the console script: `call` in a process of its own, with its streams and signals in order."""
+    _leave_on_interrupt()
+    mend()
+    try:
+        code = call(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError:
+        code = 1  # stdout; its reason comes now
+    _leave_on_interrupt()
+    failure = stdout_failure()
+    if isinstance(failure, BrokenPipeError):  # who reads has had enough
+        code = 0
+    elif failure is not None:
+        print(f"spinn: cannot write to stdout: {failure.strerror}", file=sys.stderr)
+    sys.exit(code)
+
+
+def call(arguments: list[str]) -> int:
+    """Do what a command line says; gives the exit code: 0 done, 1 failed (one line why), 2 wrong usage, 130 Ctrl-C."""
+    debug = "--debug" in arguments
+    try:
+        return _call(arguments, debug)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ReaderGone:
+        return 0
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        elif stdout_failure() is None:  # or `main` says it
+            print(f"spinn {arguments[0]}: {_in_words(error)}", file=sys.stderr)
+        return 1
+
+
+def _call(arguments: list[str], debug: bool) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _show_help()
+        return 0 if arguments else 2
+    verb = arguments[0]
+    if verb == "--version":
+        _show_versions()
+        return 0
+    for name, value in (ENVIRONMENT if debug else ENVIRONMENT | QUIET_DECODERS).items():
+        os.environ.setdefault(name, value)
+    function = _load(verb)
+    if function is None:
+        return 1 if verb in VERBS else 2
+    app = _app(verb, function)
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # there may be something to tidy up from here on
+    app(args=arguments[1:], prog_name=f"spinn {verb}")
+    return 0
+
+
+def _leave_on_interrupt() -> None:
+    """Ctrl-C ends the process at once: while nothing has begun yet, and when everything is done.
+
+    An exception would come up inside an import, or in Python's own shutdown, which print it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, SlaError):  # it has escaped what it quotes, and points at a word on a line of its own
+        return str(error)
+    if isinstance(error, SpinnError):
+        return printable(str(error))
+    return printable(f"unexpected {type(error).__name__}: {error}; --debug shows where")
+
 
 def _registered() -> dict[str, importlib.metadata.EntryPoint]:
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
 
 
 def _show_help() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     console.print("Usage: [bold]spinn[/] VERB [OPTIONS]        [dim]spinn VERB --help says more[/]\n")
     table = Table(box=None, show_header=False, padding=(0, 2))
@@ -48,6 +150,15 @@ def _show_help() -> None:
     for verb, (package, text) in VERBS.items():
         table.add_row(f"[bold]{verb}[/]", text, "" if verb in registered else f"[yellow]needs pip install {package}[/]")
     console.print(table)
+
+
+def _show_versions() -> None:
+    """One line for each of our packages that is installed."""
+    for package in dict.fromkeys(package for package, _ in VERBS.values()):
+        try:
+            print(package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            continue
 
 
 def _load(verb: str) -> Callable[..., Any] | typer.Typer | None:
@@ -63,44 +174,14 @@ def _load(verb: str) -> Callable[..., Any] | typer.Typer | None:
     return function
 
 
-def _app(verb: str, function: Callable[..., Any]) -> typer.Typer:
+def _app(verb: str, function: Callable[..., Any] | typer.Typer) -> typer.Typer:
+    import typer
+
+    if isinstance(function, typer.Typer):
+        return function
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name=verb, context_settings={"help_option_names": ["-h", "--help"]})(function)
     return app
-
-
-def main() -> None:
-    """Entry point of the console script. Exit codes: 0 done, 1 failed (one line why), 2 wrong usage."""
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        _show_help()
-        sys.exit(0 if arguments else 2)
-    if arguments[0] == "--version":
-        print(f"spinn-stream {importlib.metadata.version('spinn-stream')}")
-        sys.exit(0)
-    verb = arguments[0]
-    debug = "--debug" in arguments
-    # Before numpy is imported. The codec's products are small, and on a busy processor threads wait for each other:
-    # four clients and a server on two cores beside a training got most of their answers too late.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    function = _load(verb)
-    if function is None:
-        sys.exit(1 if verb in VERBS else 2)
-    app = function if isinstance(function, typer.Typer) else _app(verb, function)
-    try:
-        app(args=arguments[1:], prog_name=f"spinn {verb}")
-    except SpinnError as error:
-        if debug:
-            raise
-        print(f"spinn {verb}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:
-        if debug:
-            raise
-        print(f"spinn {verb}: unexpected {type(error).__name__}: {error}; --debug shows where", file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == "__main__":
