@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_client.apps.run_cli import default_split
+from spinn_client.steering.guide import default_split
 from spinn_client.device.device import Device
 from spinn_stream.bundle import load_bundle
 from spinn_stream.plan import Plan

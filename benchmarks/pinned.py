@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,14 +32,14 @@ def cores() -> tuple[int, int]:
     return free[0], free[1 % len(free)]
 
 
-async def follow(slowed: Slowed, base: float) -> None:
-    """Work so many times slower as the numbers say that come on standard input, a line each; until its end."""
+async def follow(slow_down: Callable[[float], object], base: float) -> None:
+    """Take `base` times the number that comes on standard input as long, a line for each change; until its end."""
     while line := await asyncio.to_thread(sys.stdin.readline):
-        slowed.factor = base * float(line)
+        slow_down(base * float(line))
 
 
 async def serve(slowdown: float = 1.0) -> None:
-    """A server so many times slower that says where it is, until its standard input ends; see `follow`."""
+    """A server that takes `slowdown` times as long and says where it is, until its standard input ends; see `follow`."""
     bundle, slowed = load_bundle(), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
     profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
@@ -49,7 +49,7 @@ async def serve(slowdown: float = 1.0) -> None:
     async with Server(bundle, tail, metrics, config).listen() as address:
         slowed.factor = slowdown
         print(address, flush=True)
-        await follow(slowed, slowdown)
+        await follow(lambda factor: setattr(slowed, "factor", factor), slowdown)
 
 
 def slow_down(stream: TextIO | None, factor: float) -> float:

@@ -38,13 +38,10 @@ from rich.console import Console
 from rich.table import Table
 from same_images import SameImages, predicted_drop, same_images
 
-from spinn_client.apps.run import Run, RunConfig
-from spinn_client.frames.feed import FeedConfig
-from spinn_client.link.connection import LinkConfig
+from spinn_client import DeviceConfig, FeedConfig, Stream, tune_process
 from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sources.demo import DemoSource
-from spinn_client.sources.video import open_source
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.frame import crop
 from spinn_stream.plan import Policy, parse_sla
@@ -87,29 +84,24 @@ def only(text: str) -> Policy:
 
 
 async def drive(address: str, results: Path, slowdown: float, text: str, source: str, *, unpaced: bool) -> None:
-    feed = FeedConfig(unpaced=True, loop=True) if unpaced else FeedConfig(fps=FPS, loop=True)
-    asked = Asked(only(text), parse_sla("minimize latency_ms"))
-    run = Run(
-        Console(stderr=True, quiet=True), load_bundle(), open_source(source), feed, LinkConfig(address),
-        RunConfig(asked, DEADLINE_MS, slowdown=slowdown, quiet=True),
+    stream = Stream(
+        source, server=address, deadline_ms=DEADLINE_MS, plan=Asked(only(text), parse_sla("minimize latency_ms")),
+        feed=FeedConfig(unpaced=True, loop=True) if unpaced else FeedConfig(fps=FPS, loop=True),
+        device=DeviceConfig(slowdown=slowdown), sinks=[ResultLog(results)],
     )  # fmt: skip
 
     async def predicted() -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            if run.steering is not None:
-                print(json.dumps({"at_s": time.monotonic(), **run.steering.forecast().as_json()}), flush=True)
+            figures = stream.forecast()
+            if figures is not None:
+                print(json.dumps({"at_s": time.monotonic(), **figures.as_json()}), flush=True)
 
-    async def ended() -> None:
+    async with stream:
+        tune_process()
+        telling = asyncio.create_task(predicted())
         await asyncio.to_thread(os.read, 0, 1)
-        os.kill(os.getpid(), 15)  # as after Ctrl-C
-
-    beside = [asyncio.create_task(predicted()), asyncio.create_task(ended())]
-    log = ResultLog(results)
-    await run.main(log)
-    log.close()
-    for task in beside:
-        task.cancel()
+        telling.cancel()
 
 
 def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

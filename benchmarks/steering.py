@@ -16,10 +16,8 @@ does just the 30 pictures a second that are sent, and whether it does or not cha
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import math
-import os
 import random
 import tempfile
 import time
@@ -32,15 +30,10 @@ from pinned import change, cores, finals, follow, role, serve, shaper, slow_down
 from rich.console import Console
 from rich.table import Table
 
-from spinn_client.apps.run import Run, RunConfig
-from spinn_client.frames.feed import FeedConfig
-from spinn_client.link.connection import LinkConfig
+from spinn_client import DeviceConfig, FeedConfig, PlanChanged, Stream, tune_process
 from spinn_client.sinks.jsonl import ResultLog
-from spinn_client.sources.video import open_source
-from spinn_client.steering.steering import Asked
 from spinn_stream.bundle import load_bundle
 from spinn_stream.cli.options import save_figure
-from spinn_stream.plan import DEFAULT_SLA, parse_sla, policy
 
 FPS, DEADLINE_MS = 30.0, 150.0
 LINK: dict[str, Any] = {"up_mbps": 20.0, "down_mbps": 50.0, "rtt_ms": 20.0}
@@ -61,25 +54,21 @@ NOISE, NOISE_EVERY_S = 0.2, 0.5
 
 
 async def drive(address: str, results: Path, base: float) -> None:
-    bundle = load_bundle()
-    run = Run(
-        Console(stderr=True, quiet=True), bundle, open_source("demo"), FeedConfig(fps=FPS, loop=True),
-        LinkConfig(address), RunConfig(Asked(policy("spinn"), parse_sla(DEFAULT_SLA)), DEADLINE_MS, slowdown=base,
-                                       quiet=True),
+    plans: list[PlanChanged] = []
+    stream = Stream(
+        "demo", server=address, deadline_ms=DEADLINE_MS, feed=FeedConfig(fps=FPS, loop=True),
+        device=DeviceConfig(slowdown=base), sinks=[ResultLog(results)],
+        on_event=lambda event: plans.append(event) if isinstance(event, PlanChanged) else None,
     )  # fmt: skip
-
-    async def followed() -> None:
-        while run.slowed is None:  # noqa: ASYNC110  it is there when the device is open
-            await asyncio.sleep(0.05)
-        await follow(run.slowed, base)
-        os.kill(os.getpid(), 15)  # nobody is there any more: end as after Ctrl-C
-
-    following = asyncio.create_task(followed())
-    log = ResultLog(results)
-    figures = await run.main(log)
-    log.close()
-    following.cancel()
-    print(json.dumps(figures["plans"]), flush=True)
+    async with stream:
+        tune_process()
+        await follow(stream.slow_down, base)  # until nobody is there any more
+    names = [cut.name for cut in stream.bundle.cut_points]
+    print(json.dumps([
+        {"id": e.plan.id, "split": names[e.plan.split], "threshold": e.plan.confidence_threshold,
+         "codec": None if e.plan.codec is None else str(e.plan.codec), "why": e.reason}
+        for e in plans
+    ]), flush=True)  # fmt: skip
 
 
 def play(seconds: float, noise_s: float, slowdown: float, server_slowdown: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spinn_client.frames.pipeline import FrameSource
+from spinn_client.frames.frame_source import FrameSource
 from spinn_client.link.connection import Dial
 from spinn_client.link.dial import dial
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
@@ -41,3 +41,4 @@ class Parts:
     rng: random.Random = field(default_factory=random.Random)  # of the pauses between two tries to connect
     engine: tuple[Engine, Profile] | None = None  # instead of one that is opened and measured
     feed: Callable[[], FrameSource] | None = None  # instead of a source's own
+    began: Callable[[], object] = lambda: None  # called when all is built and the first frame may be taken

@@ -126,14 +126,14 @@ class ServerBack(Event):
 
 @dataclass(frozen=True)
 class PlanChanged(Event):
-    """Frames are treated in another way from now on. reason: the scheduler's, in words."""
+    """Frames are treated in another way from now on. reason: the scheduler's, in words; None: it was asked for."""
 
     plan: Plan
-    reason: str
+    reason: str | None
 
     @property
     def text(self) -> str:
-        return f"plan {self.plan.id}: {self.reason}"
+        return f"plan {self.plan.id}: {self.reason or 'as asked'}"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class State:
 
     final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
     reason says that time, link or server did not allow better. load: how many times as long as its profile the
-    device takes; server_load, server_queue_ms: as the server told; None: it did not. unread: results that were dropped
+    device takes; server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were dropped
     as nobody read them.
     """
 
@@ -36,6 +36,7 @@ class State:
     load: float
     server_load: float | None
     server_queue_ms: float | None
+    server_engine: str | None
     captured: int
     taken: int
     dropped: Mapping[str, int]

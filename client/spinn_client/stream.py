@@ -18,7 +18,8 @@ from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLos
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.frames import SPARE_MS
 from spinn_client.frames.ledger import Ledger
-from spinn_client.frames.pipeline import FrameSource, Pipeline
+from spinn_client.frames.frame_source import FrameSource
+from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
 from spinn_client.link.connection import Link, LinkConfig, LinkObserver
 from spinn_client.outlets import Outlets
@@ -55,7 +56,8 @@ class Stream:
         source: as `--source` takes it, or a `Source`, or `Pushed` for a program's own frames.
         server: ws://HOST:PORT, or more in a `LinkConfig`; None: the device alone.
         deadline_ms: age by which every frame has its final result, counted from its capture.
-        sla, policy: what is asked of the scheduler, and which one. plan: fixes the plan instead.
+        sla, policy: what is asked of the scheduler, and which one. plan: fixes the plan
+            instead; or, as `Asked`, brings a policy and an SLA of your own.
         provisional, late: give unsure local exits, and the server's answers after the final result, too.
         feed, device: how the source is played, and what runs here.
         sinks: get every result and event; the stream closes them. on_result, on_event: called on the event loop; what
@@ -73,7 +75,7 @@ class Stream:
         deadline_ms: float = 150.0,
         sla: str | None = None,
         policy: str | None = None,
-        plan: FixedPlan | Plan | None = None,
+        plan: FixedPlan | Plan | Asked | None = None,
         provisional: bool = False,
         late: bool = False,
         feed: FeedConfig = FeedConfig(),  # noqa: B008  # frozen
@@ -95,9 +97,10 @@ class Stream:
         self._parts = parts or Parts()
         self._now = self._parts.host.clock
         self._slowed = Slowed(device.slowdown)
-        self._host = self._parts.host if device.slowdown == 1 and parts else Host(pace=self._slowed)
+        self._host = Host(pace=self._slowed) if parts is None else parts.host
         self._stop_measuring = threading.Event()
-        self._outlets = Outlets(sinks, on_result, on_event, self._failed, self._now)
+        self._sinks = tuple(sinks)
+        self._outlets = Outlets(self._sinks, on_result, on_event, self._failed, self._now)
         self._counts, self._rate = Counts(), Rate()
         self._source_up = False
         self._plan: Plan | None = None  # the newest, and why it is
@@ -161,6 +164,9 @@ class Stream:
         )  # fmt: skip
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
+        for sink in self._sinks:
+            sink.begin()
+        self._parts.began()
         self._running = self._loop.create_task(self._run(self._pipeline), name="stream")
 
     async def _open_feed(self) -> FrameSource:
@@ -214,6 +220,11 @@ class Stream:
         finally:
             self._source_up = False
             self._outlets.no_more_results()
+
+    async def ended(self) -> None:
+        """Until the source has ended and every frame has its final result, whoever reads results meanwhile."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
 
     def stop(self) -> None:
         """No more frames. Those taken in are answered; results end after the last one."""
@@ -296,6 +307,7 @@ class Stream:
             plan=self._plan, plan_reason=self._reason,
             load=device.load_factor(now),
             server_load=link.server_load if link else None, server_queue_ms=link.server_queue_ms if link else None,
+            server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=pipeline.taken, dropped=dict(feed.dropped),
             final=self._counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
             late=self._ledger.late_answers, unread=self._outlets.results.dropped,

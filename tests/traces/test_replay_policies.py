@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError

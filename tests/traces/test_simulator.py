@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import DEFAULT_SLA, Plan, parse_sla, policy

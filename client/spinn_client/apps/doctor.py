@@ -15,7 +15,7 @@ from statistics import median
 import cv2
 import uvloop
 
-from spinn_client.frames.pipeline import SPARE_MS
+from spinn_client.frames.frames import SPARE_MS
 from spinn_client.sources.video import STREAM_TIMEOUT_MS, open_source
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import SourceError
@@ -223,10 +223,9 @@ def check_deadline(
               "or unsure frames are answered by an early exit"),
     ]  # fmt: skip
     if trip is not None:
-        head = takes(trip.split, needed)
         what = f"the server's answer from {bundle.cut_points[trip.split].name}"
         otherwise = "or the device answers alone; another --split may be faster, too"
-        found.append(_fits(what, head + trip.encode_ms + trip.median_ms, deadline_ms, "warning", otherwise))
+        found.append(_fits(what, trip.median_ms, deadline_ms, "warning", otherwise))
     return found, None
 
 

@@ -19,12 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spinn_client.link.connection import LinkConfig
+from spinn_client import DeviceConfig, LinkConfig
+from spinn_client.steering.guide import default_split
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.frame import Pixels
-from spinn_stream.runtime import Engine
 
 from .doctor import (
     check_bundle,
@@ -37,7 +37,6 @@ from .doctor import (
 )
 from .doctor_server import RoundTrip, check_server
 from .findings import HANGING, Finding, Findings, State, attempt
-from .run_cli import default_split
 
 COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
@@ -116,20 +115,19 @@ def examine(asked: Asked, say: Callable[[str], object]) -> Findings:
         return skip("not checked without a bundle", "engines", "server", "deadline")
     choice = check("engines", lambda: check_engines(bundle, asked.threads, say))
     measured = check("runtime", lambda: check_runtime(bundle, choice, asked.runtime, asked.threads, say))
-    trip = check("server", lambda: _server(asked, bundle, measured.engine if measured is not None else None, frame))
     if measured is None:
-        return skip("not checked without an engine", "deadline")
+        return skip("not checked without an engine", "server", "deadline")
+    trip = check("server", lambda: _server(asked, bundle, frame))
     check("deadline", lambda: check_deadline(bundle, measured.profile, asked.deadline_ms, trip))
     return found
 
 
-def _server(
-    asked: Asked, bundle: Bundle, engine: Engine | None, frame: Pixels | None
-) -> tuple[Findings, RoundTrip | None]:
+def _server(asked: Asked, bundle: Bundle, frame: Pixels | None) -> tuple[Findings, RoundTrip | None]:
     if asked.server is None:
         return [Finding("server", "skipped", "not checked", "--server ws://HOST:PORT checks one")], None
     config = LinkConfig(asked.server, token=read_token(asked.token_file), tls_ca=asked.tls_ca)
-    return check_server(config, bundle, engine, default_split(bundle, bundle.default_threshold), frame)
+    device = DeviceConfig(bundle, asked.runtime, asked.threads)
+    return check_server(config, bundle, device, default_split(bundle, bundle.default_threshold), frame)
 
 
 def _show(found: Findings) -> None:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import time
 from dataclasses import dataclass
 from statistics import median
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import uvloop
 
-from spinn_client.link.connection import Link, LinkConfig
+from spinn_client import DeviceConfig, FixedPlan, LinkConfig, Pushed, Result, Stream
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import default_setting, encode_payload
 from spinn_stream.errors import ServerRefused, ServerUnreachable
-from spinn_stream.frame import Pixels, crop, normalise
-from spinn_stream.plan import Plan
-from spinn_stream.runtime import Engine
-from spinn_stream.wire import Reject, Result
+from spinn_stream.frame import Pixels
 
 from .findings import Finding, Findings
 
 TRIPS = 10
 WARM_UP = 2
 ANSWER_TIMEOUT_S = 5.0
-CODINGS = 5
 
 ADVICE = {
     "unauthorised": "--token-file FILE, with the token that `spinn serve --token-file` has",
@@ -41,99 +32,56 @@ ELSE = "start `spinn serve` there; look at address, port and firewall; `spinn ru
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """One frame by way of the server. median_ms: from sending to its answer, with the server's work on it."""
+    """One frame by way of the server. median_ms: from its capture to its answer, with the work of both ends on it."""
 
     split: int
-    encode_ms: float
     payload_bytes: int
     median_ms: float
-    link_ms: float  # of it, not the server's work
-    engine: str | None
-
-
-class _Answers:
-    """See `LinkEvents`: the answer to the one request that is under way."""
-
-    def __init__(self) -> None:
-        self.next: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-
-    def on_answer(self, message: Result) -> None:
-        if not self.next.done():
-            self.next.set_result(message)
-
-    def on_reject(self, message: Reject) -> None:
-        self._fail(ServerRefused(f"the server refused a request: {message.reason}: {message.detail}"))
-
-    def on_up(self) -> None:
-        pass
-
-    def on_down(self, lost: list[int], why: str) -> None:
-        self._fail(ServerUnreachable(f"the connection ended: {why}"))
-
-    def _fail(self, error: Exception) -> None:
-        if not self.next.done():
-            self.next.set_exception(error)
+    link_ms: float  # of it, on the way
+    engine: str | None  # the server's
 
 
 def check_server(
-    config: LinkConfig, bundle: Bundle, engine: Engine | None, split: int, frame: Pixels | None
+    config: LinkConfig, bundle: Bundle, device: DeviceConfig, split: int, frame: Pixels | None
 ) -> tuple[Findings, RoundTrip | None]:
-    """Connect, and have some frames answered that are cut at `split`; at the frame itself without an engine."""
+    """Connect, and have some frames answered that are cut at `split`."""
     name = "server"
-    split, encode_ms, payload = _payload(bundle, engine, split if engine is not None else 0, frame)
     try:
-        trip = uvloop.run(_ask(config, bundle, split, encode_ms, payload))
+        trip = uvloop.run(_ask(config, bundle, device, split, frame if frame is not None else _picture()))
     except (ServerUnreachable, ServerRefused) as error:
         to_do = next((advice for word, advice in ADVICE.items() if word in str(error)), ELSE)
-        return [Finding(name, "failed", str(error), to_do)], None
+        return [Finding(name, "failed", str(error).partition(" (--allow-offline")[0], to_do)], None
     kind = "TLS" if config.url.lower().startswith("wss:") else "no TLS"
     token = "token accepted" if config.token is not None else "no token"
     text = f"{config.url}: {kind}, {token}, the same bundle, engine {trip.engine or 'not told'}"
     way = (
-        f"an answer from {bundle.cut_points[split].name} ({trip.payload_bytes / 1000:.1f} kB) takes "
+        f"an answer from {bundle.cut_points[trip.split].name} ({trip.payload_bytes / 1000:.1f} kB) takes "
         f"{trip.median_ms:.1f} ms, {trip.link_ms:.1f} of them on the way"
     )
     return [Finding(name, "ok", text), Finding("round trip", "ok", way)], trip
 
 
-def _payload(bundle: Bundle, engine: Engine | None, split: int, frame: Pixels | None) -> tuple[int, float, bytes]:
-    """The split, how long coding takes, and what is sent of a frame; of a smooth random one, where there is none."""
-    if frame is None:
-        coarse = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
-        frame = np.asarray(cv2.resize(coarse, (288, 288), interpolation=cv2.INTER_CUBIC), np.uint8)
-    picture = crop(frame, bundle.input.size)
-    x: npt.NDArray[np.float32] = normalise(picture, bundle.input)
-    if engine is not None and split > 0:
-        x = engine.run(0, split, x, exit=False)[0].copy()
-    times, payload = [], b""
-    for _ in range(CODINGS):
-        began = time.monotonic()
-        payload = encode_payload(bundle, split, default_setting(bundle, split), x, picture)
-        times.append((time.monotonic() - began) * 1000)
-    return split, median(times), payload
+def _picture() -> Pixels:
+    """A smooth random one, for want of a camera's."""
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, (288, 288), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-async def _ask(config: LinkConfig, bundle: Bundle, split: int, encode_ms: float, payload: bytes) -> RoundTrip:
-    events = _Answers()
-    link = Link(config, bundle, events, random.Random())
-    await link.open()
-    running = asyncio.create_task(link.run(), name="link")
-    times = []
-    try:
-        for request in range(WARM_UP + TRIPS):
-            began = time.monotonic()
-            if not link.send(request, Plan(1, split, None), payload, began + ANSWER_TIMEOUT_S):
-                raise ServerRefused(f"the server takes no payload of {len(payload)} bytes from this split")
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await events.next
-            times.append((time.monotonic() - began) * 1000)
-            events.next = asyncio.get_running_loop().create_future()
-    except TimeoutError as error:
-        raise ServerUnreachable(f"no answer to a request within {ANSWER_TIMEOUT_S:.0f} s") from error
-    finally:
-        told = link.server_profile
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-    return RoundTrip(
-        split, encode_ms, len(payload), median(times[WARM_UP:]), link.rtt_ms or 0.0, told.runtime if told else None
-    )
+async def _ask(config: LinkConfig, bundle: Bundle, device: DeviceConfig, split: int, frame: Pixels) -> RoundTrip:
+    ages = []
+    async with Stream(
+        Pushed(), server=config, deadline_ms=ANSWER_TIMEOUT_S * 1000, plan=FixedPlan(str(split), "none"), device=device
+    ) as stream:
+        for _ in range(WARM_UP + TRIPS):
+            ages.append(_of_the_server(await stream.ask(frame)).age_ms)
+        state = stream.state
+    size = state.bytes_up // len(ages)
+    return RoundTrip(split, size, median(ages[WARM_UP:]), state.rtt_ms or 0.0, state.server_engine)
+
+
+def _of_the_server(result: Result) -> Result:
+    if result.where == "server":
+        return result
+    if result.reason == "rejected":
+        raise ServerRefused("the server refused a request; its log says why")
+    raise ServerUnreachable(f"no answer to a request within {ANSWER_TIMEOUT_S:.0f} s ({result.reason})")

@@ -16,7 +16,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from spinn_client.device.device import Device
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerLost, ServerRefusedUs, Warned
@@ -32,7 +32,7 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import Reject
 from spinn_stream.wire import Result as ServerResult
 
-from .feed import Frame
+from .frame_source import FrameSource
 from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
 from .ledger import Ledger
 from .results import Result
@@ -50,20 +50,6 @@ PROBE_CODEC = CodecSetting("jpeg", 95)
 
 LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
-
-
-class FrameSource(Protocol):
-    """What the pipeline needs of a `Feed`."""
-
-    captured: int
-
-    def drop(self, index: int, reason: str) -> None: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    async def next(self) -> Frame | None: ...
 
 
 class Pipeline:

@@ -72,11 +72,11 @@ def default_split(bundle: Bundle, threshold: float | None) -> int:
 class Guide(Protocol):
     """What the pipeline asks and tells. All methods run on the event loop.
 
-    plan: the one to begin with, and why.
+    plan: the one to begin with. reason: why; None: it was asked for.
     """
 
     plan: Plan
-    reason: str
+    reason: str | None
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         """Until cancelled. captured: pictures that the source gave so far. change: called with each new plan."""
@@ -116,9 +116,10 @@ class Guide(Protocol):
 class Fixed:
     """Always the same plan. Nothing is learned, and no frame waits for room."""
 
-    def __init__(self, plan: Plan, reason: str = "as asked") -> None:
+    reason = None
+
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.reason = reason
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         await asyncio.Event().wait()

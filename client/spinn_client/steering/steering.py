@@ -165,7 +165,8 @@ class Steering:
         now = self._now()
         decision = self._scheduler.decide(now, self._conditions(now))
         assert decision is not None  # the first one always is a plan
-        self.plan, self.reason = decision.plan, decision.reason
+        self.plan: Plan = decision.plan
+        self.reason: str | None = decision.reason
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         """See `Guide`."""

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from spinn_client.device.device import Device
-from spinn_client.steering.steering import Asked, Steering
+from spinn_client.steering.guide import Asked
+from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import POLICIES, Plan, parse_sla

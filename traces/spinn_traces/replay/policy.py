@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spinn_client.apps.run_cli import default_split
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import default_split
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import os
@@ -16,12 +15,8 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from spinn_client.device.device import Device
-from spinn_client.frames.feed import Feed, FeedConfig
-from spinn_client.frames.ledger import Ledger
-from spinn_client.frames.pipeline import Pipeline
-from spinn_client.frames.results import FrameResult
-from spinn_client.sources.video import open_source
+from spinn_client import DeviceConfig, FeedConfig, Result, Stream, open_source
+from spinn_client.config import Parts
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting
 from spinn_stream.errors import SourceError, SpinnError
@@ -156,25 +151,20 @@ def _play(
 async def _played(
     bundle: Bundle, engine: Engine, profile: Profile, source: str, plan: Plan, fps: float, steps: _StepTimes
 ) -> list[float]:
-    results: list[FrameResult] = []
-    host = Host(pace=steps)
-    device = Device(bundle, engine, profile, host=host)
-    pipeline = Pipeline(
-        bundle,
-        Feed(open_source(source), FeedConfig(fps=fps, loop=True, max_frames=FRAMES)),
-        Ledger(bundle.labels),
+    results: list[Result] = []
+    stream = Stream(
+        source,
         deadline_ms=DEADLINE_MS,
-        unpaced=False,
-        keep_late=False,
-        emit=results.append,
-        host=host,
+        plan=plan,
+        feed=FeedConfig(fps=fps, loop=True, max_frames=FRAMES),
+        device=DeviceConfig(bundle),
+        on_result=results.append,
+        parts=Parts(host=Host(pace=steps), engine=(engine, profile), began=steps.frames.clear),
     )
-    await asyncio.to_thread(device.prepare, plan)
-    steps.frames.clear()
-    try:
-        await pipeline.run(device, plan)
-    finally:
-        device.close()
+    async with stream:
+        await stream.ended()
+    if stream.error is not None:
+        raise stream.error
     ages = [result.age_ms for result in results]
     return ages[WARM_UP:] or ages  # on a busy machine most frames may be dropped
 

@@ -16,13 +16,24 @@ class VirtualFeed:
     Args:
         pictures: (H, W, 3) uint8 BGR each, played in order and again from the first.
         frames: how many to play. fps: None: each as soon as the one before was taken.
+        began: called when the first frame is about to come.
     """
 
-    def __init__(self, pictures: Sequence[Pixels], frames: int, fps: float | None, clock: Callable[[], float]) -> None:
+    name = "pictures"
+
+    def __init__(
+        self,
+        pictures: Sequence[Pixels],
+        frames: int,
+        fps: float | None,
+        clock: Callable[[], float],
+        began: Callable[[], object] = lambda: None,
+    ) -> None:
         self._pictures = pictures
         self._frames = frames
-        self._fps = fps
+        self.fps = fps
         self._now = clock
+        self._began = began
         self._slot: Frame | None = None
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
@@ -31,18 +42,29 @@ class VirtualFeed:
         self.captured = 0
         self.dropped: Counter[str] = Counter()
 
+    async def open(self) -> None:
+        """Nothing to do."""
+
     def start(self) -> None:
+        self._began()
         self._player = asyncio.create_task(self._play(), name="source")
+
+    def drop(self, index: int, reason: str) -> None:
+        """See `Feed`."""
+        self.dropped[reason] += 1
 
     def stop(self) -> None:
         """See `Feed`."""
         if self._player is not None:
             self._player.cancel()
         if self._slot is not None:
+            self.drop(self._slot.index, "stopped")
             self._slot = None
-            self.dropped["stopped"] += 1
         self._ended = True
         self._changed.set()
+
+    async def close(self) -> None:
+        self.stop()
 
     async def next(self) -> Frame | None:
         """See `Feed`."""
@@ -56,15 +78,15 @@ class VirtualFeed:
     async def _play(self) -> None:
         began = self._now()
         for index in range(self._frames):
-            if self._fps is not None:
-                await asyncio.sleep(began + index / self._fps - self._now())
+            if self.fps is not None:
+                await asyncio.sleep(began + index / self.fps - self._now())
             if self._slot is not None:
-                self.dropped["superseded"] += 1
+                self.drop(self._slot.index, "superseded")
             self._slot = Frame(index, self._pictures[index % len(self._pictures)], self._now())
             self.captured += 1
             self._taken.clear()
             self._changed.set()
-            if self._fps is None:
+            if self.fps is None:
                 await self._taken.wait()
         self._ended = True
         self._changed.set()

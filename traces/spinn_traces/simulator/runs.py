@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spinn_client.sources.video import open_source
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import SourceError

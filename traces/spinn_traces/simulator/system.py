@@ -6,23 +6,19 @@ their real work; what a step takes is a number (`costs`), and so is what the lin
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from spinn_client.device.device import Device
-from spinn_client.frames.ledger import Ledger
-from spinn_client.frames.pipeline import Pipeline
-from spinn_client.frames.results import FrameResult
-from spinn_client.link.connection import Link, LinkConfig
-from spinn_client.steering.steering import Asked, Steering
+from spinn_client import DeviceConfig, Event, FeedConfig, LinkConfig, PlanChanged, Result, Stream
+from spinn_client.config import Parts
+from spinn_client.link.dial import dial
+from spinn_client.steering.guide import Asked
 from spinn_server.work.scheduler import BatchLimits
 from spinn_stream.bundle import Bundle
-from spinn_stream.errors import ServerUnreachable
 from spinn_stream.frame import Pixels
-from spinn_stream.plan import Decision, Plan
+from spinn_stream.plan import Plan
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace
 
@@ -64,7 +60,7 @@ class Outcome:
     why; None: it was asked for.
     """
 
-    results: list[tuple[float, FrameResult]] = field(default_factory=list)
+    results: list[tuple[float, Result]] = field(default_factory=list)
     captured: int = 0
     taken: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -96,25 +92,6 @@ async def _main(
     outcome = Outcome()
     bundle = system.bundle
     host = host_of(loop, bundle, system.device, random.Random(f"{system.seed}/device"))
-    device = Device(bundle, system.engine, system.device.profile.slowed(system.device.slowdown), host=host)
-    feed = VirtualFeed(pictures, system.frames, system.fps, loop.clock)
-    ledger = Ledger(bundle.labels)
-
-    def emit(result: FrameResult) -> None:
-        if result.kind == "final":
-            outcome.results.append((loop.time() - began, result))
-            progress(len(outcome.results))
-
-    pipeline = Pipeline(
-        bundle,
-        feed,  # type: ignore[arg-type]  # it does what Feed does
-        ledger,
-        deadline_ms=system.deadline_ms,
-        unpaced=system.fps is None,
-        keep_late=False,
-        emit=emit,
-        host=host,
-    )
     server = None
     if system.server is not None:
         server = VirtualServer(
@@ -127,51 +104,53 @@ async def _main(
             offset_s=system.trace_offset_s,
             seed=system.seed,
         )
-        link = Link(
-            LinkConfig("ws://virtual"),
-            bundle,
-            pipeline,
-            random.Random(f"{system.seed}/backoff"),
-            host=host,
-            dial=server.network.dial,
-        )
         server.start()
-        with contextlib.suppress(ServerUnreachable):  # it tries again for ever
-            await link.open()
-        pipeline.use_link(link)
-    began = loop.time()
-    if server is not None:
-        server.begin(began)
+    began = 0.0
 
-    def change(decision: Decision) -> None:
-        outcome.plans.append((loop.time() - began, decision.plan, decision.reason))
-        pipeline.change_plan(decision.plan)
+    def begin() -> None:
+        nonlocal began
+        began = loop.time()
+        if server is not None:
+            server.begin(began)
 
-    if isinstance(system.plan, Plan):
-        plan = system.plan
-        outcome.plans.append((0.0, plan, None))
-    else:
-        steering = Steering(
-            bundle,
-            system.plan,
-            deadline_ms=system.deadline_ms,
-            fps=system.fps,
-            unpaced=system.fps is None,
-            change=change,
+    def on_result(result: Result) -> None:
+        if result.kind == "final":
+            outcome.results.append((loop.time() - began, result))
+            progress(len(outcome.results))
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, PlanChanged):
+            outcome.plans.append((max(0.0, event.at - began) if began else 0.0, event.plan, event.reason))
+
+    feed = VirtualFeed(pictures, system.frames, system.fps, loop.clock, begin)
+    stream = Stream(
+        "pictures",
+        server=None if server is None else LinkConfig("ws://virtual", allow_offline=True),
+        deadline_ms=system.deadline_ms,
+        plan=system.plan,
+        feed=FeedConfig(unpaced=True) if system.fps is None else FeedConfig(fps=system.fps),
+        device=DeviceConfig(bundle),
+        on_result=on_result,
+        on_event=on_event,
+        parts=Parts(
             host=host,
-        )
-        decision = steering.begin(device, link if server is not None else None, feed)
-        pipeline.use_steering(steering)
-        plan = decision.plan
-        outcome.plans.append((0.0, plan, decision.reason))
+            dial=dial if server is None else server.network.dial,
+            rng=random.Random(f"{system.seed}/backoff"),
+            engine=(system.engine, system.device.profile.slowed(system.device.slowdown)),
+            feed=lambda: feed,
+        ),
+    )
     try:
-        await pipeline.run(device, plan)
+        async with stream:
+            await stream.ended()
+            if stream.error is not None:
+                raise stream.error
+            state = stream.state
     finally:
-        device.close()
         if server is not None:
             outcome.bytes_up, outcome.bytes_down = server.delivered_bytes()
             outcome.server_ms = server.compute_ms()
             await server.stop()
-    outcome.captured, outcome.taken, outcome.dropped = feed.captured, pipeline.taken, feed.dropped
-    outcome.late = ledger.late_answers
+    outcome.captured, outcome.taken, outcome.dropped = state.captured, state.taken, Counter(state.dropped)
+    outcome.late = state.late
     return outcome

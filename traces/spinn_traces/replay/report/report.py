@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from spinn_client.steering.steering import Asked
+from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_traces.replay.record import RunRecord

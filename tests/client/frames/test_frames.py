@@ -1,0 +1,318 @@
+"""What becomes of a frame, with numbers for clocks and a device and a link that are numbers, too."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spinn_client.frames.flight import Flight, State
+from spinn_client.frames.frames import (
+    GRACE_MS,
+    PATIENCE,
+    SPARE_MS,
+    Action,
+    Cancel,
+    Emit,
+    Finish,
+    Frames,
+    Send,
+)
+from spinn_client.frames.ledger import Ledger
+from spinn_client.frames.results import Result
+from spinn_client.link.send_gate import SendGate
+from spinn_stream.bundle import Bundle
+from spinn_stream.codec import CodecSetting
+from spinn_stream.plan import Plan
+from spinn_stream.runtime import Answer
+
+DEADLINE_S = 0.15
+FIRST_EXIT_MS, HEAD_MS = 20.0, 10.0
+SPLIT = 4  # before the first exit
+X = np.zeros((1, 2, 2, 2), np.float32)
+PAYLOAD = b"coded"
+CODEC = CodecSetting("cnn-co", 8)
+
+
+@dataclass
+class Numbers:
+    """A device and a link whose times are given."""
+
+    busy: float | None = 0.0
+    answer: float = 0.0
+
+    def first_exit_ms(self, start: int) -> float:
+        return FIRST_EXIT_MS
+
+    def head_ms(self, plan: Plan) -> float:
+        return HEAD_MS
+
+    def busy_s(self, now: float) -> float | None:
+        return self.busy
+
+    def answer_s(self, now: float, size: int) -> float:
+        return self.answer
+
+
+class Case:
+    """Frames with what they look at."""
+
+    def __init__(self, bundle: Bundle, *, keep_late: bool = False, split: int = SPLIT) -> None:
+        self.numbers = Numbers()
+        self.plan = Plan(3, split, None, CODEC)
+        self.frames = Frames(
+            bundle, Ledger(bundle.labels, late=keep_late), self.numbers, SendGate(self.numbers),
+            deadline_s=DEADLINE_S, keep_late=keep_late,
+        )  # fmt: skip
+
+    def take(self, frame: int = 1, at: float = 0.0) -> Flight:
+        flight = self.frames.take(frame, at, self.plan, at)
+        assert flight is not None
+        return flight
+
+    def unsure(self, flight: Flight, at: float = 0.01, payload: bytes | None = PAYLOAD, up: bool = True) -> list[Action]:
+        return self.frames.unsure(flight, X, payload, at, began=flight.captured, link_up=up)
+
+    def away(self, frame: int = 1, at: float = 0.0) -> Flight:
+        """A frame that was sent 10 ms after its capture."""
+        flight = self.take(frame, at)
+        assert self.unsure(flight, at + 0.01) == [Send(flight)]
+        assert self.frames.sent(flight, at + 0.01) == []
+        return flight
+
+
+@pytest.fixture
+def case(bundle: Bundle) -> Case:
+    assert min(e.cut for e in bundle.exits) > SPLIT
+    return Case(bundle)
+
+
+def answer(exit_name: str = "final", confidence: float = 0.9) -> Answer:
+    return Answer(exit_name, 0, confidence, ((0, confidence),))
+
+
+def result(actions: list[Action]) -> Result:
+    emitted = [action.result for action in actions if isinstance(action, Emit)]
+    assert len(emitted) == 1
+    return emitted[0]
+
+
+def test_a_frame_older_than_the_deadline_is_not_taken(case: Case) -> None:
+    assert case.frames.take(1, 0.0, case.plan, DEADLINE_S) is None
+    assert case.frames.taken == len(case.frames) == 0 and case.frames.wake_at() == math.inf
+
+
+def test_a_confident_exit_of_the_head_ends_it(case: Case, bundle: Bundle) -> None:
+    case.take()
+    first = result(case.frames.answered_here(1, answer(bundle.exits[0].name), 0.02))
+    assert (first.where, first.reason, first.age_ms) == ("device", "confident", pytest.approx(20))
+    assert case.frames.wake_at() == math.inf
+
+
+def test_an_unsure_frame_is_sent_and_the_server_s_answer_is_final(case: Case, bundle: Bundle) -> None:
+    flight = case.away()
+    assert flight.state is State.AWAY and flight.payload is None
+    given = result(case.frames.server_answered(1, answer(), 0.05))
+    assert (given.where, given.reason, given.plan) == ("server", "final_exit", 3)
+    assert case.frames.look(1.0) == []
+
+
+def test_a_frame_waits_for_room_and_is_sent_when_there_is_some(case: Case) -> None:
+    case.numbers.busy = 0.04
+    flight = case.take()
+    assert case.unsure(flight) == [] and flight.state is State.HELD
+    assert case.frames.wake_at() == pytest.approx(0.05)
+    assert not case.frames.to_begin(0.02, case.plan), "a second frame would only be older when its turn comes"
+    case.numbers.busy = 0.0
+    assert case.frames.look(0.05) == [Send(flight)]
+
+
+def test_a_frame_whose_answer_would_come_too_late_is_finished_here_at_once(case: Case) -> None:
+    case.numbers.answer = 0.2
+    flight = case.take()
+    assert case.unsure(flight) == [Finish(flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000)]
+    assert flight.state is State.ALONE and flight.trouble is None
+
+
+def test_without_a_connection_the_device_finishes_and_says_why(case: Case) -> None:
+    flight = case.take()
+    (finish,) = case.unsure(flight, payload=None, up=False)
+    assert isinstance(finish, Finish)
+    given = result(case.frames.finished(flight, answer(), only_first_exit=False, now=0.06))
+    assert (given.reason, given.where) == ("disconnected", "device")
+
+
+def test_a_link_that_takes_no_more_leaves_the_frame_to_the_device(case: Case) -> None:
+    flight = case.take()
+    assert case.unsure(flight) == [Send(flight)]
+    (finish,) = case.frames.not_sent(flight, link_up=True)
+    assert isinstance(finish, Finish) and flight.trouble is None
+
+
+def test_at_the_deadline_the_best_local_answer_is_final_and_the_server_is_told(case: Case, bundle: Bundle) -> None:
+    case.away()
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.06)
+    assert case.frames.wake_at() <= DEADLINE_S
+    actions = case.frames.look(DEADLINE_S)
+    assert result(actions).reason == "deadline" and actions[-1] == Cancel(1)
+
+
+def test_late_answers_that_are_wanted_are_not_cancelled(bundle: Bundle) -> None:
+    case = Case(bundle, keep_late=True)
+    case.away()
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.06)
+    assert Cancel(1) not in case.frames.look(DEADLINE_S)
+    late = result(case.frames.server_answered(1, answer(), 0.3))
+    assert (late.kind, late.where) == ("late", "server")
+
+
+def test_a_frame_without_an_answer_gets_some_grace_and_then_none(case: Case) -> None:
+    flight = case.away()
+    assert [a for a in case.frames.look(DEADLINE_S) if isinstance(a, Emit)] == []
+    assert flight.state is State.OVERDUE
+    assert case.frames.wake_at() == pytest.approx(DEADLINE_S + GRACE_MS / 1000)
+    given = result(case.frames.look(DEADLINE_S + GRACE_MS / 1000))
+    assert (given.reason, given.label) == ("no_answer", None)
+
+
+def test_an_exit_that_runs_in_the_grace_is_final_at_once(case: Case, bundle: Bundle) -> None:
+    case.away()
+    case.frames.look(DEADLINE_S)
+    given = result(case.frames.local_exit(1, answer(bundle.exits[0].name, 0.3), DEADLINE_S + 0.004))
+    assert (given.reason, given.exit, given.where) == ("deadline", bundle.exits[0].name, "device")
+
+
+def test_a_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_first(case: Case) -> None:
+    """By the deadline less the first exit, the head that may be under way, and thrice the spare time, and by another
+    first exit less if nothing is known of how long the server's answers take."""
+    flight = case.away()
+    at = DEADLINE_S - (2 * FIRST_EXIT_MS + HEAD_MS + 3 * SPARE_MS) / 1000
+    assert case.frames.wake_at() == pytest.approx(at)
+    (finish,) = case.frames.look(at)
+    assert finish == Finish(
+        flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000, only_first_exit=True
+    )
+    assert flight.state is State.AWAY and case.frames.look(at) == []
+
+
+def test_a_frame_that_an_exit_has_seen_needs_no_rescue(case: Case, bundle: Bundle) -> None:
+    flight = case.take()
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.005)
+    case.unsure(flight)
+    case.frames.sent(flight, 0.01)
+    assert flight.rescue_at is None and case.frames.wake_at() == pytest.approx(DEADLINE_S)
+
+
+def test_the_server_is_waited_for_as_long_as_its_answers_take(case: Case) -> None:
+    """Patience moves the rescue from its usual time up to one first exit later."""
+    took = 0.045
+    case.away(1)
+    case.frames.server_answered(1, answer(), 0.01 + took)
+    flight = case.away(2, at=1.0)
+    latest = 1.0 + DEADLINE_S - (FIRST_EXIT_MS + HEAD_MS + 3 * SPARE_MS) / 1000
+    assert flight.rescue_at == pytest.approx(min(latest, max(latest - FIRST_EXIT_MS / 1000, 1.01 + PATIENCE * took)))
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_the_server_will_not_answer_is_finished_here(case: Case, lost: bool) -> None:
+    flight = case.away()
+    (finish,) = case.frames.lost([1]) if lost else case.frames.server_refused(1)
+    assert isinstance(finish, Finish) and not finish.only_first_exit and flight.state is State.ALONE
+    given = result(case.frames.finished(flight, answer(), only_first_exit=False, now=0.1))
+    assert given.reason == ("disconnected" if lost else "rejected")
+
+
+def test_the_device_gives_its_best_if_time_is_too_short_for_more(case: Case, bundle: Bundle) -> None:
+    flight = case.away()
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.06)
+    case.frames.lost([1])
+    given = result(case.frames.finished(flight, None, only_first_exit=False, now=0.14))
+    assert (given.reason, given.exit) == ("disconnected", bundle.exits[0].name)
+
+
+def test_a_rescue_that_found_nothing_sure_leaves_the_frame_to_the_server(case: Case, bundle: Bundle) -> None:
+    flight = case.away()
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.12)
+    assert case.frames.finished(flight, None, only_first_exit=True, now=0.12) == []
+    assert result(case.frames.server_answered(1, answer(), 0.13)).where == "server"
+
+
+def test_no_frame_is_taken_that_would_only_wait_for_the_link(case: Case) -> None:
+    case.numbers.busy = 0.05
+    assert not case.frames.to_begin(0.0, case.plan)
+    assert case.frames.wake_at() == pytest.approx(0.05)
+    case.frames.look(0.05)
+    assert case.frames.wake_at() == math.inf, "the timer has rung, whoever asked asks again"
+    case.numbers.busy = 0.0
+    assert case.frames.to_begin(0.05, case.plan)
+
+
+def test_a_plan_whose_head_can_answer_waits_for_no_link(case: Case, bundle: Bundle) -> None:
+    case.numbers.busy = 0.05
+    assert case.frames.to_begin(0.0, Plan(4, bundle.last, None))
+    assert case.frames.to_begin(0.0, Plan(5, bundle.exits[0].cut, 0.0, CODEC))
+
+
+def test_the_end_settles_everything(case: Case, bundle: Bundle) -> None:
+    case.away(1)
+    case.take(2)
+    case.frames.local_exit(2, answer(bundle.exits[0].name, 0.5), 0.02)
+    reasons = {a.result.frame: a.result.reason for a in case.frames.end(0.03) if isinstance(a, Emit)}
+    assert reasons == {1: "no_answer", 2: "deadline"} and len(case.frames) == 0
+
+
+EVENTS = st.sampled_from(["unsure", "exit", "sure", "answer", "refuse", "lost", "finished", "look", "busy", "free"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 3), st.floats(0, 0.04)), max_size=60))
+def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
+    bundle: Bundle, events: list[tuple[str, int, float]]
+) -> None:
+    """As the pipeline does: the clock wakes it when it asked for that, and what it decides is carried out."""
+    case, now = Case(bundle, keep_late=True), 0.0
+    finals: dict[int, float] = {}
+    flights = {n: case.take(n) for n in range(4)}
+
+    def do(actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Emit) and action.result.kind == "final":
+                assert action.result.frame not in finals
+                finals[action.result.frame] = now
+            elif isinstance(action, Send):
+                do(case.frames.sent(action.flight, now))
+
+    def pass_time(until: float) -> None:
+        nonlocal now
+        while (at := case.frames.wake_at()) <= until:
+            now = max(now, at)
+            do(case.frames.look(now))
+        now = until
+
+    for what, n, seconds in events:
+        pass_time(now + seconds)
+        flight = flights[n]
+        if what == "unsure" and flight.state in (State.HEAD, State.OVERDUE) and flight.activation is None:
+            do(case.unsure(flight, now))
+        elif what == "exit":
+            do(case.frames.local_exit(n, answer(bundle.exits[0].name, 0.4), now))
+        elif what == "sure":
+            do(case.frames.answered_here(n, answer(bundle.exits[0].name), now))
+        elif what == "answer":
+            do(case.frames.server_answered(n, answer(), now))
+        elif what == "refuse":
+            do(case.frames.server_refused(n))
+        elif what == "lost":
+            do(case.frames.lost([n]))
+        elif what == "finished":
+            do(case.frames.finished(flight, None, only_first_exit=False, now=now))
+        elif what in ("busy", "free"):
+            case.numbers.busy = 0.03 if what == "busy" else 0.0
+    pass_time(10.0)
+    assert finals.keys() == flights.keys()
+    assert all(at <= DEADLINE_S + GRACE_MS / 1000 + 1e-9 for at in finals.values())
+    assert case.frames.wake_at() == math.inf
