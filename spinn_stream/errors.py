@@ -4,6 +4,7 @@
     ├── BundleError           a bundle is missing, damaged or of another kind
     ├── TracingError          a network that cannot be cut: its code cannot be recorded, or does not run
     ├── EngineError           an engine cannot build or run a segment
+    ├── Interrupted           measuring was given up, because whoever asked for it does not want it any more
     ├── CodecError            an activation or a payload that the codec refuses
     │   └── ReferenceMissing      ... a change since something that is not held
     ├── ProtocolError         the rules of spinn.v1 were broken
@@ -32,6 +33,7 @@ __all__ = [
     "DataError",
     "EngineError",
     "FrameDropped",
+    "Interrupted",
     "LocalProtocolError",
     "ProtocolError",
     "ReaderGone",
@@ -62,6 +64,10 @@ class TracingError(SpinnError):
 
 class EngineError(SpinnError):
     """An engine cannot build or run a segment."""
+
+
+class Interrupted(SpinnError):
+    """Measuring was given up, because whoever asked for it does not want it any more."""
 
 
 class CodecError(SpinnError):

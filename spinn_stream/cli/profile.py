@@ -57,7 +57,7 @@ def profile(
         engine = open_engine(model, name, threads=count, warn=say)
         bar.update(task, description=f"measuring {engine.name}", total=len(sizes), completed=0)
         found = stored_profile(
-            model, engine, threads=count, batches=sizes, again=True, rule=QUICK if quick else THOROUGH,
+            model, engine, threads=count, batches=sizes, again=True, rule=QUICK if quick else THOROUGH, say=say,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     if plot is not None:

@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -18,6 +19,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, EngineError
 from spinn_stream.runtime.engines.base import Engine
 from spinn_stream.runtime.engines.registry import ENGINES, installed, open_one
+from spinn_stream.runtime.measure.timing import Stop, check, never
 from spinn_stream.runtime.measure.worker import NEW
 
 from .fallback import FallbackEngine
@@ -35,6 +37,12 @@ def runtimes() -> tuple[str, ...]:
 
 MEASURING_TIMEOUT_S = 120.0
 """For one answer of an engine: loading torch from a slow card takes half a minute."""
+
+ASK_EVERY_S = 0.1
+"""How often it is asked whether to stop while an engine is waited for."""
+
+EACH_S = 3
+"""What loading and measuring one engine takes, about, on the slower machines that were seen."""
 
 ROUNDS, BUILD_EVERY = 12, 3
 """Streaks of runs of each engine, and after how many its graphs are built anew."""
@@ -77,21 +85,24 @@ def open_engine(
     threads: int = 1,
     say: Callable[[str], object] = log.info,
     warn: Callable[[str], object] = log.warning,
+    stop: Stop = never,
 ) -> Engine:
     """The engine of that name with so many threads for one run; `auto`: the fastest, as `choose_engine` measured.
 
     Where it cannot be opened or cannot build a piece, the next one that is installed takes over; `warn` is told.
 
     Args:
-        say: gets one line on what was chosen and why.
+        say: gets one line on what was chosen and why, and others as of `choose_engine`.
+        stop: as of `choose_engine`; building is not interrupted.
 
     Raises:
         ConfigError: no such runtime. EngineError: none works here. BundleError: the graph is none.
+        Interrupted: `stop` said so while it measured.
     """
     if runtime not in runtimes():
         raise ConfigError(f"runtime {runtime!r} is not known; expected one of {', '.join(runtimes())}")
     if runtime == AUTO:
-        choice = choose_engine(bundle, threads=threads, say=say)
+        choice = choose_engine(bundle, threads=threads, say=say, stop=stop)
         say(choice.why)
         names = choice.order
     else:
@@ -104,17 +115,20 @@ def _opener(bundle: Bundle, name: str, threads: int) -> Callable[[], Engine]:
 
 
 def choose_engine(
-    bundle: Bundle, *, threads: int = 1, again: bool = False, say: Callable[[str], object] = log.info
-) -> Choice:
+    bundle: Bundle, *, threads: int = 1, again: bool = False, say: Callable[[str], object] = log.info,
+    stop: Stop = never,
+) -> Choice:  # fmt: skip
     """Measure every engine that is installed, once for each bundle, machine, version and number of threads.
 
-    Each is measured in a process of its own: one that the processor does not support may end it.
+    Each is measured in a process of its own: one that the processor does not support may end it. One process of the
+    user measures at a time; another one waits, and has what that found.
 
     Args:
-        again: measure anew, whatever is kept.
+        again: measure anew, whatever is kept. say: gets one line before something takes time.
+        stop: asked every tenth of a second, by another thread, too.
 
     Raises:
-        EngineError: none works here; says why of each.
+        EngineError: none works here; says why of each. Interrupted: `stop` said so; no process is left.
     """
     names = installed()
     versions = {ENGINES[name].package: importlib.metadata.version(ENGINES[name].package) for name in names}
@@ -125,22 +139,35 @@ def choose_engine(
         "of": "halves in streaks of 20",
         **store.machine(),
     }
-    kept = None if again else store.load("engines", key)
+    kept = None if again else _kept(key)
     if kept is not None:
-        return Choice(dict(kept["median_ms"]), dict(kept["refused"]))
-    say(f"measuring {', '.join(names)} on this machine, once ...")
-    choice = _measure(bundle, names, threads)
-    if not choice.median_ms:
-        raise EngineError("no engine works here: " + "; ".join(choice.refused.values()))
-    store.save("engines", key, {"median_ms": choice.median_ms, "refused": choice.refused})
+        return kept
+    with store.alone(say, stop):
+        kept = None if again else _kept(key)  # measured by whoever was waited for
+        if kept is not None:
+            return kept
+        say(f"measuring {', '.join(names)} on this machine, once: about {EACH_S * len(names)} s ...")
+        choice = _measure(bundle, names, threads, stop)
+        if not choice.median_ms:
+            raise EngineError("no engine works here: " + "; ".join(choice.refused.values()))
+        store.save("engines", key, {"median_ms": choice.median_ms, "refused": choice.refused})
     return choice
 
 
-class _Worker:
-    """One engine in another process; see `measuring`."""
+def _kept(key: dict[str, Any]) -> Choice | None:
+    found = store.load("engines", key)
+    return None if found is None else Choice(dict(found["median_ms"]), dict(found["refused"]))
 
-    def __init__(self, bundle: Bundle, name: str, threads: int) -> None:
+
+class _Worker:
+    """One engine in another process; see `measure.worker`.
+
+    All methods raise Interrupted if `stop` says so, and EngineError if the engine does not work.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, threads: int, stop: Stop) -> None:
         self.name = name
+        self._stop = stop
         self.times: list[float] = []
         self.precision = ""  # known when it is ready
         folder = str(bundle.graph_path.parent)
@@ -148,16 +175,17 @@ class _Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "spinn_stream.runtime.measure.worker", folder, name, str(threads)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                start_new_session=True,  # Ctrl-C is for this process: an engine that died of it would count as refused
             )  # fmt: skip
         except OSError as error:
             raise EngineError(f"{name} could not be measured: {error}") from error
 
     def wait_ready(self) -> None:
-        """Raises EngineError where the engine does not work."""
+        """Until the engine is loaded and ran once."""
         self.precision = self._read("ready")["precision"]
 
     def measure(self, *, new: bool) -> None:
-        """One streak, with graphs that are built for it or those there are. Raises: EngineError."""
+        """One streak, with graphs that are built for it or those there are."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(NEW + "\n" if new else "\n")
@@ -172,23 +200,34 @@ class _Worker:
 
     def _read(self, key: str) -> dict[str, Any]:
         assert self._process.stdout is not None
-        timer = threading.Timer(MEASURING_TIMEOUT_S, self._process.kill)
-        timer.start()
+        read = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(read,), name=f"measuring {self.name}", daemon=True)
+        watch.start()
         try:
             found: dict[str, Any] = json.loads(self._process.stdout.readline() or "{}")
         except ValueError:
             found = {}
         finally:
-            timer.cancel()
+            read.set()
+            watch.join()
         if key not in found:
+            check(self._stop)
             if "error" in found:
                 raise EngineError(str(found["error"]))
             self._process.kill()  # it may hang with its output closed; where it ended by itself, this does nothing
             raise EngineError(f"{self.name} could not be measured: its process ended with {self._process.wait()}")
         return found
 
+    def _watch(self, read: threading.Event) -> None:
+        """End the process when it takes too long or nobody wants its answer, so that the one who reads goes on."""
+        give_up = time.monotonic() + MEASURING_TIMEOUT_S
+        while not read.wait(ASK_EVERY_S):
+            if self._stop() or time.monotonic() > give_up:
+                self._process.kill()
+                return
 
-def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
+
+def _measure(bundle: Bundle, names: Sequence[str], threads: int, stop: Stop) -> Choice:
     """All engines in turn, so that a machine whose speed drifts is as fast for each."""
     choice = Choice({}, {})
     workers: list[_Worker] = []
@@ -197,7 +236,8 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
             if any(w.name == ENGINES[name].float32_of and w.precision == "f32" for w in workers):
                 continue  # the same here
             try:
-                workers.append(_Worker(bundle, name, threads))
+                check(stop)
+                workers.append(_Worker(bundle, name, threads, stop))
                 workers[-1].wait_ready()
             except EngineError as error:
                 choice.refused[name] = str(error)
@@ -207,6 +247,7 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int) -> Choice:
                 fastest = min((w.times[0] for w in running), default=0.0)
                 running = [w for w in running if w.times[0] <= HOPELESS * fastest]
             for worker in running:
+                check(stop)
                 try:
                     worker.measure(new=done > 0 and done % BUILD_EVERY == 0)
                 except EngineError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime.engines.base import Engine
 
 from . import store
-from .timing import StopRule, sample, summary
+from .timing import Stop, StopRule, check, never, sample, summary
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ CAMERA = (720, 1280, 3)
 
 def measure_profile(
     bundle: Bundle, engine: Engine, *, batches: Sequence[int] = (1,), rule: StopRule = THOROUGH,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None, stop: Stop = never,
 ) -> Profile:  # fmt: skip
     """Time every segment and exit, all in turn, for each batch size.
 
@@ -39,28 +40,32 @@ def measure_profile(
 
     Args:
         batches: rising batch sizes. progress: called with batch sizes done and in all.
+        stop: asked between runs and between the graphs that are built.
 
     Raises:
-        EngineError: the engine cannot build or run a part.
+        EngineError: the engine cannot build or run a part. Interrupted: `stop` said so.
     """
     last = bundle.last
     early = [e.cut for e in bundle.exits[:-1]]
     pieces = [(0, last, False), *((i, i + 1, False) for i in range(last)), *((cut - 1, cut, True) for cut in early)]
-    for start, stop, exit in pieces:
-        engine.prepare(start, stop, exit=exit, batches=max(batches) > 1)
     rows = []
-    for done, batch in enumerate(batches):
-        progress(done, len(batches))
-        rng = np.random.default_rng(0)
-        inputs = [rng.standard_normal((batch, *c.shape), np.float32) for c in bundle.cut_points[:-1]]
-        functions = [partial(engine.run, start, stop, inputs[start], exit=exit) for start, stop, exit in pieces]
-        whole, *parts = sample(functions, rule, streak=3)
-        segments, exits = parts[:last], parts[last:]
-        rows.append(_row(batch, whole, segments, exits, early))
-    for start, stop, exit in pieces:
-        engine.drop(start, stop, exit=exit)
+    try:
+        for start, end, exit in pieces:
+            check(stop)
+            engine.prepare(start, end, exit=exit, batches=max(batches) > 1)
+        for done, batch in enumerate(batches):
+            progress(done, len(batches))
+            rng = np.random.default_rng(0)
+            inputs = [rng.standard_normal((batch, *c.shape), np.float32) for c in bundle.cut_points[:-1]]
+            functions = [partial(engine.run, start, end, inputs[start], exit=exit) for start, end, exit in pieces]
+            whole, *parts = sample(functions, rule, streak=3, stop=stop)
+            rows.append(_row(batch, whole, parts[:last], parts[last:], early))
+        preprocess = _preprocess(bundle, rule, stop)
+    finally:
+        for start, end, exit in pieces:
+            engine.drop(start, end, exit=exit)
     progress(len(batches), len(batches))
-    return Profile(engine.name, tuple(early), tuple(rows), _preprocess(bundle, rule))
+    return Profile(engine.name, tuple(early), tuple(rows), preprocess)
 
 
 def _row(
@@ -83,35 +88,51 @@ def _row(
     )
 
 
-def _preprocess(bundle: Bundle, rule: StopRule) -> Timing:
+def _preprocess(bundle: Bundle, rule: StopRule, stop: Stop) -> Timing:
     """Crop, resize, normalise and layout of a camera's frame, in ms."""
     frame = np.random.default_rng(0).integers(0, 256, CAMERA, np.uint8)
-    return summary(sample([lambda: normalise(crop(frame, bundle.input.size), bundle.input)], rule)[0])
+    return summary(sample([lambda: normalise(crop(frame, bundle.input.size), bundle.input)], rule, stop=stop)[0])
 
 
 def stored_profile(
     bundle: Bundle, engine: Engine, *, threads: int, batches: Sequence[int] = (1,), again: bool = False,
     rule: StopRule = QUICK, say: Callable[[str], object] = log.info,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Callable[[int, int], object] = lambda done, total: None, stop: Stop = never,
 ) -> Profile:  # fmt: skip
     """The profile that was kept for this bundle, machine, engine and number of threads, or a new one, kept.
 
+    One process of the user measures at a time; another one waits, and has what that found.
+
     Args:
-        again: measure anew, whatever is kept.
+        again: measure anew, whatever is kept. say: gets one line before something takes time.
+        stop: asked every few milliseconds; the pieces that an engine builds are not interrupted.
 
     Raises:
-        EngineError: see `measure_profile`.
+        EngineError: see `measure_profile`. Interrupted: `stop` said so.
     """
     key = {"bundle": bundle.hash, "engine": engine.name, "threads": threads, **store.machine()}
-    kept = None if again else store.load("profile", key)
+    kept = None if again else _kept(key, batches)
     if kept is not None:
-        try:
-            profile = Profile.from_json(kept)
-            if {b.batch for b in profile.batches} >= set(batches):
-                return profile
-        except ValueError as error:
-            log.info("the kept profile is of no use: %s", error)
-    say(f"measuring {engine.name} on this machine, once ...")
-    profile = measure_profile(bundle, engine, batches=batches, rule=rule, progress=progress)
-    store.save("profile", key, profile.as_json())
+        return kept
+    with store.alone(say, stop):
+        kept = None if again else _kept(key, batches)  # measured by whoever was waited for
+        if kept is not None:
+            return kept
+        most_s = rule.budget_s * (len(batches) + 1)
+        say(f"measuring {engine.name} on this machine, once: up to {most_s:.0f} s ...")
+        profile = measure_profile(bundle, engine, batches=batches, rule=rule, progress=progress, stop=stop)
+        store.save("profile", key, profile.as_json())
     return profile
+
+
+def _kept(key: dict[str, Any], batches: Sequence[int]) -> Profile | None:
+    """What is kept under a key, if it has these batch sizes."""
+    found = store.load("profile", key)
+    if found is None:
+        return None
+    try:
+        profile = Profile.from_json(found)
+    except ValueError as error:
+        log.info("the kept profile is of no use: %s", error)
+        return None
+    return profile if {b.batch for b in profile.batches} >= set(batches) else None

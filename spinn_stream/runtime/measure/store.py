@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept between runs in the user's cache folder."""
+"""What was measured on this machine, kept between runs in the user's cache folder, and who measures now."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ import json
 import logging
 import os
 import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from platformdirs import user_cache_path
 
+from .timing import Stop, check, never
+
+if sys.platform != "win32":
+    import fcntl
+
 log = logging.getLogger(__name__)
+
+ASK_EVERY_S = 0.1
+"""How often it is looked whether the other process is done."""
+
+MOST_WAIT_S = 300.0
+"""A process that measures for longer hangs or is suspended: nobody waits for it any more."""
 
 
 def processor() -> str:
@@ -35,9 +50,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _folder() -> Path:
+    """Raises RuntimeError: the user has no home folder."""
+    return user_cache_path("spinn-stream")
+
+
 def _path(kind: str, key: dict[str, Any]) -> Path:
     text = json.dumps(key, sort_keys=True)
-    return user_cache_path("spinn-stream") / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    return _folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 
 def load(kind: str, key: dict[str, Any]) -> Any:
@@ -59,3 +79,48 @@ def save(kind: str, key: dict[str, Any], value: Any) -> None:
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         log.info("cannot keep measurements: %s", error)
+
+
+@contextmanager
+def alone(say: Callable[[str], object], stop: Stop = never) -> Iterator[None]:
+    """Measure in here while no other process of this user does: each would measure the other's load.
+
+    Look again for what is kept once inside: the other one may have measured the same. The system lets go of the lock
+    when its process ends, however it ends. If there is no folder for it, or no such locks, nobody is waited for.
+
+    Args:
+        say: gets a line if there is something to wait for.
+
+    Raises:
+        Interrupted: `stop` said so while it waited.
+    """
+    try:
+        _folder().mkdir(parents=True, exist_ok=True)
+        file = (_folder() / "measuring.lock").open("a")
+    except (OSError, RuntimeError) as error:
+        log.info("measuring without a lock: %s", error)
+        yield
+        return
+    with file:
+        if not _locked(file):
+            say("another process is measuring this machine; waiting for it ...")
+            give_up = time.monotonic() + MOST_WAIT_S
+            while not _locked(file):
+                check(stop)
+                if time.monotonic() > give_up:
+                    say(f"it has not ended for {MOST_WAIT_S:g} s; measuring beside it")
+                    break
+                time.sleep(ASK_EVERY_S)
+        yield
+
+
+def _locked(file: IO[str]) -> bool:
+    """Whether the lock is had; also if this system or this disk has no locks."""
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            log.info("measuring without a lock: %s", error)
+    return True

@@ -11,7 +11,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinn_stream.errors import Interrupted
 from spinn_stream.profile import Timing
+
+Stop = Callable[[], bool]
+"""Whether to give up, asked every few milliseconds: `threading.Event.is_set`, say. Any thread may ask."""
+
+
+def never() -> bool:
+    """Goes on to the end."""
+    return False
+
+
+def check(stop: Stop) -> None:
+    """Raises Interrupted: it is to stop."""
+    if stop():
+        raise Interrupted("measuring was given up, as asked")
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,9 @@ class StopRule:
         return bool(high - low <= 2 * self.spread * ordered[len(ordered) // 2])
 
 
-def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1) -> list[list[float]]:
+def sample(
+    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never
+) -> list[list[float]]:
     """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
 
     The order of a turn is drawn anew each time, the same on every call: what one leaves in the caches is then a gain
@@ -46,12 +63,17 @@ def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak:
     Args:
         streak: runs of one function before it is the next one's turn; the first of several is not counted, since
             the others have taken the caches.
+        stop: asked before each streak.
 
     Returns:
         For each function its times in ms; as many for all. At least one, whatever the budget.
+
+    Raises:
+        Interrupted: `stop` said so.
     """
     for function in functions:
         for _ in range(rule.warm_up):
+            check(stop)
             function()
     samples: list[list[float]] = [[] for _ in functions]
     collecting = gc.isenabled()
@@ -63,6 +85,7 @@ def sample(functions: Sequence[Callable[[], object]], rule: StopRule, *, streak:
         for done in range(1, rule.most + 1):
             draw.shuffle(order)
             for function, times in order:
+                check(stop)
                 for run in range(streak):
                     began = time.perf_counter()
                     function()

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinn_client.frames.ledger import Ledger
-from spinn_client.frames.results import FALLBACK, FrameResult
+from spinn_client.frames.results import FALLBACK, Result
+from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
 LABELS = ("cat", "dog")
+PLAN = Plan(7, 9, None)
 
 
 def answer(exit_name: str, confidence: float, label: int = 0) -> Answer:
@@ -20,7 +22,7 @@ def answer(exit_name: str, confidence: float, label: int = 0) -> Answer:
 @pytest.fixture
 def ledger() -> Ledger:
     ledger = Ledger(LABELS)
-    ledger.take(1, captured=10.0, deadline=10.15, plan=7)
+    ledger.take(1, captured=10.0, deadline=10.15, plan=PLAN)
     return ledger
 
 
@@ -74,7 +76,7 @@ def test_trouble_is_the_reason_at_the_deadline_too(ledger: Ledger) -> None:
 def test_a_late_answer_is_counted_and_told_only_when_asked_for() -> None:
     for wanted in (False, True):
         ledger = Ledger(LABELS, late=wanted)
-        ledger.take(1, captured=10.0, deadline=10.15, plan=1)
+        ledger.take(1, captured=10.0, deadline=10.15, plan=PLAN)
         ledger.time_out(1, 10.15)
         late = ledger.server_answer(1, answer("final", 0.9), "final_exit", 10.3)
         assert ledger.late_answers == 1
@@ -85,7 +87,7 @@ def test_a_late_answer_is_counted_and_told_only_when_asked_for() -> None:
 def test_a_provisional_result_is_told_only_when_asked_for() -> None:
     for wanted in (False, True):
         ledger = Ledger(LABELS, provisional=wanted)
-        ledger.take(1, captured=10.0, deadline=10.15, plan=1)
+        ledger.take(1, captured=10.0, deadline=10.15, plan=PLAN)
         told = ledger.local_exit(1, answer("block4", 0.4), 10.01)
         assert (told is not None and told.kind == "provisional" and told.reason is None) == wanted
         assert 1 in ledger
@@ -93,10 +95,10 @@ def test_a_provisional_result_is_told_only_when_asked_for() -> None:
 
 def test_a_frame_is_taken_once(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="taken in already"):
-        ledger.take(1, captured=11.0, deadline=11.15, plan=1)
+        ledger.take(1, captured=11.0, deadline=11.15, plan=PLAN)
     ledger.time_out(1, 10.15)
     with pytest.raises(ValueError, match="taken in already"):
-        ledger.take(1, captured=11.0, deadline=11.15, plan=1)
+        ledger.take(1, captured=11.0, deadline=11.15, plan=PLAN)
 
 
 def test_an_answer_to_a_frame_never_taken_is_nothing(ledger: Ledger) -> None:
@@ -111,9 +113,9 @@ EVENTS = st.sampled_from(["exit", "confident", "server", "timeout", "disconnecte
 @given(st.lists(st.tuples(EVENTS, st.integers(0, 3)), max_size=60))
 def test_whatever_happens_in_whatever_order_there_is_exactly_one_final(events: list[tuple[str, int]]) -> None:
     ledger = Ledger(LABELS, provisional=True, late=True)
-    results: list[FrameResult | None] = []
+    results: list[Result | None] = []
     for frame in range(4):
-        ledger.take(frame, captured=0.0, deadline=1.0, plan=1)
+        ledger.take(frame, captured=0.0, deadline=1.0, plan=PLAN)
     for n, (event, frame) in enumerate(events):
         now = n / 100
         if event == "exit":

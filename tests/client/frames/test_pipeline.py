@@ -13,7 +13,9 @@ from spinn_client.device.device import Device
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
-from spinn_client.frames.results import FrameResult
+from spinn_client.frames.results import Result
+from spinn_client.sources.base import Picture
+from spinn_client.steering.guide import Fixed
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Plan
@@ -27,41 +29,43 @@ MOST = 2000  # frames, should the change never come
 class Endless:
     """The same photograph until the pipeline has had enough."""
 
-    name, fps = "endless", None
+    name, live, fps = "endless", False, None
 
     def __init__(self, picture: Pixels) -> None:
         self._picture = picture
 
-    def frames(self) -> Iterator[Pixels]:
+    def pictures(self) -> Iterator[Picture]:
         for _ in range(MOST):
-            yield self._picture
+            yield Picture(self._picture)
 
     def close(self) -> None: ...
 
 
 def play(
     bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan, *, most: int = MOST
-) -> list[FrameResult]:
+) -> list[Result]:
     """The final results of frames under one plan and, asked for at the third answer, another.
 
     Ends some frames after the other plan is first seen in an answer, or after so many.
     """
-    results: list[FrameResult] = []
+    results: list[Result] = []
 
     async def main() -> None:
         feed = Feed(Endless(picture), FeedConfig(unpaced=True))
 
-        def emit(result: FrameResult) -> None:
+        def emit(result: Result) -> None:
             results.append(result)
             if len(results) == 3:
                 pipeline.change_plan(then)
             if sum(r.plan == then.id for r in results) == 3 or len(results) == most:
                 feed.stop()
 
-        ledger = Ledger(bundle.labels)
-        pipeline = Pipeline(bundle, feed, ledger, deadline_ms=10_000, unpaced=True, keep_late=False, emit=emit)
+        pipeline = Pipeline(
+            bundle, device, feed, Ledger(bundle.labels), Fixed(first), None, deadline_ms=10_000, emit=emit
+        )
         await asyncio.to_thread(device.prepare, first)
-        await pipeline.run(device, first)
+        await feed.open()
+        await pipeline.run()
         device.close()
 
     asyncio.run(main())

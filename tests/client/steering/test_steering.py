@@ -20,13 +20,6 @@ from spinn_stream.runtime import Engine
 
 
 @dataclass
-class Still:
-    """A source that gives no frame."""
-
-    captured: int = 0
-
-
-@dataclass
 class Told:
     """A link that is up, to a server that told its profile, load and queue."""
 
@@ -38,19 +31,21 @@ class Told:
     observers: list[Any] = field(default_factory=list)
     ping_soon: Callable[[], None] = lambda: None
 
+    def observe(self, observer: Any) -> None:
+        self.observers.append(observer)
+
 
 def test_what_the_device_learns_of_its_own_profile_is_planned_with(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
     device = Device(bundle, engine, profile)
     asked = Asked(POLICIES["device-only"], parse_sla("minimize latency_ms"))
-    steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
 
     async def main() -> tuple[float, float]:
-        steering.begin(device, None, Still())
+        steering = Steering(bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False)
         before = steering.forecast().latency_ms
         device.profile = replace(profile, preprocess=Timing(profile.preprocess.median_ms + 300.0, 500.0))
-        running = asyncio.create_task(steering.run())
+        running = asyncio.create_task(steering.run(lambda: 0, lambda decision: None))
         for _ in range(1000):
             if steering.forecast().latency_ms != before:
                 break
@@ -70,27 +65,26 @@ def test_what_a_server_does_besides_its_network_is_planned_with(
     alone, and for one that waited for that."""
     device = Device(bundle, engine, profile)
     asked = Asked(POLICIES["server-only"], parse_sla("minimize latency_ms"))
-    steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
     plan = Plan(1, 0, None, CodecSetting("png", None))
     decode = 6.6 * 3 * 128 * 128 / 1e6
     usual = 2 * (decode + profile.expected_ms([(0, bundle.last)]))
     told = Told(replace(profile))
 
-    def answered(arrived_ms: float, left_ms: float) -> None:
+    def answered(steering: Steering, arrived_ms: float, left_ms: float) -> None:
         for observer in told.observers:
             observer.answered(0, 0.0, arrived_ms=arrived_ms, left_ms=left_ms)
         steering.served(plan, bundle.last, arrived_ms, left_ms)
 
     async def main() -> tuple[float, float, float]:
-        steering.begin(device, told, Still())  # type: ignore[arg-type]
+        steering = Steering(bundle, asked, device, told, deadline_ms=1e6, fps=1.0, unpaced=False)  # type: ignore[arg-type]
         await steering._meet_profiles()
         found = [steering.forecast().latency_ms]
         for more in (4.0, -4.0):
             for n in range(200):
-                answered(1000.0 * n, 1000.0 * n + usual + more)
-                answered(1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
+                answered(steering, 1000.0 * n, 1000.0 * n + usual + more)
+                answered(steering, 1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
             told.server_queue_ms = 20.0
-            answered(1e6, 1e6 + 500)  # waited for others, for all one knows
+            answered(steering, 1e6, 1e6 + 500)  # waited for others, for all one knows
             told.server_queue_ms = 1.0
             for observer in told.observers:
                 observer.disconnected()  # the next server's clock is another one
@@ -109,12 +103,11 @@ def test_pictures_that_take_more_bytes_than_the_tables_are_planned_with(
     """What is learned of one quality holds for the codec's others, too, and of probes as of frames."""
     device = Device(bundle, engine, profile)
     asked = Asked(POLICIES["server-only"], parse_sla("minimize uplink"))
-    steering = Steering(bundle, asked, deadline_ms=1e6, fps=1.0, unpaced=False, change=lambda decision: None)
     told = Told(replace(profile))
     expected = next(row.bytes_mean for row in bundle.payloads if row.codec == "jpeg:95")
 
     async def main() -> tuple[float, float]:
-        steering.begin(device, told, Still())  # type: ignore[arg-type]
+        steering = Steering(bundle, asked, device, told, deadline_ms=1e6, fps=1.0, unpaced=False)  # type: ignore[arg-type]
         before = steering.forecast().bytes_up
         for _ in range(200):
             steering.coded(0, CodecSetting("jpeg", 95), round(1.5 * expected))
