@@ -35,6 +35,9 @@ FLOORS = {
     "spinn_stream.train": (
         "cut", "backbone", "data", "checkpoint", "views", "training", "adoption", "pack", "generator",
     ),
+    "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),
+    "spinn_server.work": ("request", "scheduler", "load", "graphs", "steps", "worker"),
+    "spinn_server.admin": ("foreign", "health", "metrics", "routes"),
 }  # fmt: skip
 """Package -> its rooms and modules from the ground up: each knows only what is below it."""
 

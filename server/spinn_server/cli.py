@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import ssl
 import sys
 from pathlib import Path
@@ -20,12 +19,13 @@ from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token
-from spinn_stream.errors import ConfigError
+from spinn_stream.errors import ConfigError, SpinnError
 from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.wire import SessionLimits
 
-from .server import Server, ServerConfig
+from .process import first_signal, in_thread_of_its_own, leave_if_stuck
+from .server import Reception, Server, ServerConfig, listen_for
 
 LARGEST_PROFILED = 16
 
@@ -75,26 +75,40 @@ def serve(
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-    engine_threads = read_threads(threads)
-    opened = open_engine(model, runtime, threads=engine_threads, say=say, warn=lambda text: say(f"warning: {text}"))
-    profile = stored_profile(model, opened, threads=engine_threads, batches=_batches(max_batch_size), say=say)
-
-    async def main() -> None:
-        engine = TailEngine(model, opened, config.batch, metrics, profile)
+    def set_up() -> TailEngine:
+        """Takes seconds; in a thread, while the port is open and says that the server is not ready."""
+        engine_threads = read_threads(threads)
+        opened = open_engine(model, runtime, threads=engine_threads, say=say, warn=lambda text: say(f"warning: {text}"))
+        profile = stored_profile(model, opened, threads=engine_threads, batches=_batches(max_batch_size), say=say)
+        tail = TailEngine(model, opened, config.batch, metrics, profile)
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"building the tails of {model.name}")
-            await asyncio.get_running_loop().run_in_executor(
-                None, engine.prepare, lambda done, total: progress.update(task, completed=done, total=total)
-            )
-        shorten_pauses()
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with Server(model, engine, metrics, config).listen(tls) as address:
-            print(f"ready {address}", flush=True)
-            await stop.wait()
+            tail.prepare(lambda done, total: progress.update(task, completed=done, total=total))
+        return tail
 
-    uvloop.run(main())
+    async def main() -> None:
+        stop = first_signal()
+        reception = Reception(metrics)
+        async with listen_for(reception, model, config, tls) as address:
+            setting_up = in_thread_of_its_own(set_up)
+            await asyncio.wait((setting_up, stop), return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                console.show_cursor()  # which the progress bar has hidden
+                return
+            server = Server(model, setting_up.result(), metrics, config)
+            shorten_pauses()
+            reception.hand_to(server)
+            async with server.running() as running:
+                print(f"ready {address}", flush=True)
+                await asyncio.wait((running, stop), return_when=asyncio.FIRST_COMPLETED)
+
+    try:
+        uvloop.run(main())
+    except SpinnError as error:
+        if not debug:
+            leave_if_stuck(1, f"spinn serve: {error}")
+        raise
+    leave_if_stuck(0)
 
 
 def _batches(most: int) -> list[int]:
@@ -111,8 +125,12 @@ def _tls(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     if cert is None or key is None:
         raise ConfigError("--tls-cert and --tls-key go together; one is missing")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    def no_pass_phrase() -> str:  # asked for only if the key has one; without this, at the terminal
+        raise ConfigError(f"{key} has a pass-phrase; expected a key without one, as `openssl pkey` writes it")
+
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, no_pass_phrase)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"cannot use {cert} and {key} for TLS: {error}") from error
     return context

@@ -201,7 +201,7 @@ def decode(data: bytes) -> Message:
     except Exception as error:  # msgpack raises ValueError, UnpackException, UnicodeDecodeError and others
         raise _bad(f"the header is not msgpack within the limits: {error}") from error
     if not isinstance(header, list) or not header:
-        raise _bad(f"the header is {header!r:.40}, expected an array of a type and its fields")
+        raise _bad(f"the header is of type {type(header).__name__}, expected an array of a type and its fields")
     kind, *given = header
     cls = _TYPES.get(kind) if isinstance(kind, str) else None
     if cls is None:
@@ -259,6 +259,17 @@ def _text(longest: int) -> Callable[[Any], str]:
     return read
 
 
+def _secret(longest: int) -> Callable[[Any], str]:
+    """As `_text`, but what was got instead is not said: it would be in the log."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or len(value) > longest:
+            raise ValueError(f"got something else, expected text of at most {longest} characters")
+        return value
+
+    return read
+
+
 def _optional(inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else inner(value)
 
@@ -297,7 +308,7 @@ def _reason(value: Any) -> Any:
 
 _ID = _whole(0, MAX_ID)
 _FIELDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
-    Hello: {"bundle": _text(64), "codecs": _codecs, "token": _optional(_text(1024)), "client": _text(100)},
+    Hello: {"bundle": _text(64), "codecs": _codecs, "token": _optional(_secret(1024)), "client": _text(100)},
     Welcome: {"bundle": _text(64), "codecs": _codecs, "max_in_flight": _whole(1, 10_000),
               "max_payload_bytes": _whole(1, 2**31), "server": _text(100)},
     Infer: {"id": _ID, "split": _whole(0, 10_000), "codec": _text(32), "threshold": _optional(_number(0, 1)),

@@ -103,7 +103,7 @@ class ServerSession:
             now: seconds on any steady clock, the moment the message was read.
 
         Raises:
-            RemoteProtocolError: the session is over; send `farewell(error)` and close.
+            RemoteProtocolError: the session is over; send `farewell` with its reason and detail, and close.
         """
         if self.state is State.CLOSED:
             raise LocalProtocolError("the session is closed")
@@ -153,10 +153,10 @@ class ServerSession:
         self._told = load, now
         return encode(load)
 
-    def farewell(self, error: RemoteProtocolError) -> bytes:
-        """The bytes that tell the client why its session ends."""
-        reason: RejectReason = error.reason  # type: ignore[assignment]
-        return encode(Reject(None, reason, error.detail[:1000]))
+    def farewell(self, reason: str, detail: str) -> bytes:
+        """The bytes that tell the client why its session ends. reason: one of `RejectReason`."""
+        self.state = State.CLOSED
+        return encode(Reject(None, reason, detail[:1000]))  # type: ignore[arg-type]
 
     def _hello(self, hello: Hello) -> Reply:
         if self._token is not None and not hmac.compare_digest(

@@ -13,12 +13,15 @@ import pytest
 from prometheus_client import generate_latest
 
 from spinn_server.admin.metrics import Metrics
+from spinn_server.work.request import Request
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, PayloadSender, transform
-from spinn_stream.runtime import Answer, Engine
+from spinn_stream.runtime import Engine
 from spinn_stream.wire import Infer
+
+from .owners import Told
 
 SPLIT = 9
 SETTING = CodecSetting(transform.NAME, 7)
@@ -29,14 +32,15 @@ ANSWERED = "answered"
 class Client:
     """One session's end of the wire: what it sends, and what it is told of each request."""
 
-    def __init__(self, tail: TailEngine, session: int, activation: npt.NDArray[np.float32], bundle: Bundle) -> None:
+    def __init__(self, tail: TailEngine, activation: npt.NDArray[np.float32], bundle: Bundle) -> None:
         self._tail = tail
-        self._session = session
         self._activation = activation
+        self._bundle = bundle
+        self.told = Told()
         self.sender = PayloadSender(bundle)
         self.payloads: list[bytes] = []
         self.requests = 0
-        tail.join(session)
+        tail.join(self.told)
 
     async def ask(self, *, acknowledge: bool = True) -> str:
         """Send the scene as it is by now; "answered", or the reason of the reject."""
@@ -44,21 +48,15 @@ class Client:
         noise = np.random.default_rng(request).normal(size=self._activation.shape) * 0.01
         x = (self._activation + noise).astype(np.float32)
         self.payloads.append(self.sender.encode(request, SPLIT, SETTING, x, NO_PICTURE))
-        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def answer(exit_index: int, found: Answer) -> None:
-            told.set_result(ANSWERED)
-
-        def refuse(reason: str, detail: str) -> None:
-            told.set_result(reason)
-
         infer = Infer(request, SPLIT, transform.NAME, None, 10_000, self.payloads[-1])
-        self._tail.submit((self._session, request), infer, time.monotonic(), answer=answer, refuse=refuse)
-        async with asyncio.timeout(20):
-            outcome = await told
-        if outcome == ANSWERED and acknowledge:
+        asked = Request.of(infer, self.told, self._bundle, time.monotonic())
+        self._tail.submit(asked)
+        await self.told.until(lambda: asked in self.told.answers or asked in self.told.refusals)
+        if asked in self.told.refusals:
+            return self.told.refusals[asked][0]
+        if acknowledge:
             self.sender.acknowledge(request)
-        return outcome
+        return ANSWERED
 
     @property
     def kinds(self) -> str:
@@ -66,7 +64,7 @@ class Client:
         return "".join("K" if transform.is_key(p) else "C" for p in self.payloads)
 
 
-Test = Callable[[TailEngine, Callable[[int], Client], Callable[[], float]], Awaitable[None]]
+Test = Callable[[TailEngine, Callable[[], Client], Callable[[], float]], Awaitable[None]]
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def run(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Call
 
             serving = asyncio.create_task(tail.run())
             try:
-                await test(tail, lambda session: Client(tail, session, head, bundle), held_bytes)
+                await test(tail, lambda: Client(tail, head, bundle), held_bytes)
                 assert not serving.done()
             finally:
                 serving.cancel()
@@ -98,27 +96,27 @@ def run(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Call
 def test_changes_are_answered_and_what_is_held_is_counted(run: Callable[[Test], None], bundle: Bundle) -> None:
     one = bundle.cut_points[SPLIT].elements * 2  # int16
 
-    async def test(tail: TailEngine, join: Callable[[int], Client], held: Callable[[], float]) -> None:
+    async def test(tail: TailEngine, join: Callable[[], Client], held: Callable[[], float]) -> None:
         assert held() == 0
-        client, other = join(1), join(2)
+        client, other = join(), join()
         assert [await client.ask() for _ in range(5)] == [ANSWERED] * 5
         assert client.kinds == "KCCCC"
         assert held() == 2 * one  # the last, and what it refers to
         assert await other.ask() == ANSWERED
         assert other.kinds == "K" and held() == 3 * one
-        tail.forget(1)
+        tail.forget(client.told)
         assert held() == one
-        tail.forget(2)
+        tail.forget(other.told)
         assert held() == 0
 
     run(test)
 
 
 def test_a_reference_that_the_server_forgot_costs_one_request(run: Callable[[Test], None]) -> None:
-    async def test(tail: TailEngine, join: Callable[[int], Client], held: Callable[[], float]) -> None:
-        client = join(1)
+    async def test(tail: TailEngine, join: Callable[[], Client], held: Callable[[], float]) -> None:
+        client = join()
         assert [await client.ask() for _ in range(2)] == [ANSWERED] * 2
-        tail._sessions[1].clear()
+        tail._receivers[client.told].clear()
         assert await client.ask() == "no_reference"
         client.sender.reset()  # as the client does when it is told so
         assert [await client.ask() for _ in range(3)] == [ANSWERED] * 3
@@ -128,8 +126,8 @@ def test_a_reference_that_the_server_forgot_costs_one_request(run: Callable[[Tes
 
 
 def test_clients_do_not_see_each_other_s_references(run: Callable[[Test], None]) -> None:
-    async def test(tail: TailEngine, join: Callable[[int], Client], held: Callable[[], float]) -> None:
-        client, other = join(1), join(2)
+    async def test(tail: TailEngine, join: Callable[[], Client], held: Callable[[], float]) -> None:
+        client, other = join(), join()
         assert await client.ask() == ANSWERED
         other.sender, other.requests = client.sender, client.requests  # its changes refer to what another one sent
         assert await other.ask() == "no_reference"
@@ -144,8 +142,8 @@ def test_who_acknowledges_nothing_is_held_to_a_bound(run: Callable[[Test], None]
     one = bundle.cut_points[SPLIT].elements * 2
     many = MAX_HELD_BYTES // one + 20
 
-    async def test(tail: TailEngine, join: Callable[[int], Client], held: Callable[[], float]) -> None:
-        client = join(1)
+    async def test(tail: TailEngine, join: Callable[[], Client], held: Callable[[], float]) -> None:
+        client = join()
         outcomes: list[Any] = [await client.ask(acknowledge=False) for _ in range(many)]
         assert outcomes == [ANSWERED] * many and set(client.kinds) == {"K"}
         assert MAX_HELD_BYTES - one < held() <= MAX_HELD_BYTES

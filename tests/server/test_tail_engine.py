@@ -13,54 +13,37 @@ import numpy.typing as npt
 import pytest
 
 from spinn_server.admin.metrics import Metrics
+from spinn_server.work import worker
+from spinn_server.work.request import Request
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import cnn_co
+from spinn_stream.codec import PayloadReceiver, cnn_co
 from spinn_stream.errors import EngineError
-from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
+from spinn_stream.runtime import Answer, Engine, answers
 from spinn_stream.wire import Infer
+
+from .engines import Failing, Held
+from .owners import Told
 
 Floats = npt.NDArray[np.float32]
 SPLIT = 9
 
 
 @dataclass
-class Outcomes:
-    """What the engine said, by request."""
-
-    answered: dict[int, tuple[int, Answer]] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass
 class Harness:
-    """A tail engine, running, and what it said so far."""
+    """A tail engine, running, and a client of it. Others are there, so that batches wait for them."""
 
     engine: TailEngine
-    outcomes: Outcomes
+    bundle: Bundle
     payloads: list[bytes]
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    told: Told = field(default_factory=Told)
 
-    def submit(self, request: int, image: int = 0, threshold: float | None = None, budget_ms: float = 10_000) -> None:
-        def answer(exit_index: int, found: Answer) -> None:
-            self.outcomes.answered[request] = (exit_index, found)
-            self.changed.set()
-
-        def refuse(reason: str, detail: str) -> None:
-            self.outcomes.refused[request] = reason
-            self.changed.set()
-
-        infer = Infer(request, SPLIT, cnn_co.NAME, threshold, budget_ms, self.payloads[image])
-        self.engine.submit((0, request), infer, time.monotonic(), answer=answer, refuse=refuse)
-
-    async def settled(self, count: int) -> Outcomes:
-        """Once so many requests were answered or refused."""
-        async with asyncio.timeout(20):
-            while len(self.outcomes.answered) + len(self.outcomes.refused) < count:
-                self.changed.clear()
-                await self.changed.wait()
-        return self.outcomes
+    def submit(self, id: int, image: int = 0, threshold: float | None = None, budget_ms: float = 10_000) -> Request:
+        infer = Infer(id, SPLIT, cnn_co.NAME, threshold, budget_ms, self.payloads[image])
+        request = Request.of(infer, self.told, self.bundle, time.monotonic())
+        self.engine.submit(request)
+        return request
 
 
 @pytest.fixture
@@ -78,13 +61,16 @@ def run(bundle: Bundle, engine: Engine, inputs: Floats) -> Callable[..., None]:
     ) -> None:
         async def main() -> None:
             tail = TailEngine(bundle, with_engine, limits or BatchLimits(), Metrics())
+            h = Harness(tail, bundle, payloads)
+            for client in (h.told, *(Told() for _ in range(20))):
+                tail.join(client)
             serving = asyncio.create_task(tail.run())
             try:
-                await test(Harness(tail, Outcomes(), payloads))
+                await test(h)
                 assert not serving.done()
             finally:
                 serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
+                await asyncio.wait([serving])
 
         asyncio.run(main())
 
@@ -108,81 +94,79 @@ def test_without_a_threshold_the_final_exit_answers_each_its_own(
     expected = whole(bundle, engine, inputs)["final"]
 
     async def test(h: Harness) -> None:
-        for request in range(8):
-            h.submit(request, image=request % 4)
-        outcomes = await h.settled(8)
-        for request, (exit_index, answer) in outcomes.answered.items():
+        for id in range(8):
+            h.submit(id, image=id % 4)
+        await h.told.settled(8)
+        for request, (exit_index, answer) in h.told.answers.items():
             assert bundle.exits[exit_index].name == answer.exit == "final"
-            assert answer.label == expected[request % 4].label
+            assert answer.label == expected[request.id % 4].label
 
     run(test, BatchLimits(max_batch_size=8, max_wait_ms=50))
 
 
-def test_in_one_batch_each_request_stops_at_its_own_threshold(
-    run: Callable[..., None], bundle: Bundle, engine: Engine, inputs: Floats
-) -> None:
+def test_in_one_batch_each_request_stops_at_its_own_threshold(run: Callable[..., None], bundle: Bundle) -> None:
     behind = [e for e in bundle.exits if e.cut > SPLIT]
 
     async def test(h: Harness) -> None:
         h.submit(0, threshold=0.0)  # the first exit behind the split is always sure enough
         h.submit(1, threshold=1.0)
         h.submit(2, threshold=None)
-        outcomes = await h.settled(3)
-        assert outcomes.answered[0][1].exit == behind[0].name
-        assert outcomes.answered[1][1].exit == outcomes.answered[2][1].exit == "final"
+        await h.told.settled(3)
+        assert h.told.exits == {0: behind[0].name, 1: "final", 2: "final"}
 
     run(test, BatchLimits(max_batch_size=3, max_wait_ms=1000))
 
 
-class Faulty:
-    """The real engine, but its first run fails."""
-
-    name = "faulty"
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._failed = False
-
-    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
-        self._engine.prepare(start, stop, exit=exit)
-
-    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
-        return self._engine.ready(start, stop, exit=exit)
-
-    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
-        self._engine.drop(start, stop, exit=exit)
-
-    def run(self, start: int, stop: int, x: Floats, *, exit: bool = True) -> tuple[Floats, ExitOutput | None]:
-        if not self._failed:
-            self._failed = True
-            raise EngineError("out of memory")
-        return self._engine.run(start, stop, x, exit=exit)
-
-
 def test_an_engine_s_fault_costs_its_batch_and_nothing_more(run: Callable[..., None], engine: Engine) -> None:
+    failing = Failing(engine, EngineError("out of memory"))
+
     async def test(h: Harness) -> None:
+        failing.failures = 1
         h.submit(0)
         h.submit(1)
-        assert (await h.settled(2)).refused == {0: "internal", 1: "internal"}
+        await h.told.settled(2)
+        assert h.told.reasons == {0: "internal", 1: "internal"}
         h.submit(2)
-        assert 2 in (await h.settled(3)).answered
+        await h.told.settled(3)
+        assert h.told.exits == {2: "final"}
 
-    run(test, BatchLimits(max_batch_size=2, max_wait_ms=1000), with_engine=Faulty(engine))
+    run(test, BatchLimits(max_batch_size=2, max_wait_ms=20), with_engine=failing)
 
 
 def test_cancelled_and_forgotten_requests_are_not_run(run: Callable[..., None]) -> None:
     async def test(h: Harness) -> None:
-        h.submit(0)
+        cancelled = h.submit(0)
         h.submit(1)
-        h.engine.cancel((0, 0))
-        assert h.outcomes.refused == {0: "cancelled"}
-        h.engine.cancel((0, 0))  # twice is once
-        h.engine.forget(0)
+        h.engine.cancel(cancelled)
+        assert h.told.reasons == {0: "cancelled"}
+        h.engine.cancel(cancelled)  # twice is once
+        h.engine.forget(h.told)
+        h.engine.join(h.told)
         h.submit(2)
-        outcomes = await h.settled(2)
-        assert outcomes.answered.keys() == {2} and outcomes.refused.keys() == {0}
+        await h.told.settled(2)
+        assert h.told.exits == {2: "final"} and h.told.reasons == {0: "cancelled"}
 
     run(test, BatchLimits(max_wait_ms=20))
+
+
+def test_a_request_under_the_id_of_one_that_was_cancelled_while_it_ran_gets_its_own_answer(
+    run: Callable[..., None], bundle: Bundle, engine: Engine, inputs: Floats
+) -> None:
+    expected = whole(bundle, engine, inputs)["final"]
+    assert expected[0].label != expected[1].label
+    held = Held(engine)
+
+    async def test(h: Harness) -> None:
+        first = h.submit(7, image=0)
+        await asyncio.to_thread(held.running.wait, 20)
+        h.engine.cancel(first)
+        second = h.submit(7, image=1)
+        held.let_go.set()
+        await h.told.settled(2)
+        assert h.told.refusals[first][0] == "cancelled"
+        assert h.told.answers[second][1].label == expected[1].label
+
+    run(test, BatchLimits(max_wait_ms=0), with_engine=held)
 
 
 def test_a_full_queue_and_a_spent_budget_are_refused(run: Callable[..., None]) -> None:
@@ -190,8 +174,73 @@ def test_a_full_queue_and_a_spent_budget_are_refused(run: Callable[..., None]) -
         h.submit(0, budget_ms=0)
         h.submit(1)
         h.submit(2)
-        assert h.outcomes.refused == {2: "overloaded"}
-        outcomes = await h.settled(3)
-        assert outcomes.refused == {0: "expired", 2: "overloaded"} and outcomes.answered.keys() == {1}
+        assert h.told.reasons == {2: "overloaded"}
+        await h.told.settled(3)
+        assert h.told.reasons == {0: "expired", 2: "overloaded"} and h.told.exits == {1: "final"}
 
     run(test, BatchLimits(max_queue=2, max_wait_ms=20))
+
+
+def test_a_payload_that_the_decoder_stumbles_over_costs_itself_alone(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    honest = PayloadReceiver.decode
+
+    def stumbling(self: PayloadReceiver, request: int, split: int, codec: str, payload: bytes) -> Floats:
+        if request == 0:
+            raise IndexError("beyond the end")
+        return honest(self, request, split, codec, payload)
+
+    monkeypatch.setattr(PayloadReceiver, "decode", stumbling)
+
+    async def test(h: Harness) -> None:
+        h.submit(0)
+        h.submit(1)
+        await h.told.settled(2)
+        assert h.told.reasons == {0: "internal"} and h.told.exits == {1: "final"}
+
+    run(test, BatchLimits(max_batch_size=2, max_wait_ms=1000))
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_an_engine_that_does_not_run_any_more_ends_the_work_and_leaves_no_request_open(
+    bundle: Bundle, engine: Engine, inputs: Floats
+) -> None:
+    failing = Failing(engine, RuntimeError("the device is gone"))
+    failing.failures = 1_000
+    head = engine.run(0, SPLIT, inputs[:1], exit=False)[0]
+
+    async def main() -> None:
+        tail = TailEngine(bundle, failing, BatchLimits(max_batch_size=1, max_wait_ms=0), Metrics())
+        h = Harness(tail, bundle, [cnn_co.encode(head)])
+        tail.join(h.told)
+        for id in range(3):
+            h.submit(id)
+        with pytest.raises(EngineError, match="failing does not run any more: RuntimeError: the device is gone"):
+            await tail.run()
+        h.submit(3)
+        assert h.told.reasons == dict.fromkeys(range(4), "internal")
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_hangs_ends_the_work(
+    bundle: Bundle, engine: Engine, inputs: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "BATCH_TIMEOUT_S", 0.05)
+    held = Held(engine)
+    head = engine.run(0, SPLIT, inputs[:1], exit=False)[0]
+
+    async def main() -> None:
+        tail = TailEngine(bundle, held, BatchLimits(max_wait_ms=0), Metrics())
+        h = Harness(tail, bundle, [cnn_co.encode(head)])
+        tail.join(h.told)
+        h.submit(0)
+        with pytest.raises(EngineError, match="held has not finished a batch of 1 within"):
+            await tail.run()
+        assert h.told.reasons == {0: "internal"}
+
+    try:
+        asyncio.run(main())
+    finally:
+        held.let_go.set()

@@ -1,12 +1,11 @@
-"""Which requests to run together, and when. Decides; the engine's loop acts."""
+"""Which requests to run together, and when. Decides; the tail engine acts."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
-Key = TypeVar("Key")
+from .request import Request
 
 
 @dataclass(frozen=True)
@@ -27,29 +26,19 @@ class BatchLimits:
 
 
 @dataclass(frozen=True)
-class Waiting(Generic[Key]):
-    """One request in the queue. Times in seconds on the caller's clock."""
-
-    key: Key
-    split: int
-    arrived: float
-    expires: float
-
-
-@dataclass(frozen=True)
-class Decision(Generic[Key]):
+class Decision:
     """What to do now.
 
     batch: run these together; all of one split. expired: refuse these, their budget ran out while they
     waited. wake_at: when to ask again if nothing arrives before; None: not until something does.
     """
 
-    batch: list[Waiting[Key]] = field(default_factory=list)
-    expired: list[Waiting[Key]] = field(default_factory=list)
+    batch: list[Request] = field(default_factory=list)
+    expired: list[Request] = field(default_factory=list)
     wake_at: float | None = None
 
 
-class Batcher(Generic[Key]):
+class Batcher:
     """Requests grouped by the split they begin at: only those have activations of one shape.
 
     Among groups that are due, the one whose first request is the oldest goes first.
@@ -57,38 +46,38 @@ class Batcher(Generic[Key]):
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._groups: dict[int, deque[Waiting[Key]]] = {}
+        self._groups: dict[int, deque[Request]] = {}
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, request: Waiting[Key]) -> bool:
-        """Queue a request; False where the queue is full and the request is to be refused."""
+    def add(self, request: Request) -> bool:
+        """Queue a request; False if the queue is full and the request is to be refused."""
         if self._size >= self._limits.max_queue:
             return False
         self._groups.setdefault(request.split, deque()).append(request)
         self._size += 1
         return True
 
-    def remove(self, key: Key) -> bool:
-        """Take out a request that is no longer wanted; False where it is not waiting."""
-        for split, group in self._groups.items():
-            kept = deque(r for r in group if r.key != key)
-            if len(kept) < len(group):
-                self._size -= len(group) - len(kept)
-                self._keep(split, kept)
-                return True
-        return False
+    def remove(self, request: Request) -> bool:
+        """Take out a request that is no longer wanted; False if it is not waiting."""
+        group = self._groups.get(request.split)
+        if group is None or request not in group:
+            return False
+        group.remove(request)
+        self._size -= 1
+        self._keep(request.split, group)
+        return True
 
-    def take(self, now: float, *, sources: int | None = None) -> Decision[Key]:
+    def take(self, now: float, *, sources: int | None = None) -> Decision:
         """What to run at `now`, if anything. The decision's requests have left the queue.
 
         Args:
             sources: how many clients could send a request; as many requests wait for nobody else.
         """
         enough = self._limits.max_batch_size if sources is None else min(self._limits.max_batch_size, sources)
-        expired: list[Waiting[Key]] = []
+        expired: list[Request] = []
         for split, group in list(self._groups.items()):
             alive = deque(r for r in group if r.expires > now)
             expired += [r for r in group if r.expires <= now]
@@ -106,7 +95,7 @@ class Batcher(Generic[Key]):
         times += [r.expires for group in self._groups.values() for r in group]
         return Decision([], expired, min(times, default=None))
 
-    def _keep(self, split: int, group: deque[Waiting[Key]]) -> None:
+    def _keep(self, split: int, group: deque[Request]) -> None:
         if group:
             self._groups[split] = group
         else:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,36 +12,28 @@ import numpy.typing as npt
 from spinn_server.admin.metrics import Metrics
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import PayloadReceiver
-from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError, EngineError, ReferenceMissing
 from spinn_stream.profile import Profile
-from spinn_stream.runtime import Answer, Engine, answers
-from spinn_stream.runtime.machine.host import THIS_MACHINE, Host, Step
-from spinn_stream.wire import Infer, RejectReason
+from spinn_stream.runtime import Answer, Engine
+from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
+from spinn_stream.wire import RejectReason
 
-from .graphs import TailPaths
 from .load import ServerLoad
-from .scheduler import Batcher, BatchLimits, Waiting
+from .request import Owner, Request
+from .scheduler import Batcher, BatchLimits
+from .steps import Steps
 
 log = logging.getLogger(__name__)
 
-RequestKey = tuple[int, int]
-"""(number of the session, id of the request)."""
-
-
-@dataclass
-class _Request:
-    infer: Infer
-    answer: Callable[[int, Answer], None]  # exit index, answer
-    refuse: Callable[[RejectReason, str], None]
-    needed: Mapping[int, float]  # cut point of an early exit that may answer -> confidence
+BATCH_TIMEOUT_S = 60.0
+"""An engine that has not finished a batch after this long never will. The slowest board takes a few seconds."""
 
 
 class TailEngine:
-    """Owns the queue, the one thread that runs the network, and the one that builds graphs.
+    """Owns the requests that are open, and what is held of each client's activations.
 
-    A request is answered or refused exactly once, unless it is dropped by `forget`. Requests that an exit
-    answers leave the batch at once; the rest goes on, smaller.
+    A request is answered or refused exactly once, unless its owner leaves before. Requests that an exit answers leave
+    the batch at once; the rest goes on, smaller.
 
     Args:
         profile: of the engine on this machine, for the clients and for the load factor; None: neither is known.
@@ -61,58 +50,58 @@ class TailEngine:
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
-        self._engine = engine
+        self._name = engine.name
         self.profile = profile
         self._load = ServerLoad(profile)
-        self._paths = TailPaths(bundle, engine, batches=limits.max_batch_size > 1)
-        self._host = host
+        self._steps = Steps(bundle, engine, metrics, host, batches=limits.max_batch_size > 1)
         self._now = host.clock
-        self._builder = host.builder("build")
-        self._building: asyncio.Task[None] | None = None
-        self._batcher: Batcher[RequestKey] = Batcher(limits)
+        self._batcher = Batcher(limits)
         self._metrics = metrics
-        self._requests: dict[RequestKey, _Request] = {}
-        self._thread = host.worker("tail")
+        self._open: dict[Request, None] = {}  # neither answered nor refused, oldest first
+        self._receivers: dict[Owner, PayloadReceiver] = {}  # who is there, and what is held of whom
+        self._refusing: tuple[RejectReason, str] | None = None  # why nothing more is taken
         self._changed = asyncio.Event()
-        self._sessions: dict[int, PayloadReceiver] = {}  # who is there, and what is held of whom
+        self._idle = asyncio.Event()
+        self._idle.set()
 
-    def submit(
-        self,
-        key: RequestKey,
-        infer: Infer,
-        now: float,
-        *,
-        answer: Callable[[int, Answer], None],
-        refuse: Callable[[RejectReason, str], None],
-    ) -> None:
-        """Queue a request; `answer` or `refuse` is called on the event loop, now or later."""
-        request = Waiting(key, infer.split, now, now + infer.budget_ms / 1000)
-        if not self._batcher.add(request):
-            self._metrics.rejects.labels("overloaded").inc()
-            refuse("overloaded", f"{len(self._batcher)} requests are waiting already")
-            return
-        self._requests[key] = _Request(infer, answer, refuse, self._bundle.needed(infer.threshold))
-        self._metrics.requests.labels(self._bundle.cut_points[infer.split].name).inc()
-        self._metrics.queue.set(len(self._batcher))
-        self._changed.set()
-
-    def cancel(self, key: RequestKey) -> None:
-        """The client no longer wants it: refused as `cancelled` now, dropped from its batch soon."""
-        self._refuse(key, "cancelled", "as asked")
-        self._batcher.remove(key)
-
-    def join(self, session: int) -> None:
+    def join(self, owner: Owner) -> None:
         """A client is there and may send requests."""
-        self._sessions[session] = PayloadReceiver(self._bundle)
+        self._receivers[owner] = PayloadReceiver(self._bundle)
 
-    def forget(self, session: int) -> None:
+    def submit(self, request: Request) -> None:
+        """Queue a request of a client that has joined; its owner is told of it now or later."""
+        if self._refusing is not None:
+            self._turn_away(request, *self._refusing)
+        elif not self._batcher.add(request):
+            self._turn_away(request, "overloaded", f"{len(self._batcher)} requests are waiting already")
+        else:
+            self._open[request] = None
+            self._idle.clear()
+            self._metrics.requests.labels(self._bundle.cut_points[request.split].name).inc()
+            self._metrics.queue.set(len(self._batcher))
+            self._changed.set()
+
+    def cancel(self, request: Request) -> None:
+        """The client no longer wants it: refused as `cancelled` now, dropped from its batch soon."""
+        self._refuse(request, "cancelled", "as asked")
+        self._batcher.remove(request)
+
+    def forget(self, owner: Owner) -> None:
         """A client is gone: nothing of it is run or answered any more."""
-        self._sessions.pop(session, None)
-        for key in [k for k in self._requests if k[0] == session]:
-            del self._requests[key]
-            self._batcher.remove(key)
+        self._receivers.pop(owner, None)
+        for request in [r for r in self._open if r.owner is owner]:
+            self._settle(request)
+            self._batcher.remove(request)
         self._metrics.queue.set(len(self._batcher))
         self._count_held()
+
+    def stop_taking(self, reason: RejectReason, detail: str) -> None:
+        """Refuse whatever is submitted from now on; what is open is still run."""
+        self._refusing = reason, detail
+
+    async def idle(self) -> None:
+        """Until no request is open."""
+        await self._idle.wait()
 
     def load(self, now: float) -> tuple[float, float]:
         """(queueing delay in ms, load factor) of the last second."""
@@ -120,144 +109,132 @@ class TailEngine:
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
         """Build and run once every graph that any split needs. Blocks: call it before the loop or in a thread."""
-        for split in range(1, self._bundle.last):
-            if self._bundle.has_basis(split):
-                basis_of(self._bundle, split)
-        for start, stop in self._paths.prepare(progress):
-            self._engine.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32))
+        self._steps.prepare(progress)
 
     async def run(self) -> None:
-        """Serve the queue until cancelled."""
+        """Serve the queue until cancelled; however it ends, no request stays open.
+
+        Raises:
+            EngineError: the engine does not work any more.
+        """
         try:
             while True:
-                self._changed.clear()
-                now = self._now()
-                decision = self._batcher.take(now, sources=len(self._sessions) or None)
-                for late in decision.expired:
-                    self._refuse(late.key, "expired", "its budget ran out in the queue")
-                self._metrics.queue.set(len(self._batcher))
-                if decision.batch:
-                    for request in decision.batch:
-                        self._metrics.wait.observe(now - request.arrived)
-                        self._load.waited((now - request.arrived) * 1000, now)
-                    await self._run_batch([r.key for r in decision.batch], decision.batch[0].split)
-                    self._build_what_is_wanted()
-                    continue
-                timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - self._now())
-                try:
-                    async with asyncio.timeout(timeout):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
+                await self._take_turn()
         finally:
-            if self._building is not None:
-                self._building.cancel()
-            for thread in (self._thread, self._builder):
-                thread.shutdown(wait=False, cancel_futures=True)
+            self.stop_taking("internal", "the engine has ended")
+            for request in list(self._open):
+                self._refuse(request, "internal", "the engine has ended")
+            await self._steps.close()
 
-    def _build_what_is_wanted(self) -> None:
-        piece = self._paths.to_build()
-        if piece is not None and (self._building is None or self._building.done()):
-            self._building = asyncio.create_task(self._build(*piece), name="build")
-
-    async def _build(self, start: int, stop: int) -> None:
-        """One fused graph, built beside the work; its first run, which is slow, is not a client's."""
-        loop = asyncio.get_running_loop()
+    async def _take_turn(self) -> None:
+        """Run a batch, or wait until there may be one."""
+        self._changed.clear()
+        now = self._now()
+        decision = self._batcher.take(now, sources=len(self._receivers))
+        for late in decision.expired:
+            self._refuse(late, "expired", "its budget ran out in the queue")
+        self._metrics.queue.set(len(self._batcher))
+        if decision.batch:
+            for request in decision.batch:
+                self._metrics.wait.observe(now - request.arrived)
+                self._load.waited((now - request.arrived) * 1000, now)
+            await self._run_batch(decision.batch)
+            self._steps.build_what_is_wanted()
+            return
+        timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - self._now())
         try:
-            await loop.run_in_executor(self._builder, self._paths.build, (start, stop))
-            x = np.zeros((1, *self._bundle.cut_points[start].shape), np.float32)
-            await self._in_thread(partial(self._engine.run, start, stop, x))
-        except EngineError as error:
-            log.warning("no fused graph from cut point %d to %d: %s", start, stop, error)
-            self._paths.refused((start, stop))
-        else:
-            self._metrics.fused.set(self._paths.built((start, stop)))
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
-    async def _run_batch(self, keys: list[RequestKey], split: int) -> None:
-        began = self._now()
+    async def _run_batch(self, batch: list[Request]) -> None:
+        split, began = batch[0].split, self._now()
         try:
-            await self._run_stages(keys, split)
-        except Exception:  # an engine's fault: these requests are refused, the server goes on
-            log.exception("a batch of %d at split %d failed", len(keys), split)
-            for key in keys:
-                self._refuse(key, "internal", "the server could not run this request")
+            async with asyncio.timeout(BATCH_TIMEOUT_S):
+                try:
+                    await self._finish(split, batch)
+                except Exception:  # a fault of the engine's or of these requests: they are refused
+                    log.exception("a batch of %d at split %d failed", len(batch), split)
+                    for request in batch:
+                        self._refuse(request, "internal", "the server could not run this request")
+                    await self._check_engine(split)
+        except TimeoutError as error:
+            raise EngineError(
+                f"{self._name} has not finished a batch of {len(batch)} within {BATCH_TIMEOUT_S:.0f} s"
+            ) from error
         self._metrics.compute.observe(self._now() - began)
 
-    async def _run_stages(self, keys: list[RequestKey], split: int) -> None:
-        keys, x = await self._decode(keys, split)
-        if keys:
-            self._metrics.batch_size.observe(len(keys))
-        exits = {cut for key in keys if key in self._requests for cut in self._requests[key].needed}
-        for start, stop in self._paths.pieces(split, exits):
-            wanted = [i for i, key in enumerate(keys) if key in self._requests]  # not cancelled, not gone
+    async def _check_engine(self, split: int) -> None:
+        """After a failure: was it the requests, or can the engine do nothing any more? Then it raises EngineError."""
+        try:
+            await self._steps.check(split)
+        except Exception as error:
+            raise EngineError(f"{self._name} does not run any more: {type(error).__name__}: {error}") from error
+
+    async def _finish(self, split: int, batch: list[Request]) -> None:
+        """Decode, then piece by piece to the end; at every exit on the way, whoever is sure enough leaves."""
+        batch, x = await self._decode(split, batch)
+        if not batch:
+            return
+        self._metrics.batch_size.observe(len(batch))
+        exits = {cut for request in batch if request in self._open for cut in request.needed}
+        for start, stop in self._steps.way(split, exits):
+            wanted = [i for i, request in enumerate(batch) if request in self._open]
             if not wanted:
                 return
-            keys, x = [keys[i] for i in wanted], x[wanted] if len(wanted) < len(keys) else x
-            needed = [self._requests[key].needed.get(stop) for key in keys]
+            batch, x = [batch[i] for i in wanted], x[wanted] if len(wanted) < len(batch) else x
             began = self._now()
-            x, found = await self._in_thread(partial(self._run_piece, start, stop, x))
+            x, found = await self._steps.run((start, stop), x)
             now = self._now()
             self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
-            if stop != self._bundle.last and all(n is None for n in needed):
-                continue
-            reached = self._bundle.exit_at[stop]
-            for key, least, answer in zip(keys, needed, found, strict=True):
-                request = self._requests.get(key)
-                if request is None:
-                    continue
+            for request, answer in zip(batch, found, strict=True):
+                least = request.needed.get(stop)
                 if stop == self._bundle.last or (least is not None and answer.confidence >= least):
-                    del self._requests[key]
-                    self._metrics.results.labels(reached.name).inc()
-                    request.answer(self._bundle.exits.index(reached), answer)
+                    self._answer(request, stop, answer)
 
-    def _run_piece(
-        self, start: int, stop: int, x: npt.NDArray[np.float32]
-    ) -> tuple[npt.NDArray[np.float32], list[Answer]]:
-        """In the engine's thread; every piece ends at an exit."""
-        began = self._now()
-        x, output = self._engine.run(start, stop, x)
-        self._host.pace(Step("graph", start, stop, exit=True, batch=len(x)), began)
-        assert output is not None
-        reached = self._bundle.exit_at[stop]
-        return x, answers(reached.name, output, reached.temperature)
-
-    async def _decode(self, keys: list[RequestKey], split: int) -> tuple[list[RequestKey], npt.NDArray[np.float32]]:
-        """Activations of those requests whose payload is good; the others are refused."""
-        infers = {key: self._requests[key].infer for key in keys if key in self._requests}
-        receivers = {key: self._sessions.get(key[0]) or PayloadReceiver(self._bundle) for key in infers}
-
-        def decode_all() -> list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]]:
-            decoded: list[tuple[RequestKey, npt.NDArray[np.float32] | CodecError]] = []
-            began = self._now()
-            for key, infer in infers.items():
-                try:
-                    decoded.append((key, receivers[key].decode(infer.id, split, infer.codec, infer.payload)))
-                except CodecError as error:
-                    decoded.append((key, error))
-            codec = next(iter(infers.values())).codec if infers else ""
-            self._host.pace(Step("decode", split, batch=len(infers), codec=codec), began)
-            return decoded
-
-        good: list[tuple[RequestKey, npt.NDArray[np.float32]]] = []
-        for key, activation in await self._in_thread(decode_all):
-            if isinstance(activation, CodecError):
-                missing = isinstance(activation, ReferenceMissing)
-                self._refuse(key, "no_reference" if missing else "bad_payload", str(activation))
+    async def _decode(self, split: int, batch: list[Request]) -> tuple[list[Request], npt.NDArray[np.float32]]:
+        """Those requests whose payload is good, and their activations, (B, C, H, W); the others are refused."""
+        batch = [request for request in batch if request in self._open]
+        receivers = [self._receivers[request.owner] for request in batch]
+        good: list[tuple[Request, npt.NDArray[np.float32]]] = []
+        for request, found in zip(batch, await self._steps.decode(split, batch, receivers), strict=True):
+            if isinstance(found, ReferenceMissing):
+                self._refuse(request, "no_reference", str(found))
+            elif isinstance(found, CodecError):
+                self._refuse(request, "bad_payload", str(found))
+            elif isinstance(found, Exception):
+                log.error("a payload of %s at split %d was not decoded", request.codec, split, exc_info=found)
+                self._refuse(request, "internal", "the server could not decode this payload")
             else:
-                good.append((key, activation))
+                good.append((request, found))
         self._count_held()
         if not good:
             return [], np.empty(0, np.float32)
-        return [key for key, _ in good], np.concatenate([a for _, a in good])
+        return [request for request, _ in good], np.concatenate([activation for _, activation in good])
 
     def _count_held(self) -> None:
-        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._sessions.values()))
+        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._receivers.values()))
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+    def _answer(self, request: Request, cut: int, answer: Answer) -> None:
+        if self._settle(request):
+            reached = self._bundle.exit_at[cut]
+            self._metrics.results.labels(reached.name).inc()
+            request.owner.answered(request, self._bundle.exits.index(reached), answer)
 
-    def _refuse(self, key: RequestKey, reason: RejectReason, detail: str) -> None:
-        request = self._requests.pop(key, None)
-        if request is not None:
-            self._metrics.rejects.labels(reason).inc()
-            request.refuse(reason, detail)
+    def _refuse(self, request: Request, reason: RejectReason, detail: str) -> None:
+        if self._settle(request):
+            self._turn_away(request, reason, detail)
+
+    def _turn_away(self, request: Request, reason: RejectReason, detail: str) -> None:
+        self._metrics.rejects.labels(reason).inc()
+        request.owner.refused(request, reason, detail)
+
+    def _settle(self, request: Request) -> bool:
+        """It is open no more; False if it was not."""
+        if request not in self._open:
+            return False
+        del self._open[request]
+        if not self._open:
+            self._idle.set()
+        return True

@@ -103,7 +103,7 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (b"\x00\x01\xc1", "not msgpack"),
         (raw([1, 2]), "type 1"),
         (raw([]), "expected an array"),
-        (raw(5), "header is 5, expected an array"),
+        (raw(5), "header is of type int, expected an array"),
         (raw({"t": "boom"}), "type 'boom'"),
         (raw({"t": 5}), "type 5"),
         (raw([None]), "type None"),
@@ -282,7 +282,7 @@ def test_another_bundle_is_refused_and_both_are_named(pair: Pair, bundle: Bundle
     with pytest.raises(RemoteProtocolError) as caught:
         pair.server.receive(encode(Hello("f" * 64, SUPPORTED, None, "test")), 0.0)
     with pytest.raises(ServerRefused) as said:
-        pair.client.receive(pair.server.farewell(caught.value))
+        pair.client.receive(pair.server.farewell(caught.value.reason, caught.value.detail))
     assert bundle.hash[:12] in str(said.value) and "ffffffffffff" in str(said.value)
 
 

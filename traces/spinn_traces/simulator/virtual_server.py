@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Any
+
+from websockets.exceptions import ConnectionClosed
 
 from spinn_server.admin.metrics import Metrics
-from spinn_server.server import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S, Server, ServerConfig
+from spinn_server.carriers.base import CarrierClosed
+from spinn_server.carriers.websocket import KEEPALIVE_S, KEEPALIVE_TIMEOUT_S
+from spinn_server.server import Server, ServerConfig
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
@@ -19,7 +22,34 @@ from spinn_traces.shape.settings import TRACE, Settings
 
 from .side import Side, host_of
 from .virtual_loop import VirtualLoop
-from .virtual_socket import VirtualNetwork
+from .virtual_socket import VirtualNetwork, VirtualWebSocket
+
+
+class VirtualCarrier:
+    """The server's end of a virtual connection; see `spinn_server.carriers.base.Carrier`."""
+
+    peer = "virtual"
+
+    def __init__(self, socket: VirtualWebSocket) -> None:
+        self._socket = socket
+
+    async def recv(self) -> bytes:
+        try:
+            return await self._socket.recv()
+        except ConnectionClosed as error:
+            raise CarrierClosed(str(error)) from error
+
+    async def send(self, data: bytes) -> None:
+        try:
+            await self._socket.send(data)
+        except ConnectionClosed as error:
+            raise CarrierClosed(str(error)) from error
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._socket.close(code, reason)
+
+    def abort(self) -> None:
+        self._socket.abort()
 
 
 class VirtualServer:
@@ -49,9 +79,9 @@ class VirtualServer:
         host = host_of(loop, bundle, side, random.Random(f"{seed}/server"))
         profile = side.profile.slowed(side.slowdown)
         self._metrics = Metrics()
-        self._engine = TailEngine(bundle, engine, batch, self._metrics, profile, host=host)
-        self._engine.prepare(lambda done, total: None)
-        self._server = Server(bundle, self._engine, self._metrics, ServerConfig(batch=batch), host=host)
+        tail = TailEngine(bundle, engine, batch, self._metrics, profile, host=host)
+        tail.prepare(lambda done, total: None)
+        self._server = Server(bundle, tail, self._metrics, ServerConfig(batch=batch), host=host)
         zero = loop.time() - offset_s
         self._directions = {
             name: Direction(LinkModel(self._settings.conditions(name, trace, zero), seed=seed, name=name), loop.clock)
@@ -63,7 +93,7 @@ class VirtualServer:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._running = asyncio.create_task(self._engine.run(), name="tail engine")
+        self._running = asyncio.create_task(self._server.run(), name="server")
 
     def begin(self, now: float) -> None:
         """The first frame: here the trace begins."""
@@ -86,14 +116,16 @@ class VirtualServer:
         await self.network.close()
         if self._running is not None:
             self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await asyncio.wait([self._running])
+            if not self._running.cancelled():
+                self._running.result()
         for direction in self._directions.values():
             direction.close()
 
-    async def _serve(self, websocket: Any) -> None:
-        watch = asyncio.create_task(websocket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
+    async def _serve(self, socket: VirtualWebSocket) -> None:
+        watch = asyncio.create_task(socket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
         try:
-            await self._server.handle(websocket)
+            await self._server.serve(VirtualCarrier(socket))
         finally:
             watch.cancel()
-            websocket.abort()
+            socket.abort()

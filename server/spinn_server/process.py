@@ -1,0 +1,69 @@
+"""What concerns the whole process of `spinn serve`: its signals, and that it ends whatever its threads do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+COME_BACK_S = 1.0
+"""For threads to end by themselves when the process does."""
+
+
+def first_signal() -> asyncio.Future[None]:
+    """Done at the first signal that asks the process to end; the next one ends it at once.
+
+    Signals that are ignored when it is called stay ignored, as `nohup` wants it.
+    """
+    loop = asyncio.get_running_loop()
+    heard: asyncio.Future[None] = loop.create_future()
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def hear() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+        heard.set_result(None)
+
+    for number in numbers:
+        loop.add_signal_handler(number, hear)
+    return heard
+
+
+def in_thread_of_its_own(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Do it in a thread that the end of the process does not wait for."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        done.set_running_or_notify_cancel()
+        try:
+            done.set_result(work())
+        except BaseException as error:  # handed to whoever waits
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="set-up", daemon=True).start()
+    return asyncio.wrap_future(done)
+
+
+def leave_if_stuck(code: int, last_words: str = "") -> None:
+    """End the process here if a thread does not come back, as from an engine that hangs: nobody waits for it."""
+    end = time.monotonic() + COME_BACK_S
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    for thread in others:
+        thread.join(max(0.0, end - time.monotonic()))
+    if any(thread.is_alive() for thread in others):
+        if last_words:
+            print(last_words, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,55 @@
+"""One request: an activation that is to be taken to an exit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.runtime import Answer
+from spinn_stream.wire import Infer, RejectReason
+
+
+class Owner(Protocol):
+    """Whom requests belong to. It is told what became of each, once, on the event loop; it must not raise."""
+
+    def answered(self, request: Request, exit_index: int, found: Answer) -> None: ...
+
+    def refused(self, request: Request, reason: RejectReason, detail: str) -> None: ...
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Request:
+    """What one client wants to know of one frame.
+
+    It is an object of its own, whatever its id: a client may use an id again once that was answered or refused, while
+    the request that had it is still in a batch.
+
+    id: on the wire; names the activation that later payloads refer to. split: the cut point it begins at. needed: cut
+    point of each early exit that may answer -> the confidence that is needed there. arrived, expires: in seconds on
+    the server's clock; what has expired is not begun.
+    """
+
+    owner: Owner
+    id: int
+    split: int
+    codec: str
+    payload: bytes
+    needed: Mapping[int, float]
+    arrived: float
+    expires: float
+
+    @classmethod
+    def of(cls, infer: Infer, owner: Owner, bundle: Bundle, now: float) -> Request:
+        """As a message asks for it, which was read at `now`."""
+        return cls(
+            owner,
+            infer.id,
+            infer.split,
+            infer.codec,
+            infer.payload,
+            bundle.needed(infer.threshold),
+            now,
+            now + infer.budget_ms / 1000,
+        )

@@ -1,0 +1,62 @@
+"""Engines that fail or wait, for tests: the real one with something in its way."""
+
+from __future__ import annotations
+
+import threading
+
+from spinn_stream.runtime import Engine, ExitOutput
+from spinn_stream.runtime.engines.base import Activation
+
+
+class Wrapped:
+    """The real engine."""
+
+    name = "wrapped"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
+        self._engine.prepare(start, stop, exit=exit, batches=batches)
+
+    def ready(self, start: int, stop: int, *, exit: bool = True) -> bool:
+        return self._engine.ready(start, stop, exit=exit)
+
+    def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
+        self._engine.drop(start, stop, exit=exit)
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+        return self._engine.run(start, stop, x, exit=exit)
+
+
+class Failing(Wrapped):
+    """It works until told to fail: the next runs, as many as said."""
+
+    name = "failing"
+
+    def __init__(self, engine: Engine, error: BaseException) -> None:
+        super().__init__(engine)
+        self._error = error
+        self.failures = 0
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+        if self.failures > 0:
+            self.failures -= 1
+            raise self._error
+        return super().run(start, stop, x, exit=exit)
+
+
+class Held(Wrapped):
+    """Runs wait until they are let go."""
+
+    name = "held"
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.running = threading.Event()
+        self.let_go = threading.Event()
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+        self.running.set()
+        self.let_go.wait(20)
+        return super().run(start, stop, x, exit=exit)
