@@ -94,7 +94,8 @@ class Outlets:
         Raises:
             FrameDropped: it was never taken in. StreamEnded: there will be none.
         """
-        question = self._questions[frame] = asyncio.get_running_loop().create_future()
+        question: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._questions[frame] = question
         try:
             return await question
         finally:

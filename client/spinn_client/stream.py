@@ -149,7 +149,8 @@ class Stream:
         feed = await self._open_feed()
         if self._link_config is not None:
             self._link = await self._open_link(self._link_config, bundle)
-        engine, profile = self._parts.engine or await self._in_thread(self._open_engine, bundle)
+        made = self._parts.engine
+        engine, profile = await self._in_thread(self._open_engine, bundle) if made is None else made
         if config.slowdown != 1 and self._parts.engine is None:
             profile = profile.slowed(config.slowdown)
         self._device = Device(bundle, engine, profile, every_exit=self._provisional, host=self._host)
@@ -170,14 +171,16 @@ class Stream:
         self._running = self._loop.create_task(self._run(self._pipeline), name="stream")
 
     async def _open_feed(self) -> FrameSource:
+        feed: FrameSource
         if self._parts.feed is not None:
-            self._feed = self._parts.feed()
+            feed = self._parts.feed()
         else:
             asked = self._source_asked
             source = open_source(str(asked)) if isinstance(asked, str | int | Path) else asked
-            self._feed = Feed(source, self._feed_config, on_event=self._tell, on_drop=self._dropped)
-        await self._feed.open()
-        return self._feed
+            feed = Feed(source, self._feed_config, on_event=self._tell, on_drop=self._outlets.dropped)
+        self._feed = feed
+        await feed.open()
+        return feed
 
     async def _open_link(self, config: LinkConfig, bundle: Bundle) -> Link:
         link = Link(config, bundle, self._parts.rng, host=self._host, dial=self._parts.dial)
@@ -347,8 +350,11 @@ class Stream:
             self._sla_text, self._policy_name = sla or self._sla_text, policy or self._policy_name
             try:
                 asked = self._agreement()
-                guide = self._steering or await self._in_thread(self._guide, asked)
-                await self._in_thread(guide.agree, asked, next_id)
+                if self._steering is None:
+                    await self._in_thread(self._guide, asked)
+                assert self._steering is not None
+                self._steering.agree(asked, next_id)
+                guide = self._steering
             except ValueError:
                 self._sla_text, self._policy_name = before
                 raise

@@ -79,7 +79,7 @@ class SyncStream:
         """Results as they are ready, until the stream ends; raises what ended it."""
         while True:
             try:
-                yield self._call(anext(self._stream))  # type: ignore[arg-type]
+                yield self._call(anext(self._stream))
             except (StopAsyncIteration, StreamEnded):
                 return
 
@@ -88,7 +88,7 @@ class SyncStream:
         events = self._on_loop(self._stream.events)
         while True:
             try:
-                yield self._call(anext(events))  # type: ignore[arg-type]
+                yield self._call(anext(events))
             except (StopAsyncIteration, StreamEnded):
                 return
 

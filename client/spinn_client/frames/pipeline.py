@@ -32,6 +32,7 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import Reject
 from spinn_stream.wire import Result as ServerResult
 
+from .feed import Frame
 from .frame_source import FrameSource
 from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
 from .ledger import Ledger

@@ -50,8 +50,7 @@ class FixedPlan:
             try:
                 codec = CodecSetting.parse(self.codec)
                 codec.check_split(split)
-                if codec.codec == "transform" and split:
-                    basis_of(bundle, split)
+                codec.prepare(bundle, split)
             except CodecError as error:
                 raise ConfigError(f"--codec: {error}") from error
         return resolved(bundle, Plan(1, split, threshold, codec))
@@ -116,10 +115,9 @@ class Guide(Protocol):
 class Fixed:
     """Always the same plan. Nothing is learned, and no frame waits for room."""
 
-    reason = None
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.reason: str | None = None
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         await asyncio.Event().wait()
