@@ -3,70 +3,58 @@
 from __future__ import annotations
 
 import json
-import queue
-import sys
-import threading
 import time
 from pathlib import Path
-from typing import TextIO
 
-from spinn_client.frames.results import FrameResult
-from spinn_stream.errors import ConfigError
+from spinn_client.events import Event
+from spinn_client.frames.results import FrameResult as Result
 
-MAX_UNWRITTEN = 10_000
+from .files import LAST_LINES_S, LineWriter, OutputFile
 
 
 class ResultLog:
-    """Writes result lines in a thread of its own, so that a slow disk delays no answer.
+    """Writes a JSON object a line for each result, in a thread of its own.
 
     To what a result says of itself a line adds at_s: when it was given, on the machine's monotonic clock.
 
     Holds at most MAX_UNWRITTEN lines; beyond that `add` raises, since no line may be lost silently.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._file: TextIO = sys.stdout if str(path) == "-" else path.open("w")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
-        self._lines: queue.Queue[tuple[float, FrameResult] | None] = queue.Queue(MAX_UNWRITTEN)
-        self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._write, name="result log", daemon=True)
-        self._thread.start()
+    def __init__(self, output: OutputFile | Path) -> None:
+        self._lines = LineWriter(output if isinstance(output, OutputFile) else OutputFile(output), _line)
 
-    def add(self, result: FrameResult) -> None:
+    def begin(self) -> None:
+        """Create or empty the file. The first result does that, too."""
+        self._lines.begin()
+
+    def add(self, result: Result) -> None:
         """Queue one line.
 
         Raises:
+            ReaderGone: whoever read the pipe has left.
             ConfigError: the file cannot be written, or not fast enough.
         """
-        if self._error is not None:
-            raise ConfigError(f"cannot write {self._path}: {self._error.strerror}")
-        try:
-            self._lines.put_nowait((time.monotonic(), result))
-        except queue.Full as error:
-            raise ConfigError(f"{self._path} takes lines too slowly: {MAX_UNWRITTEN} are waiting") from error
+        self._lines.add((time.monotonic(), result))
 
-    def close(self) -> None:
+    def event(self, event: Event) -> None:
+        """No line: all of them are results."""
+
+    def close(self, within_s: float = LAST_LINES_S) -> None:
         """Write what is left.
 
         Raises:
-            ConfigError: the file could not be written.
+            ConfigError: the file could not be written, or not in time. A reader who left is no error.
         """
-        self._lines.put(None, timeout=10)
-        self._thread.join(timeout=10)
-        if self._error is not None:
-            raise ConfigError(f"cannot write {self._path}: {self._error.strerror}") from self._error
+        self._lines.close(within_s)
 
-    def _write(self) -> None:
-        try:
-            while (line := self._lines.get()) is not None:
-                at_s, result = line
-                self._file.write(json.dumps({**result.as_json(), "at_s": round(at_s, 6)}) + "\n")
-                if self._lines.empty():
-                    self._file.flush()
-            if self._file is not sys.stdout:
-                self._file.close()
-        except OSError as error:
-            self._error = error
+
+def open_sink(path: str) -> ResultLog:
+    """Raises ConfigError: the file cannot be written."""
+    output = OutputFile(Path(path), "--sink")
+    output.check()
+    return ResultLog(output)
+
+
+def _line(given: tuple[float, Result]) -> str:
+    at_s, result = given
+    return json.dumps({**result.as_json(), "at_s": round(at_s, 6)}) + "\n"

@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from spinn_client.frames.results import FALLBACK, FrameResult
+from spinn_client.frames.results import FALLBACK
+from spinn_client.frames.results import FrameResult as Result
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import default_setting
 from spinn_stream.plan import Plan
+from spinn_stream.text import printable
+
+from .ages import Ages
 
 RECENT = 12
 """How many results are kept to be shown."""
+
+PLANS = 1000
+"""How many plans are told apart, from the newest on: hours of changes every few seconds."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +36,21 @@ class PlanUse:
 
 
 class Tally:
-    """Running counts of one run."""
+    """Running counts of one run, in constant memory.
+
+    per_plan: frames by the plan's id, of the newest PLANS plans.
+    """
 
     def __init__(self) -> None:
         self.final = 0
         self.late = 0
         self.where: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
-        self.ages_ms: list[float] = []
+        self.ages = Ages()
         self.per_plan: Counter[int] = Counter()
-        self.recent: deque[FrameResult] = deque(maxlen=RECENT)
+        self.recent: deque[Result] = deque(maxlen=RECENT)
 
-    def add(self, result: FrameResult) -> None:
+    def add(self, result: Result) -> None:
         """Count one result; only final ones enter the figures."""
         if result.kind == "late":
             self.late += 1
@@ -48,8 +58,10 @@ class Tally:
             return
         self.final += 1
         self.recent.append(result)
-        self.ages_ms.append(result.age_ms)
+        self.ages.add(result.age_ms)
         self.per_plan[result.plan] += 1
+        if len(self.per_plan) > PLANS:
+            del self.per_plan[min(self.per_plan)]
         self.reasons[str(result.reason)] += 1
         if result.reason in FALLBACK:
             self.where["fallback"] += 1
@@ -71,21 +83,26 @@ def summarise(
 ) -> dict[str, Any]:
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
 
-    The codec of a plan is the one that was used, where the plan left it open, too; None: nothing is sent.
+    plans: from the oldest to the newest; the newest PLANS of them are listed. The codec of a plan is the one that was
+    used, even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: those of plans that are not
+    listed.
     """
-    ages = np.array(tally.ages_ms) if tally.ages_ms else np.array([np.nan])
-    percentile = {f"p{q}": None if np.isnan(ages).all() else round(float(np.percentile(ages, q)), 2) for q in (50, 99)}
+    ages = {q: tally.ages.percentile(q) for q in (50, 99)}
+    listed = plans[-PLANS:]
+    frames = {use.plan.id: tally.per_plan[use.plan.id] for use in listed}
     return {
         "captured": captured, "taken": taken, "dropped": sum(dropped.values()), "dropped_by": dict(dropped),
         "final": tally.final, "device": tally.where["device"], "server": tally.where["server"],
         "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
-        "age_ms": percentile, "bytes_up": bytes_up, "bytes_down": bytes_down,
+        "age_ms": {f"p{q}": None if age is None else round(age, 2) for q, age in ages.items()},
+        "bytes_up": bytes_up, "bytes_down": bytes_down,
         "plans": [
             {"id": use.plan.id, "split": bundle.cut_points[use.plan.split].name,
              "threshold": use.plan.confidence_threshold, "codec": _codec(bundle, use.plan),
-             "frames": tally.per_plan[use.plan.id], "why": use.why}
-            for use in plans
+             "frames": frames[use.plan.id], "why": use.why}
+            for use in listed
         ],
+        "frames_of_earlier_plans": tally.final - sum(frames.values()),
     }  # fmt: skip
 
 
@@ -114,5 +131,5 @@ def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> N
     console.print(table)
 
 
-def _counts(counts: dict[str, int], only: frozenset[Any] | None = None) -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.items() if only is None or name in only)
+def _counts(counts: dict[str, int], only: frozenset[Any] | None = None) -> Text:
+    return Text(printable(", ".join(f"{n} {name}" for name, n in counts.items() if only is None or name in only)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from spinn_stream.errors import ConfigError
 from spinn_stream.plan import LinkEstimate, LinkReading
 from spinn_stream.trace import LIMITS, csv_end, csv_head, csv_row
 
+from .files import LineWriter, OutputFile
+
 FIELDS = ("up_mbps", "rtt_ms")
 STEP_S = 1.0
+LAST_ROW_S = 1.0  # a row is small
 
 HEAD = (
     "recorded by spinn run: what its own requests saw of the link",
@@ -67,52 +69,42 @@ class TraceRows:
 class TraceRecorder:
     """Writes a row a second and hands it to the system at once, so that a run that is killed keeps what it had.
 
-    Raises:
-        ConfigError: the file cannot be written.
+    The file is created or emptied when `run` begins.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, output: OutputFile | Path) -> None:
         self._stopped = asyncio.Event()
-        try:
-            self._file = path.open("w")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}") from error
+        output = output if isinstance(output, OutputFile) else OutputFile(output)
+        self._lines: LineWriter[list[str]] = LineWriter(output, lambda lines: "".join(f"{line}\n" for line in lines))
 
     async def run(self, estimate: LinkEstimate) -> None:
-        """Until stopped. Raises as the class says."""
+        """Until stopped.
+
+        Raises:
+            ReaderGone, ConfigError: the file cannot be written.
+        """
         began = time.monotonic()
         rows = TraceRows(began)
         estimate.reading(began)
-        await self._write(rows.head())
+        self._lines.add(list(rows.head()))
         steps = 0
-        while not self._stopped.is_set():
-            steps += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(began + steps * STEP_S - time.monotonic()):
-                    await self._stopped.wait()
-                    break
-            now = time.monotonic()
-            await self._write(rows.lines(estimate.reading(now), now))
-        await self._write(rows.end(time.monotonic()))
+        try:
+            while not self._stopped.is_set():
+                steps += 1
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(began + steps * STEP_S - time.monotonic()):
+                        await self._stopped.wait()
+                        break
+                now = time.monotonic()
+                self._lines.add(list(rows.lines(estimate.reading(now), now)))
+            self._lines.add(list(rows.end(time.monotonic())))
+        finally:
+            await asyncio.to_thread(self._lines.close, LAST_ROW_S)
 
     def stop(self) -> None:
         """`run` ends soon, with the end written."""
         self._stopped.set()
 
     def close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise ConfigError(f"cannot write {self._path}: {error.strerror}") from error
-
-    async def _write(self, lines: Iterable[str]) -> None:
-        """In another thread: a slow disk delays no answer."""
-        await asyncio.to_thread(self._append, list(lines))
-
-    def _append(self, lines: Iterable[str]) -> None:
-        try:
-            self._file.writelines(f"{line}\n" for line in lines)
-            self._file.flush()
-        except OSError as error:
-            raise ConfigError(f"cannot write {self._path}: {error.strerror}") from error
+        """Let go of the file. Raises as `run`, if that did not."""
+        self._lines.close(LAST_ROW_S)

@@ -67,7 +67,7 @@ def test_the_file_grows_while_it_is_recorded(tmp_path: Path, monkeypatch: pytest
     async def main() -> str:
         recorder, estimate = TraceRecorder(path), LinkEstimate(0.0)
         recording = asyncio.create_task(recorder.run(estimate))
-        while path.read_text().count("\n") < 9:
+        while not path.exists() or path.read_text().count("\n") < 9:
             estimate.ponged(40.0, 0.0)
             await asyncio.sleep(0.005)
         while_running = path.read_text()
@@ -79,6 +79,14 @@ def test_the_file_grows_while_it_is_recorded(tmp_path: Path, monkeypatch: pytest
     before = asyncio.run(main())
     assert path.read_text().startswith(before)
     assert parsed(path.read_text().splitlines()).values("rtt_ms").max() == 40
+
+
+def test_the_file_is_touched_when_recording_begins(tmp_path: Path) -> None:
+    path = tmp_path / "link.csv"
+    path.write_text("old\n")
+    recorder = TraceRecorder(path)
+    recorder.close()
+    assert path.read_text() == "old\n"
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/nowhere/link.csv"])

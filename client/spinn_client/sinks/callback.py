@@ -1,0 +1,57 @@
+"""Answers for a function of the program that embeds the client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spinn_client.events import Event
+from spinn_client.frames.results import FrameResult as Result
+
+from .background import Background
+
+MAX_WAITING = 1000
+"""Most results and events that may wait for a slow function; then the oldest is dropped."""
+
+LAST_CALL_S = 1.0  # well within the 2 s in which a stream closes
+
+
+class Callback:
+    """Calls a function for each result, and another for each event, in one thread of its own.
+
+    However long they take, answers are not held up: results that wait too long are dropped and counted in `dropped`.
+    What a function raises comes up in the next `add`, or in `close`.
+    """
+
+    def __init__(
+        self, on_result: Callable[[Result], object], on_event: Callable[[Event], object] | None = None
+    ) -> None:
+        self._on_result = on_result
+        self._on_event = on_event
+        self._thread: Background[Result | Event] = Background(self._call, name="callback", bound=MAX_WAITING)
+
+    @property
+    def dropped(self) -> int:
+        return self._thread.dropped
+
+    def begin(self) -> None:
+        """Nothing to open."""
+
+    def add(self, result: Result) -> None:
+        self._thread.put_newest(result)
+
+    def event(self, event: Event) -> None:
+        if self._on_event is not None:
+            self._thread.put_newest(event)
+
+    def close(self) -> None:
+        """Wait for calls that are left, for LAST_CALL_S at most. Raises what a function raised."""
+        self._thread.close(LAST_CALL_S)
+        if self._thread.failure is not None:
+            raise self._thread.failure
+
+    def _call(self, items: list[Result | Event]) -> None:
+        for item in items:
+            if not isinstance(item, Event):
+                self._on_result(item)
+            elif self._on_event is not None:
+                self._on_event(item)
