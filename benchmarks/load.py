@@ -26,8 +26,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from spinn_client.steering.guide import default_split
 from spinn_client.device.device import Device
+from spinn_client.steering.guide import default_split
 from spinn_stream.bundle import load_bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import measure_profile, open_engine

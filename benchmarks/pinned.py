@@ -39,7 +39,7 @@ async def follow(slow_down: Callable[[float], object], base: float) -> None:
 
 
 async def serve(slowdown: float = 1.0) -> None:
-    """A server that takes `slowdown` times as long and says where it is, until its standard input ends; see `follow`."""
+    """A server that takes `slowdown` times as long. It says where it is, and runs until its standard input ends."""
     bundle, slowed = load_bundle(), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
     profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)

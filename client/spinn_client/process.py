@@ -1,4 +1,4 @@
-"""Settings of the whole process. Nothing here happens by itself: an application that answers by a deadline asks for it."""
+"""Settings of the whole process. Nothing here happens by itself: an application asks for it."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ class State:
     """A stream at one moment. Counts are since it was opened.
 
     final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
-    reason says that time, link or server did not allow better. load: how many times as long as its profile the
-    device takes; server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were dropped
-    as nobody read them.
+    reason says that time, link or server did not allow better. load: how many times as long as its profile the device
+    takes. server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were
+    dropped because nobody read them.
     """
 
     source: str

@@ -39,7 +39,7 @@ def run(
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
     frames: Annotated[int | None, typer.Option(help="stop after this many frames")] = None,
-    source_timeout_s: Annotated[float, typer.Option(help="a live source that is silent for longer is opened again")] = 5.0,
+    source_timeout_s: Annotated[float, typer.Option(help="silence of a live source, then it is re-opened")] = 5.0,
     give_up_after_s: Annotated[float | None, typer.Option(help="end if a live source is away for longer")] = None,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
@@ -73,8 +73,8 @@ def run(
         raise ConfigError(
             f"{', '.join(given)} fix the plan, which --policy and --sla leave open: give one or the other"
         )
-    outputs = {name: OutputFile(path, name) for name, path in
-               (("--jsonl", jsonl), ("--summary", summary), ("--record-trace", record_trace)) if path is not None}  # fmt: skip
+    named = {"--jsonl": jsonl, "--summary": summary, "--record-trace": record_trace}
+    outputs = {name: OutputFile(path, name) for name, path in named.items() if path is not None}
     check_outputs(outputs.values())
 
     def make(on_result: Callable[[Result], object], on_event: Callable[[Event], object]) -> Stream:

@@ -1,11 +1,11 @@
 """The states of one frame, from being taken in to its final result, in one table.
 
-    HEAD ──unsure──► HELD ──sent──► AWAY            HEAD: its head waits for the device, or runs
-     │                │               │             HELD: unsure here; waits until link and server have room
-     │                └──left──► ALONE ◄──left──┘   AWAY: the server has it; the device may be looking for a first answer
-     │                              │               ALONE: the device finishes it
-     └── deadline without any answer (from any of these) ──► OVERDUE: work under way here may still give one
-     └── answered (from any of them) ──► SETTLED
+HEAD ──unsure──► HELD ──sent──► AWAY     HEAD: its head waits for the device, or runs
+                  │               │      HELD: unsure here; waits until link and server have room
+                  └──left──► ALONE ◄──left──┘    AWAY: the server has it; ALONE: the device finishes it
+
+from any of these: deadline without any answer ──► OVERDUE: work under way here may still give one
+from any of these: answered ──► SETTLED
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ TRANSITIONS: dict[State, dict[Happens, State]] = {
 class Flight:
     """One frame between being taken in and its final result. Times in seconds of the caller's clock.
 
+    best: the most confident local answer. trouble: why the server will not answer, once that is known.
     activation: at the plan's split, (1, C, H, W), once the head is done. payload: it, coded, until it is sent; sender:
-    what coded it, on one connection; to_learn: it is sent however late its answer will be. best: the most confident local answer.
-    trouble: why the server will not answer, once that is known. ask_at: when a HELD frame asks again for room.
-    rescue_at: when the device must begin with an AWAY frame that has no local answer; None: it need not.
+    what coded it, on one connection. to_learn: it is sent however late its answer will be.
+    ask_at: when a HELD frame asks again for room. rescue_at: when the device must begin with an AWAY frame that has no
+    local answer; None: it need not.
     """
 
     frame: int

@@ -9,18 +9,28 @@ from .feed import Frame
 
 
 class FrameSource(Protocol):
-    """See `Feed`. captured: pictures so far; dropped: how many of them were dropped, by reason."""
+    """See `Feed`."""
 
-    name: str
-    fps: float | None
-    captured: int
-    dropped: Counter[str]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fps(self) -> float | None: ...
+
+    @property
+    def captured(self) -> int:
+        """Pictures so far."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many of them were dropped, by reason."""
 
     async def open(self) -> None: ...
 
     def start(self) -> None: ...
 
-    def drop(self, index: int, reason: str) -> None: ...
+    def drop(self, index: int, reason: str) -> None:
+        """A frame that was given is not taken in after all."""
 
     def stop(self) -> None: ...
 

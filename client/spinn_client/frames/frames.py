@@ -112,7 +112,9 @@ class Frames:
         self.deadline_s = deadline_s
         self._keep_late = keep_late
         self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
-        self._ready_s = 0.0  # of the last frame with a payload, from when the device could begin until it was to be sent
+        self._ready_s = (
+            0.0  # of the last frame with a payload, from when the device could begin until it was to be sent
+        )
         self._waits_to_begin = False
         self._begin_at = math.inf  # when to ask again whether a frame may be taken
         self.taken = 0

@@ -1,12 +1,12 @@
 """Carries out what `Frames` decides: runs heads and tails, moves payloads, keeps one timer. The way of a frame:
 
-    feed ─► take ─► head on the device ─► confident ─► result
-                          │ unsure
-                          ▼
-                    room? ─► link ─► server's answer ─► result
-                          │ no, or no answer in time
-                          ▼
-                    finish on the device ─► result
+feed ─► take ─► head on the device ─► confident ─► result
+                      │ unsure
+                      ▼
+                room? ─► link ─► server's answer ─► result
+                      │ no, or no answer in time
+                      ▼
+                finish on the device ─► result
 """
 
 from __future__ import annotations

@@ -67,14 +67,19 @@ class SendGate:
         """
         self._size = size
         busy = self._room.busy_s(now)
-        if self._until is None and answer_by is not None and busy is not None:
-            if now + busy + self._room.answer_s(now, size) > answer_by:
-                return math.inf
+        if self._until is None and self._in_vain(now, size, busy, answer_by):
+            return math.inf
         return self._wait(now, busy, 0.0, left_s)
 
     def forget(self) -> None:
         """Whoever waited does not ask again."""
         self._until = None
+
+    def _in_vain(self, now: float, size: int, busy: float | None, answer_by: float | None) -> bool:
+        """Whether its answer would be of no use even on the link at its best."""
+        if answer_by is None or busy is None:
+            return False
+        return now + busy + self._room.answer_s(now, size) > answer_by
 
     def _wait(self, now: float, busy: float | None, before_s: float, left_s: float) -> float:
         if busy is None or (wait := busy - before_s) <= LEAST_HOLD_S:

@@ -6,7 +6,7 @@ import importlib
 from typing import Protocol
 
 from spinn_client.events import Event
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import Result
 from spinn_stream.errors import ConfigError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from spinn_client.events import Event
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import Result
 
 from .background import Background
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from spinn_client.events import Event
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import Result
 
 from .files import LAST_LINES_S, LineWriter, OutputFile
 

@@ -14,8 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from spinn_client.frames.results import FALLBACK
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import FALLBACK, Result
 from spinn_stream.text import printable
 
 from .summary import Tally

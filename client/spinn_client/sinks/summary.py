@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from spinn_client.frames.results import FALLBACK
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import FALLBACK, Result
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import default_setting
 from spinn_stream.plan import Plan

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
-from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import CodecError, ConfigError
 from spinn_stream.plan import Decision, Plan, Policy, Sla
 

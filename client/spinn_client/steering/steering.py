@@ -21,11 +21,9 @@ from spinn_stream.plan import (
     LinkBelief,
     Plan,
     PlanTable,
-    Policy,
     PowerMeter,
     Prober,
     Scheduler,
-    Sla,
     build_table,
 )
 from spinn_stream.plan.predict.codec_costs import default_cost

@@ -74,7 +74,9 @@ class Case:
         assert flight is not None
         return flight
 
-    def unsure(self, flight: Flight, at: float = 0.01, payload: bytes | None = PAYLOAD, up: bool = True) -> list[Action]:
+    def unsure(
+        self, flight: Flight, at: float = 0.01, payload: bytes | None = PAYLOAD, up: bool = True
+    ) -> list[Action]:
         return self.frames.unsure(flight, X, payload, at, began=flight.captured, link_up=up)
 
     def away(self, frame: int = 1, at: float = 0.0) -> Flight:
@@ -193,9 +195,7 @@ def test_a_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_first(c
     at = DEADLINE_S - (2 * FIRST_EXIT_MS + HEAD_MS + 3 * SPARE_MS) / 1000
     assert case.frames.wake_at() == pytest.approx(at)
     (finish,) = case.frames.look(at)
-    assert finish == Finish(
-        flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000, only_first_exit=True
-    )
+    assert finish == Finish(flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000, only_first_exit=True)
     assert flight.state is State.AWAY and case.frames.look(at) == []
 
 

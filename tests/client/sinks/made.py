@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spinn_client.frames.results import FrameResult as Result
+from spinn_client.frames.results import Result
 
 
 def result(frame: int = 0, **other: Any) -> Result:

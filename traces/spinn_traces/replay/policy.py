@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from spinn_client.steering.guide import default_split
-from spinn_client.steering.guide import Asked
+from spinn_client.steering.guide import Asked, default_split
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError

@@ -1,0 +1,61 @@
+"""The public API: what it exports, and that the programs in docs/embed.md run as they stand there."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import spinn_client as spinn
+
+from ..processes import ServerProcess, server
+
+DOC = Path(__file__).parent.parent.parent / "docs" / "embed.md"
+PROGRAMS = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.S)
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[ServerProcess]:
+    with server() as running:
+        yield running
+
+
+def test_everything_exported_is_there_and_documented() -> None:
+    assert sorted(spinn.__all__) == spinn.__all__
+    for name in spinn.__all__:
+        assert getattr(spinn, name).__doc__, name
+    public = {name for name in vars(spinn) if not name.startswith("_") and name[0].isupper()}
+    assert public == {name for name in spinn.__all__ if name[0].isupper()}
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=["async", "sync", "pushed"])
+def test_the_programs_of_the_docs_are_short_run_silently_and_end(serving: ServerProcess, program: str) -> None:
+    """With warnings as errors and the event loop's debug mode, which complains of whatever blocks it for 100 ms."""
+    assert sum(bool(line.strip()) for line in program.splitlines()) <= 15
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program.replace("ws://127.0.0.1:8765", serving.address)],
+        env=os.environ | {"PYTHONASYNCIODEBUG": "1"}, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    answers = [line for line in done.stdout.splitlines() if "server" in line or "device" in line]
+    assert len(answers) >= (1 if "Pushed" in program else 50)
+
+
+def test_importing_loads_no_engine_and_changes_nothing_of_the_process() -> None:
+    script = (
+        "import gc, signal, sys, threading\n"
+        "before = (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval(), threading.active_count(),\n"
+        "          [signal.getsignal(s) for s in (2, 15)])\n"
+        "import spinn_client\n"
+        "after = (gc.get_threshold(), gc.get_freeze_count(), sys.getswitchinterval(), threading.active_count(),\n"
+        "         [signal.getsignal(s) for s in (2, 15)])\n"
+        "assert before == after, (before, after)\n"
+        "loaded = {'onnxruntime', 'openvino', 'torch', 'skimage', 'uvloop'} & sys.modules.keys()\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
