@@ -36,7 +36,7 @@ from spinn_client.apps.run import Run, RunConfig
 from spinn_client.frames.feed import FeedConfig
 from spinn_client.link.connection import LinkConfig
 from spinn_client.sinks.jsonl import ResultLog
-from spinn_client.sources.video import open_source
+from spinn_client.sources.registry import open_source
 from spinn_client.steering.steering import Asked
 from spinn_stream.bundle import load_bundle
 from spinn_stream.cli.options import save_figure

@@ -22,7 +22,7 @@ from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sinks.live import LiveView
 from spinn_client.sinks.summary import PlanUse, Tally, show_summary, summarise
 from spinn_client.sinks.trace import TraceRecorder
-from spinn_client.sources.video import Source
+from spinn_client.sources.base import Source
 from spinn_client.steering.steering import Asked, Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import default_setting

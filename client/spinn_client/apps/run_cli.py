@@ -16,7 +16,7 @@ from spinn_client.frames.feed import FeedConfig
 from spinn_client.link.connection import LinkConfig
 from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sinks.trace import TraceRecorder
-from spinn_client.sources.video import open_source
+from spinn_client.sources.registry import open_source
 from spinn_client.steering.steering import Asked
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token

@@ -97,7 +97,8 @@ class _Known:
 class Frames(Protocol):
     """What is counted of a source."""
 
-    captured: int
+    @property
+    def captured(self) -> int: ...
 
 
 class Steering:

@@ -21,7 +21,8 @@ from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import FrameResult
-from spinn_client.sources.video import open_source
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting
 from spinn_stream.errors import SourceError, SpinnError
@@ -137,7 +138,7 @@ def _first(source: str) -> list[Pixels]:
     """The first pictures of a source, (H, W, 3) uint8 BGR."""
     opened = open_source(source)
     try:
-        pictures = list(itertools.islice(opened.frames(), SAMPLES))
+        pictures = list(itertools.islice(pixels_of(opened), SAMPLES))
     finally:
         opened.close()
     if not pictures:
