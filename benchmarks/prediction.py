@@ -40,6 +40,7 @@ from same_images import SameImages, predicted_drop, same_images
 
 from spinn_client import DeviceConfig, FeedConfig, Stream, tune_process
 from spinn_client.sinks.jsonl import ResultLog
+from spinn_client.sources.base import pixels_of
 from spinn_client.sources.demo import DemoSource
 from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle, load_bundle
@@ -152,7 +153,7 @@ def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dic
 def shuffled_demo(bundle: Bundle, folder: Path) -> None:
     """The demo's frames as the network sees them, in a random order."""
     folder.mkdir()
-    frames = [crop(frame, bundle.input.size) for frame in DemoSource().frames()]
+    frames = [crop(frame, bundle.input.size) for frame in pixels_of(DemoSource())]
     for place, n in enumerate(np.random.default_rng(0).permutation(len(frames))):
         cv2.imwrite(str(folder / f"{place:05}.png"), cv2.cvtColor(frames[n], cv2.COLOR_RGB2BGR))
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, encode_payload
 from spinn_stream.frame import crop
@@ -91,7 +92,7 @@ def pictures(material: Material, size: int) -> Pixels:
     """(N, size, size, 3) RGB, each as the client crops it, in the order they are played in."""
     source = open_source(material.source)
     try:
-        return np.stack([crop(frame, size) for frame in source.frames()])
+        return np.stack([crop(frame, size) for frame in pixels_of(source)])
     finally:
         source.close()
 

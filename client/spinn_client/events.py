@@ -41,14 +41,14 @@ class Event:
 
 @dataclass(frozen=True)
 class SourceLost(Event):
-    """The source gives no more pictures; it is opened again with growing pauses. why: one line."""
+    """The source gives no more pictures; a camera or stream is opened again with growing pauses. why: one line."""
 
     source: str
     why: str
 
     @property
     def text(self) -> str:
-        return f"lost {self.source}: {self.why}; trying again"
+        return f"lost {self.source}: {self.why}; waiting for it to come back"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.runtime import Engine
@@ -30,7 +31,7 @@ def parquet(path: Path, labels: list[int], images: list[bytes] | None = None) ->
 
 
 def levels(folder: Path) -> list[int]:
-    return [int(frame.mean()) for frame in open_source(str(folder)).frames()]
+    return [int(frame.mean()) for frame in pixels_of(open_source(str(folder)))]
 
 
 def test_images_of_a_parquet_file_become_frames_in_a_shuffled_order_with_their_labels(

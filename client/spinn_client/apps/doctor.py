@@ -16,7 +16,8 @@ import cv2
 import uvloop
 
 from spinn_client.frames.frames import SPARE_MS
-from spinn_client.sources.video import STREAM_TIMEOUT_MS, open_source
+from spinn_client.sources.base import Picture
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
@@ -27,8 +28,8 @@ from spinn_stream.runtime.measure import store
 from .doctor_server import RoundTrip
 from .findings import Finding, Findings, State, within
 
-SOURCE_LIMIT_S = 3 * STREAM_TIMEOUT_MS / 1000
-"""To open a source and read from it: a stream's own time limits, and some."""
+SOURCE_LIMIT_S = 15.0
+"""To open a source and read from it."""
 
 PLAYED_S = 2.0
 PLAYED_FRAMES = 60
@@ -194,8 +195,10 @@ def _play(text: str) -> _Seen:
     try:
         times: list[float] = []
         last: Pixels | None = None
-        for pixels in source.frames():
-            last = pixels
+        for picture in source.pictures():
+            if not isinstance(picture, Picture):
+                continue
+            last = picture.pixels
             times.append(time.monotonic())
             if len(times) == PLAYED_FRAMES or times[-1] - times[0] > PLAYED_S:
                 break

@@ -1,147 +1,382 @@
-"""From a blocking source to the event loop: paced, newest frame wins."""
+"""From a blocking source to the event loop: paced, newest frame wins, and a live source is opened again."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from spinn_client.sources.video import Source
+from spinn_client.events import Event, SourceBack, SourceChanged, SourceEnded, SourceLost, Warned
+from spinn_client.sources.base import Picture, Source, Unusable
+from spinn_client.sources.pushed import Pushed, Taker
+from spinn_client.sources.resilient import Act, Resilience
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
+from .feed_config import FeedConfig
+from .reading import read
+from .slot import Frame, Slot
 
-@dataclass(frozen=True)
-class Frame:
-    """A frame and its place in the source. captured: time.monotonic() when it was there to be used."""
+__all__ = ["Feed", "FeedConfig", "Frame"]
 
-    index: int
-    pixels: Pixels
-    captured: float
+log = logging.getLogger(__name__)
+
+OPENING = 2.0
+"""A source may take this many times `source_timeout_s` to open: address, connection, and a first whole picture."""
+
+BACKLOG_S = 0.5
+"""Longest wait for a live source that was just opened to give what was buffered before."""
+
+WAITED_S = 0.005
+"""A picture that took this long to come was not buffered."""
+
+CLOSE_S = 0.8
+"""How long `close` waits for a reader; one that hangs is left to itself."""
+
+MOST_HANGING = 3
+"""Readers that may hang in a library at a time; as long as there are this many, a source is not opened again."""
+
+MOST_NAMED = 20
+"""Files that cannot be read are named up to this many; all are counted."""
 
 
-@dataclass(frozen=True)
-class FeedConfig:
-    """How a source is played."""
-
-    fps: float | None = None  # frames per second; None: the source's own
-    unpaced: bool = False  # every frame, as fast as they are taken
-    loop: bool = False  # begin again at the end
-    max_frames: int | None = None  # stop after so many
-
-    def __post_init__(self) -> None:
-        if self.fps is not None and not 0.01 <= self.fps <= 1000:
-            raise ValueError(f"fps is {self.fps}, expected 0.01 to 1000")
-        if self.max_frames is not None and self.max_frames < 1:
-            raise ValueError(f"frames is {self.max_frames}, expected at least 1")
-        if self.unpaced and self.fps is not None:
-            raise ValueError("--fps and --unpaced exclude each other")
+def _ignore(*what: object) -> None:
+    """For those who do not want to know."""
 
 
 class Feed:
     """Reads a source in a thread of its own and holds one frame: the newest that was not taken yet.
 
-    A frame that is replaced before it was taken counts as dropped, `superseded`. Unpaced, the thread waits
-    until its frame is taken instead.
+    A frame that is replaced before it was taken is dropped as `superseded`. Frames of a recorded source wait to be
+    taken instead if they are played `unpaced`, or if they are pictures without a rate and none was asked for.
+
+    It plays once, in the event loop in which it was opened: it is used there, and calls there.
+
+    Args:
+        on_event: told what happens to the source. on_drop: told of each drop: the frame's number, and why.
     """
 
-    def __init__(self, source: Source, config: FeedConfig) -> None:
+    def __init__(
+        self,
+        source: Source | Pushed,
+        config: FeedConfig,
+        *,
+        on_event: Callable[[Event], object] = _ignore,
+        on_drop: Callable[[int, str], object] = _ignore,
+    ) -> None:
         self._source = source
         self._config = config
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._slot: Frame | None = None
-        self._arrived = asyncio.Event()
-        self._taken = threading.Event()
-        self._stopped = threading.Event()
-        self._ended = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._read, name="source", daemon=True)
-        self.captured = 0
-        self.dropped: Counter[str] = Counter()
+        self._on_event = on_event
+        self._slot = Slot(config.max_frames, on_drop)
+        self._resilience = Resilience(
+            random.Random(),
+            timeout_s=config.source_timeout_s,
+            open_s=OPENING * config.source_timeout_s,
+            give_up_after_s=config.give_up_after_s,
+            reopens=not isinstance(source, Pushed),
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opened, self._drained = asyncio.Event(), asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: threading.Thread | None = None  # whose pictures count; changes under the slot's lock, as do these
+        self._hanging: list[threading.Thread] = []
+        self._rate: float | None = source.fps if isinstance(source, Pushed) else config.fps
+        self._size: tuple[int, int] | None = None
+        self._cause = ""  # why the source was lost
+
+    @property
+    def name(self) -> str:
+        """The source's, for people."""
+        return self._source.name
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second as played, once it is open; None: that depends on the source."""
+        return self._rate
+
+    @property
+    def waits(self) -> bool:
+        """Whether each frame waits to be taken, so that none is superseded. Right once it is open."""
+        return not self._source.live and (self._config.unpaced or self._rate is None)
+
+    @property
+    def captured(self) -> int:
+        """Frames that the source gave, those dropped included."""
+        return self._slot.captured
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Frames that were not taken, by reason; whoever takes them may add others."""
+        return self._slot.dropped
+
+    async def open(self) -> None:
+        """Open the source. A live one is read from now on, and its newest picture kept for `start`.
+
+        Raises:
+            SourceError: it cannot be opened, gives no picture, or takes too long.
+        """
+        self._begin()
+        if isinstance(self._source, Pushed):
+            return
+        try:
+            await self._opened.wait()
+            if self._source.live and not self._slot.over:
+                async with asyncio.timeout(BACKLOG_S):
+                    await self._drained.wait()
+        except TimeoutError:  # it gives pictures faster than they are read: the newest is as new as can be
+            pass
+        except BaseException:
+            self.stop()
+            raise
+        if self._slot.error is not None:
+            raise self._slot.error
 
     def start(self) -> None:
-        self._thread.start()
+        """Frames are numbered from 0 from here on, but for pushed ones, which have their numbers.
+
+        Opens the source if nobody did; `next` says then what is wrong with it.
+        """
+        if self._loop is None:
+            self._begin()
+        self._slot.start(count_kept=not isinstance(self._source, Pushed))
+
+    def drop(self, index: int, reason: str) -> None:
+        """A frame that was given is not taken in after all."""
+        self._slot.drop(index, reason)
 
     def stop(self) -> None:
-        """No more frames; the one that waits is dropped."""
-        self._stopped.set()
-        self._taken.set()
-        self._arrived.set()
+        """No more frames; the one that waits is dropped. Idempotent."""
+        self._slot.stop()
+        self._slot.post(self._opened.set)
 
     async def next(self) -> Frame | None:
         """The newest frame, once there is one; None at the end.
 
         Raises:
-            Exception: what went wrong in the source.
+            Exception: what went wrong in the source, at its end.
         """
         while True:
-            with self._lock:
-                frame, self._slot = self._slot, None
-                self._arrived.clear()
-                ended = self._ended
-            if self._stopped.is_set():
-                if frame is not None:
-                    self.dropped["stopped"] += 1
-                return None
+            frame = self._slot.take()
             if frame is not None:
-                self._taken.set()
-                return frame
-            if ended:
-                if self._error is not None:
-                    raise self._error
+                return replace(frame, captured=time.monotonic()) if self.waits else frame
+            if self._slot.over:
+                if self._slot.error is not None and not self._slot.stopped:
+                    raise self._slot.error
                 return None
-            await self._arrived.wait()
+            await self._slot.wait()
 
-    def _read(self) -> None:
+    async def close(self) -> None:
+        """Let go of the source, from any state. One that hangs is left to itself after a moment."""
+        self.stop()
+        self._arm()
+        if isinstance(self._source, Pushed):
+            if self._loop is not None:
+                self._source.detach()
+        elif self._loop is not None:
+            closed = asyncio.Event()
+            threading.Thread(target=self._close, args=(self._source, closed), name="close source", daemon=True).start()
+            try:
+                async with asyncio.timeout(CLOSE_S + 0.1):
+                    await closed.wait()
+            except TimeoutError:
+                log.warning("%s hangs and is left to itself", self.name)
+        self._slot.tell()
+
+    def _close(self, source: Source, closed: asyncio.Event) -> None:
+        reader = self._reader
+        if reader is not None:
+            reader.join(CLOSE_S)
         try:
-            self._play()
-        except BaseException as error:  # handed to whoever waits in `next`
-            self._error = error
-        finally:
-            self._source.close()
-            with self._lock:
-                self._ended = True
-            self._wake()
+            if reader is None or not reader.is_alive():
+                source.close()
+        except Exception:
+            log.exception("closing %s failed", source.name)
+        self._slot.post(closed.set)
 
-    def _play(self) -> None:
-        rate = None if self._config.unpaced else (self._config.fps or self._source.fps)
-        begun = time.monotonic()
-        while not self._stopped.is_set():
-            before = self.captured
-            for pixels in self._source.frames():
-                if rate is not None:
-                    due = begun + self.captured / rate
-                    if self._source.fps is None and time.monotonic() < due:
-                        continue  # a camera faster than --fps: as if it had not seen this
-                    self._stopped.wait(max(0.0, due - time.monotonic()))
-                if self._stopped.is_set():
-                    return
-                self._put(Frame(self.captured, pixels, time.monotonic()))
-                self.captured += 1
-                if self.captured == self._config.max_frames:
-                    return
-            if self._source.fps is None and not self._stopped.is_set():
-                raise SourceError(f"{self._source.name} gives no more frames")
-            if self.captured == before:
-                raise SourceError(f"{self._source.name} has no frame that can be read")
-            if not self._config.loop:
+    # The reader's thread
+
+    def _run(self, source: Source) -> None:
+        error: BaseException | None = None
+        why: str | None = None
+        try:
+            why = read(source, partial(self._deliver, source), loop=self._config.loop)
+        except BaseException as failure:  # for whoever waits in `next`, or a reason to open it again
+            error = failure
+        self._slot.post(self._reader_ended, threading.current_thread(), why, error)
+
+    def _deliver(self, source: Source, picture: Picture | Unusable, now: float, waited_s: float) -> bool:
+        """See `Deliver`."""
+        slot = self._slot
+        opened = self._opened.is_set()
+        if not opened:
+            if not source.live and self._rate is None:
+                self._rate = source.fps
+            slot.post(self._on_opened)
+        with slot.changed:
+            if self._gone():
+                return False
+            if source.live:
+                if opened and waited_s > WAITED_S:
+                    slot.post(self._drained.set)
+                self._alive(now)
+                if slot.begun is not None and self._rate and now < slot.begun + slot.captured / self._rate:
+                    return True  # a camera faster than --fps: as if it had not seen this
+            else:
+                now = self._pace()
+                if self._gone():
+                    return False
+            self._number(source, picture, now)
+            if self.waits:
+                slot.changed.wait_for(lambda: slot.free or self._gone())
+            else:
+                slot.changed.wait_for(lambda: not slot.crowded or self._gone())
+            return not self._gone()
+
+    def _pace(self) -> float:
+        """Until the time of a recorded source's next picture."""
+        slot = self._slot
+        slot.changed.wait_for(lambda: slot.begun is not None or self._gone())
+        if self._rate is not None and not self._config.unpaced and slot.begun is not None:
+            due = slot.begun + slot.captured / self._rate
+            slot.changed.wait_for(self._gone, max(0.0, due - time.monotonic()))
+        return time.monotonic()
+
+    def _number(self, source: Source, picture: Picture | Unusable, now: float) -> None:
+        """A picture that is there, in its time."""
+        counted = self._slot.begun is not None
+        if isinstance(picture, Picture):
+            if source.live or source.fps is not None:
+                self._look_at_size(picture.pixels, now)
+            captured = now if picture.captured is None else picture.captured
+            self._slot.put(Frame(self.captured, picture.pixels, captured, picture.origin), counted=counted)
+        elif counted:
+            self._slot.drop(self.captured, "bad_frame")
+            if picture.origin is not None and self.dropped["bad_frame"] <= MOST_NAMED:
+                self._tell(Warned(now, picture.why))
+
+    def _gone(self) -> bool:
+        """Whether nobody wants more of the reader that asks."""
+        return self._slot.over or self._reader is not threading.current_thread()
+
+    # Who pushes
+
+    def _pushed(self, number: int, pixels: Pixels, captured: float) -> None:
+        with self._slot.changed:
+            if self._slot.over:
+                self._slot.drop(number, "stopped")
                 return
+            now = time.monotonic()
+            self._alive(now)
+            self._look_at_size(pixels, now)
+            self._slot.put(Frame(number, pixels, captured), counted=True)
 
-    def _put(self, frame: Frame) -> None:
-        with self._lock:
-            if self._slot is not None:
-                self.dropped["superseded"] += 1
-            self._slot = frame
-            self._taken.clear()
-        self._wake()
-        if self._config.unpaced:
-            self._taken.wait()
+    def _pushed_all(self) -> None:
+        self._slot.post(self._finish, "", None)
 
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the event loop is closed: nobody waits any more
-            self._stopped.set()
+    # Both
+
+    def _alive(self, now: float) -> None:
+        began, away_s = self._resilience.delivered(now)
+        if away_s is not None:
+            self._tell(SourceBack(now, self.name, away_s))
+        if began:
+            self._slot.post(self._arm)
+
+    def _look_at_size(self, pixels: Pixels, now: float) -> None:
+        size = pixels.shape[0], pixels.shape[1]
+        if self._size is not None and self._size != size:
+            self._tell(SourceChanged(now, self.name, self._size, size))
+        self._size = size
+
+    def _tell(self, event: Event) -> None:
+        self._slot.note(partial(self._on_event, event))
+
+    # The event loop
+
+    def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._slot.use(self._loop)
+        if isinstance(self._source, Pushed):
+            for number in self._source.attach(Taker(self._pushed, self._pushed_all)):
+                self._slot.drop(number, "superseded")
+        else:
+            self._read(time.monotonic())
+
+    def _read(self, now: float) -> None:
+        """Open the source, for the first time or again."""
+        with self._slot.changed:
+            self._resilience.opening(now)
+            self._reader = threading.Thread(target=self._run, args=(self._source,), name="source", daemon=True)
+            self._reader.start()
+        self._arm()
+
+    def _on_opened(self) -> None:
+        self._opened.set()
+        self._arm()
+
+    def _arm(self) -> None:
+        """One timer for all that a live source is waited for, and for the first opening of any."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        with self._slot.changed:
+            when = self._resilience.timer()
+        watched = self._source.live or not self._opened.is_set()
+        if when is not None and watched and self._loop is not None and not self._slot.over:
+            self._timer = self._loop.call_later(max(0.0, when - time.monotonic()), self._watch)
+
+    def _watch(self) -> None:
+        """What the timer does."""
+        now = time.monotonic()
+        with self._slot.changed:
+            act = None if self._slot.over else self._resilience.due(now)
+            if act is Act.LEAVE and self._reader is not None:
+                self._hanging.append(self._reader)
+        if act is Act.LEAVE:
+            silent_s = self._config.source_timeout_s * (1 if self._resilience.playing else OPENING)
+            self._lose(SourceError(f"{self.name} gives nothing for {silent_s:g} s"))
+        elif act is Act.GIVE_UP:
+            said = f"away for more than {self._config.give_up_after_s:g} s: {self._cause}"
+            self._finish(said, SourceError(f"{self.name}: {said}"))
+        elif act is Act.OPEN:
+            self._hanging = [reader for reader in self._hanging if reader.is_alive()]
+            if len(self._hanging) < MOST_HANGING:
+                self._read(now)
+            else:
+                self._resilience.failed(now)
+        self._arm()
+
+    def _reader_ended(self, reader: threading.Thread, why: str | None, error: BaseException | None) -> None:
+        if reader is not self._reader or self._slot.over:
+            return
+        if error is not None and self._source.live:
+            self._lose(error)
+        else:
+            self._finish(why, error)
+
+    def _lose(self, error: BaseException) -> None:
+        """The reader there was is none any more: it ended, or hangs."""
+        self._cause = (str(error) or type(error).__name__).removeprefix(self.name).lstrip(": ")
+        with self._slot.changed:
+            self._reader, now = None, time.monotonic()
+            if self._resilience.failed(now):
+                self._tell(SourceLost(now, self.name, self._cause))
+        if not self._resilience.worked:
+            self._finish(None, error)
+        self._arm()
+
+    def _finish(self, why: str | None, error: BaseException | None) -> None:
+        """Nothing more comes. why: what there is to say of the source's end; None: nothing."""
+        if self._slot.ended or self._slot.stopped:
+            return
+        if why is not None:
+            self._tell(SourceEnded(time.monotonic(), self.name, why))
+        self._slot.finish(error)
+        self._opened.set()
+        self._arm()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
 
@@ -34,19 +35,43 @@ class Source(Protocol):
     """Pictures in order. All of it blocks, and is called by one thread at a time.
 
     name: for people, with passwords masked. live: it sets its own pace, and does not wait for whoever reads.
-    fps: the rate that the pictures were recorded at; None: a live source.
+    fps: the rate that the pictures were recorded at; None: there is none, as of a live source or a folder of pictures.
+    Both may need a look at the source: they are right once a picture has come.
+
+    A live source may hang. Whoever reads it then gives up that iterator, which stays in its thread for as long as it
+    hangs, and calls `pictures` again in another thread. So what is open belongs to the iterator, not to the source.
     """
 
-    name: str
-    live: bool
-    fps: float | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def fps(self) -> float | None: ...
 
     def pictures(self) -> Iterator[Picture | Unusable]:
         """Pictures from the first on; each call begins again if that is possible.
+
+        The end of a live source means that it is lost. A generator may return a line about its end, as that a file
+        ended early.
 
         Raises:
             SourceError: it cannot be opened, or is lost.
         """
 
     def close(self) -> None:
-        """Let go of the camera or file. A later `pictures` opens it again."""
+        """Let go of what is held beside the iterators. A later `pictures` opens it again."""
+
+
+def pixels_of(source: Source) -> Iterator[Pixels]:
+    """The pictures of a source one after the other, for those who need every one of them.
+
+    Raises:
+        SourceError: it cannot be opened, is lost, or one of its pictures cannot be used; names it.
+    """
+    for picture in source.pictures():
+        if isinstance(picture, Unusable):
+            raise SourceError(f"{source.name}: {picture.why}")
+        yield picture.pixels

@@ -11,6 +11,8 @@ import numpy as np
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
+from .base import Picture, Unusable
+
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket")
 """A cat and an espresso, which the default model knows, and a rocket, which it does not."""
 
@@ -24,6 +26,7 @@ class DemoSource:
     """A clip of some seconds per photograph: the camera starts at one side, drifts to the other and comes closer."""
 
     name = "demo"
+    live = False
     fps: float | None = FPS
 
     def __init__(self) -> None:
@@ -35,14 +38,19 @@ class DemoSource:
             cv2.cvtColor(np.asarray(getattr(data, name)(), np.uint8), cv2.COLOR_RGB2BGR) for name in PHOTOGRAPHS
         ]
 
-    def frames(self) -> Iterator[Pixels]:
+    def pictures(self) -> Iterator[Picture | Unusable]:
         steps = int(FPS * SECONDS_EACH)
         for picture in self._pictures:
             for i in range(steps):
-                yield _view(np.asarray(picture, np.uint8), i / steps)
+                yield Picture(_view(np.asarray(picture, np.uint8), i / steps))
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def open_demo(text: str) -> DemoSource:
+    """The demo, whatever text asked for it."""
+    return DemoSource()
 
 
 def _view(picture: Pixels, progress: float) -> Pixels:

@@ -1,62 +1,87 @@
-"""A folder of images, played like a clip."""
+"""Pictures in files: all of a folder, or one."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from spinn_stream.errors import SourceError
-from spinn_stream.frame import Pixels
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-FPS = 30.0
+from .base import Picture, Unusable
+from .names import one_line
+from .pixels import decode
+
+EXTENSIONS = frozenset(
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
+     ".ppm", ".tif", ".tiff", ".webp"}
+)  # fmt: skip
+"""What a picture's name ends with; anything else is no picture, or a clip."""
 
 
-class ImageFolder:
-    """The images that lie in a folder, sorted by name; those in folders of it are not among them.
+def is_picture(file: Path) -> bool:
+    """Whether a name is a picture's. Those that begin with a dot are not: some systems put notes beside each file."""
+    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, in the order in which people count: f2 before f10.
 
     Raises:
-        SourceError: there is no image in it, or it cannot be listed.
+        SourceError: it cannot be listed.
     """
+    try:
+        found = [p for p in folder.iterdir() if is_picture(p) and (p.is_file() or p.is_symlink()) and not p.is_dir()]
+    except OSError as error:
+        raise SourceError(f"cannot list {one_line(str(folder))}: {error.strerror}") from error
+    return sorted(found, key=_natural)
 
-    fps: float | None = FPS
 
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        try:
-            self._files = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
-        except OSError as error:
-            raise SourceError(f"cannot list {path}: {error.strerror}") from error
-        if not self._files:
-            raise SourceError(f"no image in {path}, expected some of {', '.join(sorted(EXTENSIONS))}")
+def _natural(file: Path) -> tuple[list[str | int], str]:
+    parts = re.split(r"([0-9]+)", file.name)
+    return [int(part) if at % 2 else part for at, part in enumerate(parts)], file.name
+
+
+class PictureFiles:
+    """Picture files, one after the other. They have no rate: they are no clip."""
+
+    live = False
+    fps: float | None = None
+
+    def __init__(self, name: str, files: list[Path]) -> None:
+        self.name = name
+        self._files = files
 
     def __len__(self) -> int:
         return len(self._files)
 
-    def frames(self) -> Iterator[Pixels]:
-        """One after the other, read when it is asked for.
-
-        Raises:
-            SourceError: names the image that cannot be read.
-        """
+    def pictures(self) -> Iterator[Picture | Unusable]:
+        """Each is read when it is asked for; one that cannot be read is `Unusable`."""
         for file in self._files:
-            yield _read(file)
+            origin = file.name.encode("utf-8", "backslashreplace").decode()  # any name can be written as UTF-8 then
+            try:
+                yield Picture(decode(file.read_bytes()), origin=origin)
+            except OSError as error:
+                yield Unusable(f"cannot read {one_line(file.name)}: {error.strerror}", origin)
+            except ValueError as error:
+                yield Unusable(f"{one_line(file.name)} {error}", origin)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def _read(file: Path) -> Pixels:
-    try:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except OSError as error:
-        raise SourceError(f"cannot read {file}: {error.strerror}") from error
-    except cv2.error as error:
-        raise SourceError(f"{file} is not an image that OpenCV can read") from error
-    if picture is None:
-        raise SourceError(f"{file} is not an image that OpenCV can read")
-    return np.asarray(picture, np.uint8)
+def open_folder(text: str) -> PictureFiles:
+    """The pictures of a folder.
+
+    Raises:
+        SourceError: there is none in it, or it cannot be listed.
+    """
+    files = pictures_in(Path(text))
+    if not files:
+        raise SourceError(f"no image in {one_line(text)}, expected some of {', '.join(sorted(EXTENSIONS))}")
+    return PictureFiles(one_line(text), files)
+
+
+def open_picture(text: str) -> PictureFiles:
+    """One picture."""
+    return PictureFiles(one_line(text), [Path(text)])

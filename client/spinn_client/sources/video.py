@@ -1,125 +1,224 @@
-"""Where frames come from: a file, a folder, a camera, a stream, or the demo. All of it blocks; runs in a thread."""
+"""Clips and streams, through PyAV: docs/decisions/0029-clips-and-streams.md says why not through OpenCV."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
+import socket
+from collections.abc import Generator
+from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from urllib.parse import urlsplit
 
+import av
 import cv2
 import numpy as np
 
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
-from .folder import ImageFolder
+from .base import Picture, Unusable
+from .names import masked, one_line
 
-STREAM_TIMEOUT_MS = 5000
-STREAM_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://")
+STREAM_TIMEOUT_S = 10.0
+"""An address that gives nothing for this long is given up by the decoder. Whoever reads it may be less patient."""
+
+UNKNOWN_FPS = 30.0
+SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
+
+MISSING = 0.01
+"""Share of a clip's pictures that may be missing at its end before that is said: some containers only estimate."""
+
+MOST_DAMAGED = 10_000
+"""Packets in a row without a picture, after which a clip or stream has none."""
+
+TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}
+
+Pictures = Generator[Picture | Unusable, None, str]
 
 
-class Source(Protocol):
-    """Frames in order.
+class Clip:
+    """A video file. Its rate is its own, or 30 frames a second if it does not say."""
 
-    fps: the rate the frames were recorded at; None for a live source, which sets its own pace.
-    """
+    live = False
 
-    name: str
-    fps: float | None
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+        self._fps: float | None = None
 
-    def frames(self) -> Iterator[Pixels]:
-        """(H, W, 3) uint8 BGR pictures from the first on; each call begins again where that is possible."""
+    @property
+    def fps(self) -> float | None:
+        """Looks into the file, once.
+
+        Raises:
+            SourceError: it is none that can be read.
+        """
+        if self._fps is None:
+            with self._open() as container:
+                self._fps = _rate(_video_of(container, self.name)) or UNKNOWN_FPS
+        return self._fps
+
+    def pictures(self) -> Pictures:
+        """See `Source`. Returns what there is to say about its end.
+
+        Raises:
+            SourceError: it is none that can be read.
+        """
+        with self._open() as container:
+            said = yield from _decoded(container, self.name, threads="AUTO")
+            if _rate(container.streams.video[0]) is None:
+                said = "; ".join(filter(None, [said, f"it does not say its rate: played at {UNKNOWN_FPS:g} frames/s"]))
+            return said
 
     def close(self) -> None:
-        """Let go of the device or file."""
+        """Nothing is held: each iterator opens it."""
+
+    def _open(self) -> av.container.InputContainer:
+        try:
+            return av.open(str(self._path.absolute()))  # or a: at its start would mean something else
+        except (av.FFmpegError, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.strerror and not isinstance(error, av.error.InvalidDataError):
+                raise SourceError(f"cannot read {self.name}: {error.strerror}") from error
+            raise SourceError(f"{self.name} is not a video that can be read") from error
 
 
-class VideoSource:
-    """Anything OpenCV opens: a video file, a camera by number, a stream by URL."""
+class Stream:
+    """A stream by its address. A clip at an address of a web server is found out when it is opened: it is not live."""
 
-    def __init__(self, target: str | int, *, live: bool) -> None:
-        self.name = f"camera {target}" if isinstance(target, int) else target
-        self._target = target
-        self._live = live
-        self._capture = self._open()
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = None if live else (rate if 1 <= rate <= 1000 else 30.0)
+    def __init__(self, address: str) -> None:
+        self.name = one_line(masked(address))
+        self.live = True
+        self.fps: float | None = None
+        self._address = address
 
-    def frames(self) -> Iterator[Pixels]:
-        if not self._live and self._capture.get(cv2.CAP_PROP_POS_FRAMES) > 0:
-            self.close()
-            self._capture = cv2.VideoCapture(self._target)
-        while True:
-            read, frame = self._capture.read()
-            if not read or frame is None:
-                return
-            yield np.asarray(frame, np.uint8)
+    def pictures(self) -> Pictures:
+        """See `Source`.
+
+        Raises:
+            SourceError: it cannot be opened, or gives no more pictures; says why.
+        """
+        with self._open() as container:
+            video = _video_of(container, self.name)
+            if self._address.lower().startswith("http") and container.duration is not None:
+                self.live, self.fps = False, _rate(video) or UNKNOWN_FPS
+                return (yield from _decoded(container, self.name, threads="AUTO"))
+            said = yield from _decoded(container, self.name, threads="SLICE")  # by pictures, they would come later
+            raise SourceError(f"{self.name} gives no more pictures" + (f" ({said})" if said else ""))
 
     def close(self) -> None:
-        self._capture.release()
+        """Nothing is held: each iterator opens it."""
 
-    def _open(self) -> cv2.VideoCapture:
-        with _quiet_libraries():
-            if isinstance(self._target, int):
-                capture = cv2.VideoCapture(self._target)
-            elif self._live:
-                capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, [
-                    cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_TIMEOUT_MS,
-                    cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_TIMEOUT_MS,
-                ])  # fmt: skip
-            else:
-                capture = cv2.VideoCapture(self._target)
-        if capture.isOpened():
-            return capture
-        if isinstance(self._target, int):
-            raise SourceError(f"camera {self._target} cannot be opened; is it plugged in, free, and readable by you?")
-        if self._live:
-            raise SourceError(f"{self._target} gives no stream within {STREAM_TIMEOUT_MS / 1000:.0f} s")
-        raise SourceError(f"{self._target} is not a video that OpenCV can read")
+    def _open(self) -> av.container.InputContainer:
+        options = {"fflags": "nobuffer"}
+        if self._address.lower().startswith("rtsp"):
+            options["rtsp_flags"] = "prefer_tcp"
+        try:
+            return av.open(self._address, options=options, timeout=(STREAM_TIMEOUT_S, STREAM_TIMEOUT_S))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(f"{self.name}: {_why_not(self._address, error)}") from error
 
 
-def open_source(text: str) -> Source:
-    """The source that `--source` names: FILE, FOLDER, a camera's number, a stream's URL, or `demo`.
-
-    Raises:
-        SourceError: it is not there or cannot be opened.
-    """
-    if text == "demo":
-        from .demo import DemoSource
-
-        return DemoSource()
-    if text.isdecimal():
-        return VideoSource(int(text), live=True)
-    if text.lower().startswith(STREAM_SCHEMES):
-        return VideoSource(text, live=True)
-    path = Path(text)
-    if text and path.is_dir():
-        return ImageFolder(path)
-    expected = "expected a video file, a folder of images, a camera's number, rtsp://... or demo"
-    if not path.exists():
-        raise SourceError(f"no file {text!r}; {expected}")
-    if not path.is_file():
-        raise SourceError(f"{text!r} is not a file; {expected}")
-    return VideoSource(text, live=False)
+def _video_of(container: av.container.InputContainer, name: str) -> av.VideoStream:
+    if not container.streams.video:
+        raise SourceError(f"{name} has sound or text, but no pictures")
+    return container.streams.video[0]
 
 
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep the C libraries behind OpenCV from printing warnings of their own beside our one line.
+def _rate(video: av.VideoStream) -> float | None:
+    """Frames per second, as the file says; None: it does not, or nothing that could be."""
+    for rate in (video.average_rate, video.guessed_rate):
+        if rate is not None and SLOWEST_FPS <= rate <= FASTEST_FPS:
+            return float(rate)
+    return None
 
-    Swaps the process's standard error, so it is used before other threads write there.
-    """
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
+
+def _decoded(container: av.container.InputContainer, name: str, *, threads: str) -> Pictures:
+    """The pictures of an open clip or stream; returns a line if some were missing."""
+    video = _video_of(container, name)
+    video.thread_type = threads
+    expected = _pictures_in(container, video)
+    packets, shown, damaged, in_vain = container.demux(video), 0, 0, 0
+    while in_vain < MOST_DAMAGED:
+        in_vain += 1
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:  # the file ends in the middle of something, or the stream is cut
+            break
+        if packet is None:
+            break
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            damaged += 1
+            yield Unusable(f"a damaged packet: {error.strerror}")
+            continue
+        for frame in frames:
+            shown, in_vain = shown + 1, 0
+            yield _picture(frame)
+    said = []
+    if expected is not None and expected - shown > max(2, MISSING * expected):
+        said.append(f"ended early: {shown} of {expected} frames" if damaged == 0 else f"{shown} of {expected} frames")
+    if damaged:
+        said.append(f"{damaged} damaged packets")
+    return "; ".join(said)
+
+
+def _pictures_in(container: av.container.InputContainer, video: av.VideoStream) -> int | None:
+    """How many pictures a file says that it has; None: it does not."""
+    if video.frames > 0:
+        return video.frames
+    rate = _rate(video)
+    if container.duration is None or rate is None:
+        return None
+    return round(Fraction(container.duration, av.time_base) * Fraction(rate))
+
+
+def _picture(frame: av.VideoFrame) -> Picture | Unusable:
+    """In its own size, upright."""
     try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(null)
-        os.close(kept)
+        pixels: Pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
+        return Unusable(f"a picture that cannot be converted: {one_line(str(error))}")
+    turn = TURNS.get(frame.rotation % 360)
+    return Picture(pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8))
+
+
+def _why_not(address: str, error: Exception) -> str:
+    """What kept a stream from being opened, in a few words."""
+    if isinstance(error, av.error.ExitError):
+        return f"gives nothing within {STREAM_TIMEOUT_S:g} s"
+    said = getattr(error, "strerror", None) or "cannot be opened"
+    if isinstance(error, (av.error.HTTPError, ConnectionRefusedError, av.error.ProtocolNotFoundError)):
+        return str(said)
+    return _trouble_of_host(address) or str(said)  # the decoder names few of the troubles of networks
+
+
+def _trouble_of_host(address: str) -> str | None:
+    """What keeps us from connecting to the host of an address; None: nothing does, or there is no saying."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
+    except ValueError as error:
+        return f"is no address: {error}"
+    if host is None or port is None or parts.scheme in ("udp", "rtp", "srt"):
+        return None
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except (socket.gaierror, UnicodeError):
+        return f"unknown host {host}"
+    except TimeoutError:
+        return f"{host} does not answer"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return None
+
+
+def open_clip(text: str) -> Clip:
+    """A video file, whatever its name."""
+    return Clip(one_line(text), Path(text))
+
+
+def open_stream(text: str) -> Stream:
+    """A stream by its address."""
+    return Stream(text)

@@ -11,7 +11,7 @@ from spinn_client.apps import doctor
 from spinn_client.apps.doctor import check_deadline, check_engines, check_source
 from spinn_client.apps.doctor_server import RoundTrip
 from spinn_client.apps.findings import attempt
-from spinn_client.sources.video import Source
+from spinn_client.sources.base import Source
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels

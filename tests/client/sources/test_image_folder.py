@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.registry import open_source
 from spinn_stream.errors import SourceError
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from spinn_client.sources.demo import FPS, PHOTOGRAPHS, SECONDS_EACH, VIEW
-from spinn_client.sources.video import open_source
+from spinn_client.sources.registry import open_source
 from spinn_stream.errors import SourceError
 
 COUNT = 20

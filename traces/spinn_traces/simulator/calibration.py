@@ -17,6 +17,7 @@ import uvloop
 
 from spinn_client import DeviceConfig, FeedConfig, Result, Stream, open_source
 from spinn_client.config import Parts
+from spinn_client.sources.base import pixels_of
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting
 from spinn_stream.errors import SourceError, SpinnError
@@ -132,7 +133,7 @@ def _first(source: str) -> list[Pixels]:
     """The first pictures of a source, (H, W, 3) uint8 BGR."""
     opened = open_source(source)
     try:
-        pictures = list(itertools.islice(opened.frames(), SAMPLES))
+        pictures = list(itertools.islice(pixels_of(opened), SAMPLES))
     finally:
         opened.close()
     if not pictures:

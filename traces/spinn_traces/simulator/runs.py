@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.registry import open_source
 from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, default_setting
@@ -145,7 +146,7 @@ class Simulator:
             frames = math.ceil(duration_s * fps)
             if (source, frames) not in self._sources:
                 size = self._bundle.input.size
-                pictures = [_small(picture, size) for picture in itertools.islice(opened.frames(), frames)]
+                pictures = [_small(picture, size) for picture in itertools.islice(pixels_of(opened), frames)]
                 if not pictures:
                     raise SourceError(f"{source} has no frame that can be read")
                 self._sources[source, frames] = pictures

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, SpinnError, TraceError
 from spinn_stream.runtime import Engine

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from spinn_client.sources.folder import EXTENSIONS
-from spinn_client.sources.video import STREAM_SCHEMES
+from spinn_client.sources.folder import is_picture, pictures_in
+from spinn_client.sources.names import masked
+from spinn_client.sources.registry import kind_of
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.train.data.decoding import decode_square
@@ -47,11 +48,12 @@ def prepare(text: str, bundle: Bundle, folder: Path, *, count: int, seed: int) -
     Raises:
         ConfigError, DataError: it is not there, or its labels are not those of the bundle; says which.
     """
-    if text == "demo":
+    kind = kind_of(text)
+    if kind is not None and kind.name == "demo":
         return Material(text, "demo", "demo")
-    if text.isdecimal() or text.lower().startswith(STREAM_SCHEMES):
+    if kind is not None and kind.live:
         raise ConfigError(
-            f"--source {text} is live, and every policy must see the same frames; record it, and give the file"
+            f"--source {masked(text)} is live, and every policy must see the same frames; record it, and give the file"
         )
     path = Path(text)
     if not text or not path.exists():
@@ -75,7 +77,7 @@ def _is_labelled(path: Path) -> bool:
     entries = _entries(path)
     if any(entry.is_dir() or entry.suffix.lower() == ".parquet" for entry in entries):
         return True
-    return not any(entry.suffix.lower() in EXTENSIONS for entry in entries)  # empty: whoever reads it says so
+    return not any(map(is_picture, entries))  # empty: whoever reads it says so
 
 
 def _entries(path: Path) -> list[Path]:
@@ -85,7 +87,7 @@ def _entries(path: Path) -> list[Path]:
 
 def _content(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS):
+    for file in [path] if path.is_file() else pictures_in(path):
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from spinn_client.sources.video import open_source
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import crop, normalise
@@ -41,7 +42,7 @@ def whole_network(
         pass
     source, labels = open_source(material.source), []
     try:
-        for frame in itertools.islice(source.frames(), count):
+        for frame in itertools.islice(pixels_of(source), count):
             x = normalise(crop(frame, bundle.input.size), bundle.input)
             logits, _ = engine.run(0, bundle.last, x)
             labels.append(bundle.labels[int(logits[0].argmax())])

@@ -1,0 +1,29 @@
+"""What a source is called in front of people: on one line, and without its secrets."""
+
+from __future__ import annotations
+
+import re
+
+_LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#\s]*)@", re.IGNORECASE)
+_ODD_LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#@\s:]*:(?!\d+[/?#])[^@\s]*)@", re.IGNORECASE)
+"""A password with a / or ? in it, which an address cannot have but a user may type."""
+
+_SECRET = re.compile(r"([?&;][^=&;\s]*(?:pass|pwd|secret|token|key|auth|sig)[^=&;\s]*=)[^&;#\s]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """The text with `***` in the place of every password in an address in it, and of secrets behind a `?`.
+
+    Every text about a source that reaches people, files or other programs goes through this.
+    """
+
+    def mask(login: re.Match[str]) -> str:
+        user, colon, _ = login[2].partition(":")
+        return f"{login[1]}{user}:***@" if colon else f"{login[1]}***@"
+
+    return _SECRET.sub(r"\1***", _ODD_LOGIN.sub(mask, _LOGIN.sub(mask, text)))
+
+
+def one_line(text: str) -> str:
+    """The text as it is, but what does not print (line ends, what is no UTF-8) is written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,113 @@
+"""A program's own pictures: a robot's, a browser's, a test's."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinn_stream.errors import SourceError
+from spinn_stream.frame import Pixels
+
+from .pixels import DEPTHS, bits_of, to_bgr
+
+AHEAD_S = 1.0
+"""How far ahead of the clock a time of capture may be: cameras' clocks are not exact."""
+
+
+@dataclass(frozen=True)
+class Taker:
+    """Who plays a `Pushed`; called by the thread that pushes. take: number, pixels, captured. end: no more come."""
+
+    take: Callable[[int, Pixels, float], None]
+    end: Callable[[], None]
+
+
+class Pushed:
+    """A source that a program pushes its pictures into, from any thread, before and while a stream plays it.
+
+    The newest picture wins: one that is replaced before it was taken is dropped as `superseded`. Pictures are numbered
+    through its whole life, whatever number of streams plays it, one after the other.
+
+    fps: how many come in a second, for planning; None: that is found out. name: for people.
+    """
+
+    live = True
+
+    def __init__(self, fps: float | None = None, *, name: str = "pushed pictures") -> None:
+        if fps is not None and not 0.01 <= fps <= 1000:
+            raise ValueError(f"fps is {fps}, expected 0.01 to 1000")
+        self.name = name
+        self.fps = fps
+        self._lock = threading.Lock()
+        self._bits = DEPTHS[0]
+        self._count = 0  # of pictures pushed
+        self._untold = 0  # number of the first that no taker was told of
+        self._waiting: tuple[int, Pixels, float] | None = None
+        self._taker: Taker | None = None
+        self._ended = False
+
+    def push(self, pixels: object, captured: float | None = None) -> int:
+        """Give a picture; it is copied. Returns its number, which its results carry as `frame`. Does not wait.
+
+        pixels: see `to_bgr`. captured: when it was captured, in seconds of `time.monotonic`; None: just now.
+
+        Raises:
+            ValueError: it is no picture, or the time is none of that clock.
+            SourceError: the source was ended.
+        """
+        now = time.monotonic()
+        if captured is None:
+            captured = now
+        elif not math.isfinite(captured) or captured > now + AHEAD_S:
+            raise ValueError(f"captured is {captured}, expected seconds of time.monotonic(), which is {now:.3f} now")
+        if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint16 and pixels.size:
+            self._bits = max(self._bits, bits_of(pixels))  # a dark picture has no other scale than the one before
+        picture = to_bgr(pixels, self._bits)
+        with self._lock:
+            if self._ended:
+                raise SourceError(f"{self.name} were ended; no more can be pushed")
+            number, self._count = self._count, self._count + 1
+            if self._taker is None:
+                self._waiting = (number, picture, captured)
+            else:
+                self._untold = self._count
+                self._taker.take(number, picture, captured)
+        return number
+
+    def end(self) -> None:
+        """No more pictures come: the stream ends once it has answered those it has. Idempotent."""
+        with self._lock:
+            self._ended = True
+            if self._taker is not None:
+                self._taker.end()
+
+    def attach(self, taker: Taker) -> range:
+        """Begin to be played: hands over the newest picture, and the end if it has come.
+
+        Returns the numbers of the older pictures that nobody took.
+
+        Raises:
+            SourceError: another stream is playing it.
+        """
+        with self._lock:
+            if self._taker is not None:
+                raise SourceError(f"{self.name} are played by another stream already")
+            self._taker = taker
+            waiting, self._waiting = self._waiting, None
+            missed = range(self._untold, self._count if waiting is None else waiting[0])
+            self._untold = self._count
+            if waiting is not None:
+                taker.take(*waiting)
+            if self._ended:
+                taker.end()
+        return missed
+
+    def detach(self) -> None:
+        """Be played no more; what is pushed from now on waits for the next stream."""
+        with self._lock:
+            self._taker = None

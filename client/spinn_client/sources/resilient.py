@@ -1,0 +1,104 @@
+"""When a live source is opened again, and when it is given up. Decides only: each call takes the time.
+
+    opening  ── a picture ──► playing ── it fails, or is silent for too long ──► pausing ── pause over ──► opening
+       └── it fails, or takes too long ──► pausing, or given up if it never worked
+
+While it is opening or pausing after it once worked, it is away. The pauses grow from 0.1 s to 5 s.
+"""
+
+from __future__ import annotations
+
+import random
+from enum import Enum, auto
+
+from spinn_client.link.backoff import Backoff
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class State(Enum):
+    OPENING = auto()
+    PLAYING = auto()
+    PAUSING = auto()
+
+
+class Act(Enum):
+    """What is to be done now."""
+
+    LEAVE = auto()  # leave the reader that gives nothing
+    OPEN = auto()
+    GIVE_UP = auto()
+
+
+class Resilience:
+    """One live source, from the first time it is opened.
+
+    timeout_s: it may be silent for this long. open_s: it may take this long to open. give_up_after_s: it may be away
+    for this long; None: for ever. reopens: no: it comes back by itself, as pictures that a program pushes.
+    """
+
+    def __init__(
+        self,
+        rng: random.Random,
+        *,
+        timeout_s: float,
+        open_s: float,
+        give_up_after_s: float | None = None,
+        reopens: bool = True,
+    ) -> None:
+        self._backoff = Backoff(rng, first_s=FIRST_PAUSE_S, limit_s=LONGEST_PAUSE_S)
+        self._timeout_s = timeout_s
+        self._open_s = open_s
+        self._give_up_after_s = give_up_after_s
+        self._reopens = reopens
+        self._state = State.PAUSING
+        self._until = float("inf")  # of what the state waits for
+        self._last: float | None = None  # when the last picture came
+
+    @property
+    def worked(self) -> bool:
+        """Whether a picture has ever come."""
+        return self._last is not None
+
+    @property
+    def playing(self) -> bool:
+        """Whether pictures come."""
+        return self._state is State.PLAYING
+
+    def opening(self, now: float) -> None:
+        """It is being opened."""
+        self._state, self._until = State.OPENING, now + self._open_s
+
+    def delivered(self, now: float) -> tuple[bool, float | None]:
+        """A picture came. Gives whether it plays since now, and how long it was away if it was lost, in seconds."""
+        began, before = self._state is not State.PLAYING, self._last
+        self._last, self._state, self._until = now, State.PLAYING, now + self._timeout_s
+        if not began:
+            return False, None
+        self._backoff.reset()
+        return True, None if before is None else now - before
+
+    def failed(self, now: float) -> bool:
+        """It ended, was silent for too long, or could not be opened. Gives whether it is lost since now."""
+        lost = self._state is State.PLAYING
+        self._state = State.PAUSING
+        self._until = now + self._backoff.next_s() if self._reopens else float("inf")
+        return lost
+
+    def timer(self) -> float | None:
+        """When to ask `due` again; None: nothing is waited for."""
+        when = min(self._until, self._given_up_at())
+        return when if when < float("inf") else None
+
+    def due(self, now: float) -> Act | None:
+        """What is to be done now."""
+        if now >= self._given_up_at():
+            return Act.GIVE_UP
+        if now < self._until:
+            return None
+        return Act.OPEN if self._state is State.PAUSING else Act.LEAVE
+
+    def _given_up_at(self) -> float:
+        if self._state is State.PLAYING or self._last is None or self._give_up_after_s is None:
+            return float("inf")
+        return self._last + self._give_up_after_s
