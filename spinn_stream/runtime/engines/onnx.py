@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
@@ -14,6 +14,12 @@ from spinn_stream.runtime.graph.onnx_proto import FLOAT, INTS, NodeProto
 from spinn_stream.runtime.machine.huge_pages import use_huge_pages
 
 from .base import Activation, ExitOutput
+
+# Since 1.29 it keeps a device id and a queue of events in the user's cache folder, and sends them. This variable turns
+# all of that off, if it is there before it is loaded; nothing else does. It is the one thing of the whole process that
+# an engine sets. Whoever has set it is not overruled.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
 
 Result = tuple[Activation, ExitOutput | None]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as ops
-from openvino.preprocess import PrePostProcessor
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
@@ -17,6 +15,20 @@ from spinn_stream.runtime.graph.carving import Carver, PieceKey
 from spinn_stream.runtime.machine.huge_pages import use_huge_pages
 
 from .base import Activation, ExitOutput
+
+# While it is imported, its converter of models writes a client id into the user's home folder, and forks a process that
+# tells Google Analytics. It does neither if the package for that is missing: here it is, for as long as this takes.
+_TELEMETRY = "openvino_telemetry"
+_absent = _TELEMETRY not in sys.modules
+if _absent:
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+try:
+    import openvino as ov
+    from openvino import opset13 as ops
+    from openvino.preprocess import PrePostProcessor
+finally:
+    if _absent:
+        del sys.modules[_TELEMETRY]
 
 DEVICE = "CPU"
 
