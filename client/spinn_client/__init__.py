@@ -9,7 +9,7 @@
 `SyncStream` is the same for plain programs, `Pushed` a source for a program's own frames. See docs/embed.md.
 """
 
-from spinn_client.config import DeviceConfig
+from spinn_client.device.opening import DeviceConfig
 from spinn_client.events import (
     Event,
     Noted,

@@ -7,47 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from spinn_client.device.device import Device
+from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
+from spinn_client.link.connection import Link
 from spinn_stream.plan import Plan
 
 RATE_S = 0.5
 """Of the uplink's rate: an exponential mean over about this long."""
 
 LinkState = Literal["none", "up", "away"]
-
-
-@dataclass(frozen=True)
-class State:
-    """A stream at one moment. Counts are since it was opened.
-
-    final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
-    reason says that time, link or server did not allow better. load: how many times as long as its profile the device
-    takes. server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were
-    dropped because nobody read them.
-    """
-
-    source: str
-    source_up: bool
-    link: LinkState
-    rtt_ms: float | None
-    up_mbps: float
-    plan: Plan
-    plan_reason: str | None
-    load: float
-    server_load: float | None
-    server_queue_ms: float | None
-    server_engine: str | None
-    captured: int
-    taken: int
-    dropped: Mapping[str, int]
-    final: int
-    device: int
-    server: int
-    fallback: int
-    late: int
-    unread: int
-    bytes_up: int
-    bytes_down: int
 
 
 class Counts:
@@ -83,3 +52,60 @@ class Rate:
             self._per_s += share * ((total - before) / (now - then) - self._per_s)
             self._before = now, total
         return self._per_s
+
+
+@dataclass(frozen=True)
+class State:
+    """A stream at one moment. Counts are since it was opened.
+
+    final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
+    reason says that time, link or server did not allow better. load: how many times as long as its profile the device
+    takes. server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were
+    dropped because nobody read them.
+    """
+
+    source: str
+    source_up: bool
+    link: LinkState
+    rtt_ms: float | None
+    up_mbps: float
+    plan: Plan
+    plan_reason: str | None
+    load: float
+    server_load: float | None
+    server_queue_ms: float | None
+    server_engine: str | None
+    captured: int
+    taken: int
+    dropped: Mapping[str, int]
+    final: int
+    device: int
+    server: int
+    fallback: int
+    late: int
+    unread: int
+    bytes_up: int
+    bytes_down: int
+
+    @classmethod
+    def of(
+        cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
+        counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, unread: int,
+    ) -> State:  # fmt: skip
+        """Of all that a stream consists of; now: seconds of its clock."""
+        where = counts.where
+        return cls(
+            source=feed.name, source_up=source_up,
+            link="none" if link is None else "up" if link.up else "away",
+            rtt_ms=link.rtt_ms if link is not None and link.up else None,
+            up_mbps=rate.of(link.bytes_up if link else 0, now) * 8e-6,
+            plan=plan, plan_reason=reason,
+            load=device.load_factor(now),
+            server_load=link.server_load if link else None,
+            server_queue_ms=link.server_queue_ms if link else None,
+            server_engine=link.server_profile.runtime if link and link.server_profile else None,
+            captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
+            final=counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
+            late=late, unread=unread,
+            bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
+        )  # fmt: skip

@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from spinn_client.config import DeviceConfig, Parts
 from spinn_client.device.device import Device
+from spinn_client.device.opening import DeviceConfig, open_here
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.frame_source import FrameSource
@@ -23,6 +23,7 @@ from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
 from spinn_client.link.connection import Link, LinkConfig, LinkObserver
 from spinn_client.outlets import Outlets
+from spinn_client.parts import Parts
 from spinn_client.sinks.base import Sink
 from spinn_client.sources.base import Source
 from spinn_client.sources.pushed import Pushed
@@ -33,9 +34,6 @@ from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, ServerUnreachable, SpinnError, StreamEnded
 from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel, parse_sla, policy
-from spinn_stream.profile import Profile
-from spinn_stream.runtime import Engine, open_engine, stored_profile
-from spinn_stream.runtime.machine.cores import default_threads
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 CLOSE_S = 1.5
@@ -150,9 +148,10 @@ class Stream:
         if self._link_config is not None:
             self._link = await self._open_link(self._link_config, bundle)
         made = self._parts.engine
-        engine, profile = await self._in_thread(self._open_engine, bundle) if made is None else made
-        if config.slowdown != 1 and self._parts.engine is None:
-            profile = profile.slowed(config.slowdown)
+        engine, profile = await self._in_thread(
+            open_here, bundle, config, partial(self._tell_from_thread, Noted), partial(self._tell_from_thread, Warned),
+            self._stop_measuring.is_set,
+        ) if made is None else made  # fmt: skip
         self._device = Device(bundle, engine, profile, every_exit=self._provisional, host=self._host)
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
@@ -161,7 +160,8 @@ class Stream:
         self._pipeline = Pipeline(
             bundle, self._device, feed, self._ledger, guide, self._link,
             deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
-            emit=self._emit, tell=self._tell, wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, host=self._host,
+            emit=self._emit, tell=self._tell,
+            wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, host=self._host,
         )  # fmt: skip
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
@@ -176,8 +176,9 @@ class Stream:
             feed = self._parts.feed()
         else:
             asked = self._source_asked
-            source = open_source(str(asked)) if isinstance(asked, str | int | Path) else asked
-            feed = Feed(source, self._feed_config, on_event=self._tell, on_drop=self._outlets.dropped)
+            if isinstance(asked, str | int | Path):
+                asked = await self._in_thread(open_source, str(asked))
+            feed = Feed(asked, self._feed_config, on_event=self._tell, on_drop=self._outlets.dropped)
         self._feed = feed
         await feed.open()
         return feed
@@ -192,17 +193,6 @@ class Stream:
             self._tell(Warned(self._now(), f"{error}; beginning alone, and trying again"))
         return link
 
-    def _open_engine(self, bundle: Bundle) -> tuple[Engine, Profile]:
-        """In a thread: open the engine, and measure it if that was never done."""
-        config, threads, stop = self._device_config, self._threads, self._stop_measuring.is_set
-        say, warn = partial(self._tell_from_thread, Noted), partial(self._tell_from_thread, Warned)
-        engine = open_engine(bundle, config.runtime, threads=threads, say=say, warn=warn, stop=stop)
-        profile = stored_profile(bundle, engine, threads=threads, say=say, stop=stop)
-        name = engine.name if threads == 1 else f"{engine.name} with {threads} threads"
-        slowed = "" if config.slowdown == 1 else f", slowed down {config.slowdown:g} times"
-        say(f"bundle {bundle.name} {bundle.hash[:12]}, engine {name}{slowed}: building the network ...")
-        return engine, profile
-
     def _guide(self, asked: Plan | Asked) -> Guide:
         """In a thread: who says how frames are treated."""
         assert self._device is not None and self._feed is not None
@@ -211,7 +201,8 @@ class Stream:
         self._steering = Steering(
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
-            unpaced=self._feed_config.unpaced, power=PowerModel.of_cores(self._threads), host=self._host,
+            unpaced=self._feed_config.unpaced, power=PowerModel.of_cores(self._device_config.engine_threads),
+            host=self._host,
         )  # fmt: skip
         return self._steering
 
@@ -301,20 +292,10 @@ class Stream:
         pipeline, feed, link, device = self._pipeline, self._feed, self._link, self._device
         if pipeline is None or feed is None or device is None or self._plan is None:
             raise StreamEnded("the stream was never opened")
-        now, where = self._now(), self._counts.where
-        return State(
-            source=feed.name, source_up=self._source_up,
-            link="none" if link is None else "up" if link.up else "away",
-            rtt_ms=link.rtt_ms if link is not None and link.up else None,
-            up_mbps=self._rate.of(link.bytes_up if link else 0, now) * 8e-6,
-            plan=self._plan, plan_reason=self._reason,
-            load=device.load_factor(now),
-            server_load=link.server_load if link else None, server_queue_ms=link.server_queue_ms if link else None,
-            server_engine=link.server_profile.runtime if link and link.server_profile else None,
-            captured=feed.captured, taken=pipeline.taken, dropped=dict(feed.dropped),
-            final=self._counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
-            late=self._ledger.late_answers, unread=self._outlets.results.dropped,
-            bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
+        return State.of(
+            self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
+            source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers,
+            unread=self._outlets.results.dropped,
         )  # fmt: skip
 
     # Changing what is asked for
@@ -323,9 +304,7 @@ class Stream:
         self, sla: str | None = None, *, policy: str | None = None, deadline_ms: float | None = None,
         plan: FixedPlan | Plan | None = None,
     ) -> None:  # fmt: skip
-        """Ask for something else from now on: another SLA or policy, another deadline, or a fixed plan.
-
-        What is not given stays as it is; an SLA or a policy takes the place of a fixed plan.
+        """Ask for something else from now on. What is not given stays; an SLA or policy replaces a fixed plan.
 
         Raises:
             ConfigError, ValueError: what cannot be had; all stays as it was.
@@ -364,12 +343,9 @@ class Stream:
         pipeline.use_guide(guide)
 
     def slow_down(self, factor: float) -> None:
-        """Let everything on the device take `factor` times as long from now on, to stand for a slower or a busy one.
+        """Let everything on the device take `factor` times as long from now on, 1 to 1000.
 
-        Its profile stays what it was: the scheduler sees a load.
-
-        Raises:
-            ValueError: not 1 to 1000.
+        It stands for a slower or a busy one. Its profile stays what it was: the scheduler sees a load.
         """
         self._slowed.factor = Slowed(factor).factor
 
@@ -383,10 +359,6 @@ class Stream:
         return None if self._steering is None else self._steering.forecast()
 
     # Inside
-
-    @property
-    def _threads(self) -> int:
-        return self._device_config.threads or default_threads()
 
     def _agreement(self) -> Asked:
         return Asked(policy(self._policy_name), parse_sla(self._sla_text))
@@ -416,13 +388,11 @@ class Stream:
     def _warn_of_deadline(self, device: Device) -> None:
         first = device.first_exit_ms(0) + SPARE_MS
         if self._deadline_ms < first:
-            self._tell(
-                Warned(
-                    self._now(),
-                    f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs "
-                    "for its first exit; frames may end in no_answer",
-                )
+            text = (
+                f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs "
+                "for its first exit; frames may end in no_answer"
             )
+            self._tell(Warned(self._now(), text))
 
 
 def _checked_deadline(ms: float) -> float:

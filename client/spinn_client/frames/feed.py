@@ -148,7 +148,7 @@ class Feed:
 
     def drop(self, index: int, reason: str) -> None:
         """A frame that was given is not taken in after all."""
-        self._slot.drop(index, reason)
+        self._slot.refuse(index, reason)
 
     def stop(self) -> None:
         """No more frames; the one that waits is dropped. Idempotent."""

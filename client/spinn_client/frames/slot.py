@@ -101,6 +101,11 @@ class Slot:
             self.captured += 1
             self._tell_drop(index, reason)
 
+    def refuse(self, index: int, reason: str) -> None:
+        """A frame that was taken is not used after all."""
+        with self.changed:
+            self._tell_drop(index, reason)
+
     def take(self) -> Frame | None:
         """The frame that waits, if there is one and counting has begun."""
         with self.changed:

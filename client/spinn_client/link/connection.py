@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from spinn_client.backoff import Backoff
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, PayloadSender
 from spinn_stream.errors import ProtocolError, ServerRefused, ServerUnreachable, SpinnError
@@ -32,7 +33,6 @@ from spinn_stream.wire import (
     max_server_message_bytes,
 )
 
-from .backoff import Backoff
 from .dial import CONNECT_TIMEOUT_S, dial
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from enum import Enum, auto
 
-from spinn_client.link.backoff import Backoff
+from spinn_client.backoff import Backoff
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 

@@ -14,7 +14,7 @@ import pytest
 from spinn_client.device.clock import StageClock
 from spinn_client.device.device import PREPARED_FRAMES, Device
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import CodecSetting, decode_payload
+from spinn_stream.codec import CodecSetting, PayloadSender, decode_payload
 from spinn_stream.plan import Plan
 from spinn_stream.profile import Profile, Timing
 from spinn_stream.runtime import Answer, Engine, ExitOutput, open_engine
@@ -55,7 +55,7 @@ def test_an_unsure_head_tells_every_exit_and_hands_over_what_the_server_needs(
     told: list[Answer] = []
 
     async def main() -> None:
-        outcome = await device.head(1, photographs[0], PLAN, told.append)
+        outcome = await device.head(1, photographs[0], PLAN, told.append, sender=PayloadSender(bundle))
         await asyncio.sleep(0)
         assert outcome.answer is None and outcome.payload is not None
         received = decode_payload(bundle, SPLIT, "cnn-co", outcome.payload)
@@ -85,7 +85,9 @@ def test_a_rescue_goes_no_further_than_the_next_exit(device: Device, bundle: Bun
     assert [a.exit for a in told] == [bundle.exits[0].name]
 
 
-def test_values_that_cannot_be_sent_are_finished_here(device: Device, photographs: list[npt.NDArray[np.uint8]]) -> None:
+def test_values_that_cannot_be_sent_are_finished_here(
+    device: Device, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
     class Broken:
         """An engine whose activations are not numbers."""
 
@@ -104,7 +106,7 @@ def test_values_that_cannot_be_sent_are_finished_here(device: Device, photograph
             return np.full((1, 80, 8, 8), np.nan, np.float32), None
 
     device._engine = Broken()
-    outcome = asyncio.run(device.head(1, photographs[0], Plan(1, SPLIT, None), ignore))
+    outcome = asyncio.run(device.head(1, photographs[0], PLAN, ignore, sender=PayloadSender(bundle)))
     assert outcome.answer is None and outcome.payload is None
 
 
@@ -226,20 +228,21 @@ def test_after_some_frames_the_profile_has_what_preparing_the_source_s_own_takes
 
 
 def test_small_jobs_of_no_graph_are_foreseen_as_they_are_predicted(
-    device: Device, photographs: list[npt.NDArray[np.uint8]]
+    device: Device, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
 ) -> None:
     """What a picture takes to be sent, beyond preparing and encoding it, is overhead; a job with graphs has none."""
     setting = CodecSetting("jpeg", 85)
 
     async def main() -> None:
+        sender = PayloadSender(bundle)
         for request in range(PREPARED_FRAMES + 1):
-            await device.head(request, photographs[0], Plan(1, 0, None, setting), ignore)
+            await device.head(request, photographs[0], Plan(1, 0, None, setting), ignore, sender=sender)
         encode_ms = device.encoding.expected_ms(setting, 0)
         assert encode_ms is not None
         expected = device.profile.preprocess.median_ms + encode_ms
         assert device.head_foreseen_s * 1000 == pytest.approx(expected)
         began = time.perf_counter()
-        await device.head(PREPARED_FRAMES + 1, photographs[0], PLAN, ignore)
+        await device.head(PREPARED_FRAMES + 1, photographs[0], PLAN, ignore, sender=sender)
         assert 0.5 * (took := time.perf_counter() - began) < device.head_foreseen_s <= took
 
     asyncio.run(main())

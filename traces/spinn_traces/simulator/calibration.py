@@ -16,7 +16,7 @@ import numpy as np
 import uvloop
 
 from spinn_client import DeviceConfig, FeedConfig, Result, Stream, open_source
-from spinn_client.config import Parts
+from spinn_client.parts import Parts
 from spinn_client.sources.base import pixels_of
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import CodecSetting, PayloadReceiver, PayloadSender, default_setting

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from spinn_client import DeviceConfig, Event, FeedConfig, LinkConfig, PlanChanged, Result, Stream
-from spinn_client.config import Parts
 from spinn_client.link.dial import dial
+from spinn_client.parts import Parts
 from spinn_client.steering.guide import Asked
 from spinn_server.work.scheduler import BatchLimits
 from spinn_stream.bundle import Bundle

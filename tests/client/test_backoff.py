@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from spinn_client.link.backoff import Backoff
+from spinn_client.backoff import Backoff
 
 
 def test_delays_double_up_to_the_limit_each_between_half_and_whole() -> None:
