@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel, parse_sla,
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 CLOSE_S = 1.5
-"""How long leaving a stream waits for its tasks; what has not ended by then is left to end by itself."""
+"""How long leaving a stream waits for its tasks."""
 
 T = TypeVar("T")
 
@@ -110,6 +110,7 @@ class Stream:
         self._steering: Steering | None = None
         self._pipeline: Pipeline | None = None
         self._running: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[Any] | None = None
         self._closed = False
         self.error: Exception | None = None
 
@@ -128,13 +129,15 @@ class Stream:
         Raises:
             SpinnError: source, server, bundle or engine cannot be used; says which, and what to do.
         """
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._opening = asyncio.get_running_loop(), asyncio.current_task()
         self._aside = self._parts.host.worker("opening")
         try:
             await self._open()
         except BaseException:
             await self.close()
             raise
+        finally:
+            self._opening = None
 
     async def _open(self) -> None:
         config = self._device_config
@@ -232,15 +235,19 @@ class Stream:
         self._closed = True
         self._stop_measuring.set()
         self._outlets.no_more_results()
-        if self._running is not None and self._pipeline is not None:
-            if not self._running.done():
-                self._pipeline.end_now()
-            await asyncio.wait([self._running], timeout=CLOSE_S)
-            self._running.cancel()
+        if self._opening not in (None, asyncio.current_task()):
+            self._opening.cancel()
+        ending: list[Coroutine[Any, Any, object]] = []
+        if self._pipeline is not None and self._running is not None:
+            self._pipeline.end_now()
+            ending.append(asyncio.wait([self._running], timeout=CLOSE_S))
         elif self._link is not None:
-            await self._link.close()
+            ending.append(self._link.close())
         if self._feed is not None:
-            await self._feed.close()
+            ending.append(self._feed.close())
+        await asyncio.gather(*ending, return_exceptions=True)
+        if self._running is not None:
+            self._running.cancel()
         if self._steering is not None:
             self._steering.close()
         if self._device is not None:

@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 PING_S = 0.5
 """Between two pings, if anybody observes the link: requests of one size cannot tell a slow link from a far one."""
 
+GOOD_BYE_S = 0.3
+"""How long a server may take to answer our good-bye."""
+
 Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
 """As `dial`."""
 
@@ -251,7 +254,7 @@ class Link:
         """Say good-bye, if anybody is there, and end."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await _quietly(connection.websocket.close())
+            await _quietly(connection.websocket)
 
     def _drop(self, connection: _Connection, why: str, events: LinkEvents) -> None:
         connection.websocket.transport.abort()  # nobody there to say good-bye to
@@ -283,10 +286,7 @@ class Link:
             if not isinstance(session.receive(data), Opened):
                 raise ServerRefused(f"{host} did not welcome us")
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                websocket.transport.abort()  # whoever cancels does not wait for a good-bye
-            else:
-                await _quietly(websocket.close())
+            await _quietly(websocket)
             if isinstance(error, TimeoutError):
                 raise ServerUnreachable(f"{host} did not welcome us within {CONNECT_TIMEOUT_S:.0f} s") from error
             if isinstance(error, ConnectionClosed | ProtocolError):
@@ -389,7 +389,9 @@ class Link:
         self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms
 
 
-async def _quietly(closing: Coroutine[Any, Any, None]) -> None:
-    """Close without caring how the other end takes it."""
+async def _quietly(websocket: ClientConnection) -> None:
+    """Close without caring how the other end takes it, and without waiting long for that."""
     with contextlib.suppress(OSError, ConnectionClosed, TimeoutError):
-        await closing
+        async with asyncio.timeout(GOOD_BYE_S):
+            await websocket.close()
+    websocket.transport.abort()
