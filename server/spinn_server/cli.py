@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,8 @@ def serve(
 ) -> None:
     """Finish what devices began: run the tails of their networks, batched across clients.
 
-    Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port.
+    Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port, and are answered
+    while the engine is still set up.
     """
     logging.basicConfig(
         stream=sys.stderr,
@@ -92,7 +94,8 @@ def serve(
         async with listen_for(reception, model, config, tls) as address:
             setting_up = in_thread_of_its_own(set_up)
             await asyncio.wait((setting_up, stop), return_when=asyncio.FIRST_COMPLETED)
-            if stop.done():
+            if not setting_up.done():
+                setting_up.cancel()
                 console.show_cursor()  # which the progress bar has hidden
                 return
             server = Server(model, setting_up.result(), metrics, config)
@@ -105,8 +108,7 @@ def serve(
     try:
         uvloop.run(main())
     except SpinnError as error:
-        if not debug:
-            leave_if_stuck(1, f"spinn serve: {error}")
+        leave_if_stuck(1, traceback.format_exc() if debug else f"spinn serve: {error}")
         raise
     leave_if_stuck(0)
 

@@ -142,8 +142,10 @@ class Server:
         await asyncio.sleep(0)  # it begins
         try:
             yield task
-            if not task.done():
+            if self._health.ready:
                 await self._drain()
+            else:
+                await asyncio.wait([task])  # the engine ended, and everybody is being told
         finally:
             task.cancel()
             await asyncio.wait([task])

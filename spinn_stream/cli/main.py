@@ -6,7 +6,6 @@ with Typer's annotations, or an app of Typer's where it has verbs of its own, an
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import signal
 import sys
@@ -18,7 +17,9 @@ from spinn_stream.text import printable
 
 from .streams import mend, stdout_failure
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # whatever takes long is imported when Ctrl-C is in order
+    import importlib.metadata
+
     import typer
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -136,6 +137,8 @@ def _in_words(error: Exception) -> str:
 
 
 def _registered() -> dict[str, importlib.metadata.EntryPoint]:
+    import importlib.metadata
+
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=GROUP)}
 
 
@@ -154,6 +157,8 @@ def _show_help() -> None:
 
 def _show_versions() -> None:
     """One line for each of our packages that is installed."""
+    import importlib.metadata
+
     for package in dict.fromkeys(package for package, _ in VERBS.values()):
         try:
             print(package, importlib.metadata.version(package))

@@ -48,6 +48,8 @@ AT_0 = (*AT_9[:-1], "0")
         (["--source", "demo", "--runtime", "abacus"], "expected one of auto, onnxruntime"),
         (["--source", "demo", "--jsonl", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
         (["--source", "demo", "--summary", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+        ([*AT_0, "--record-trace", "/no/such/folder/x"], "cannot write /no/such/folder/x"),
+        (["--source", "demo", "--jsonl", "/"], "cannot write /: it is a folder"),
         (["--source", "demo", "--token-file", "nowhere", "--server", "ws://x:1"], "cannot read the token file"),
         (["--source", "demo", "--fps", "30", "--unpaced"], "exclude each other"),
         ([*AT_9, "--codec", "zip"], "--codec: codec 'zip', expected one of transform, cnn-co, jpeg, png"),
@@ -67,6 +69,26 @@ def test_run_says_in_one_line_what_is_wrong(options: list[str], said: str) -> No
     assert done.returncode == 1
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "fails", [["--source", "nowhere.mp4"], AT_9, ["--source", "demo", "--split", "nowhere"], ["--nonsense"]]
+)
+def test_a_start_that_fails_empties_no_file(fails: list[str], tmp_path: Path) -> None:
+    outputs = [("--jsonl", tmp_path / "a"), ("--summary", tmp_path / "b"), ("--record-trace", tmp_path / "c")]
+    for _, path in outputs:
+        path.write_text("old\n")
+    server = () if "--server" in fails else ("--server", "ws://127.0.0.1:1")
+    done = spinn("run", *fails, *server, *(str(part) for output in outputs for part in output))
+    assert done.returncode in {1, 2}
+    assert [path.read_text() for _, path in outputs] == ["old\n"] * 3
+
+
+@pytest.mark.xfail(strict=True, reason="spinn run does not check its outputs together yet")
+def test_one_file_for_two_outputs_is_refused(tmp_path: Path) -> None:
+    same = str(tmp_path / "x")
+    done = spinn("run", "--source", "demo", "--jsonl", same, "--summary", same)
+    assert done.returncode == 1 and f"--jsonl and --summary name the same file: {same}" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--source", "demo", "--nonsense"], ["nonsense"], []])

@@ -141,9 +141,13 @@ class LineWriter(Generic[Item]):
     """Writes lines in a thread of its own, so that a slow disk delays no answer, and loses none silently.
 
     as_text: an item's lines, each with its end.
+
+    Raises:
+        ConfigError: the file cannot be written; it was not touched.
     """
 
     def __init__(self, output: OutputFile, as_text: Callable[[Item], str]) -> None:
+        output.check()
         self._output = output
         self._as_text = as_text
         self._opened = False

@@ -18,6 +18,9 @@ class ResultLog:
     To what a result says of itself a line adds at_s: when it was given, on the machine's monotonic clock.
 
     Holds at most MAX_UNWRITTEN lines; beyond that `add` raises, since no line may be lost silently.
+
+    Raises:
+        ConfigError: the file cannot be written; it was not touched.
     """
 
     def __init__(self, output: OutputFile | Path) -> None:
@@ -50,9 +53,7 @@ class ResultLog:
 
 def open_sink(path: str) -> ResultLog:
     """Raises ConfigError: the file cannot be written."""
-    output = OutputFile(Path(path), "--sink")
-    output.check()
-    return ResultLog(output)
+    return ResultLog(OutputFile(Path(path), "--sink"))
 
 
 def _line(given: tuple[float, Result]) -> str:

@@ -70,6 +70,9 @@ class TraceRecorder:
     """Writes a row a second and hands it to the system at once, so that a run that is killed keeps what it had.
 
     The file is created or emptied when `run` begins.
+
+    Raises:
+        ConfigError: the file cannot be written; it was not touched.
     """
 
     def __init__(self, output: OutputFile | Path) -> None:

@@ -154,11 +154,11 @@ class TailEngine:
             async with asyncio.timeout(BATCH_TIMEOUT_S):
                 try:
                     await self._finish(split, batch)
-                except Exception:  # a fault of the engine's or of these requests: they are refused
-                    log.exception("a batch of %d at split %d failed", len(batch), split)
+                except Exception as error:  # a fault of the engine's or of these requests: they are refused
                     for request in batch:
                         self._refuse(request, "internal", "the server could not run this request")
                     await self._check_engine(split)
+                    log.error("a batch of %d at split %d failed", len(batch), split, exc_info=error)
         except TimeoutError as error:
             raise EngineError(
                 f"{self._name} has not finished a batch of {len(batch)} within {BATCH_TIMEOUT_S:.0f} s"

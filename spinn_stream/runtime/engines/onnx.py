@@ -171,7 +171,8 @@ def _enter_blocked(graph: Any, shape: tuple[int, ...]) -> None:
 
     ONNX Runtime computes convolutions in a layout of blocks of channels. It brings the input there for each convolution
     that reads it, but what adds to the input stays in the plain layout, and so do the sums behind it: every residual
-    connection of a stage then goes back and forth. A pooling takes it to the blocks once and for all.
+    connection of a stage then goes back and forth. A pooling takes it to the blocks once and for all, if the channels
+    are whole blocks (of 8 or 16, by the processor); else it changes nothing. docs/decisions/0010-runtimes.md
     """
     source = graph.input[0].name
     readers = [node for node in graph.node if source in node.input]
