@@ -17,7 +17,7 @@ from spinn_client.device.opening import DeviceConfig, open_here
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.frame_source import FrameSource
-from spinn_client.frames.frames import SPARE_MS
+from spinn_client.frames.frames import SPARE_MS, checked_deadline
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
@@ -33,7 +33,7 @@ from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, resolved
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, ServerUnreachable, SpinnError, StreamEnded
-from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel, parse_sla, policy
+from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 CLOSE_S = 1.5
@@ -87,9 +87,11 @@ class Stream:
             raise ConfigError("a fixed plan leaves nothing to a policy or an SLA: give one or the other")
         self._source_asked = source
         self._link_config = LinkConfig(server) if isinstance(server, str) else server
-        self._deadline_ms = _checked_deadline(deadline_ms)
+        self._deadline_ms = checked_deadline(deadline_ms)
         self._sla_text, self._policy_name = sla or DEFAULT_SLA, policy or "spinn"
-        self._asked: FixedPlan | Plan | Asked = plan if plan is not None else self._agreement()
+        self._asked: FixedPlan | Plan | Asked = (
+            plan if plan is not None else Asked.of(self._policy_name, self._sla_text)
+        )
         self._provisional, self._late = provisional, late
         self._feed_config, self._device_config = feed, device
         self._parts = parts or Parts()
@@ -320,7 +322,7 @@ class Stream:
         if pipeline is None or self._closed:
             raise StreamEnded("the stream has ended, or was never opened")
         if deadline_ms is not None:
-            self._deadline_ms = _checked_deadline(deadline_ms)
+            self._deadline_ms = checked_deadline(deadline_ms)
             pipeline.set_deadline(deadline_ms)
             if self._steering is not None:
                 self._steering.deadline_ms = deadline_ms
@@ -335,7 +337,7 @@ class Stream:
             before = self._sla_text, self._policy_name
             self._sla_text, self._policy_name = sla or self._sla_text, policy or self._policy_name
             try:
-                asked = self._agreement()
+                asked = Asked.of(self._policy_name, self._sla_text)
                 if self._steering is None:
                     await self._in_thread(self._guide, asked)
                 assert self._steering is not None
@@ -367,9 +369,6 @@ class Stream:
 
     # Inside
 
-    def _agreement(self) -> Asked:
-        return Asked(policy(self._policy_name), parse_sla(self._sla_text))
-
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await self._loop.run_in_executor(self._aside, partial(work, *arguments))
 
@@ -395,14 +394,5 @@ class Stream:
     def _warn_of_deadline(self, device: Device) -> None:
         first = device.first_exit_ms(0) + SPARE_MS
         if self._deadline_ms < first:
-            text = (
-                f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs "
-                "for its first exit; frames may end in no_answer"
-            )
-            self._tell(Warned(self._now(), text))
-
-
-def _checked_deadline(ms: float) -> float:
-    if not 1 <= ms <= 600_000:
-        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
-    return ms
+            needs = f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs"
+            self._tell(Warned(self._now(), f"{needs} for its first exit; frames may end in no_answer"))

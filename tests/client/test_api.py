@@ -33,6 +33,7 @@ def test_everything_exported_is_there_and_documented() -> None:
     assert public == {name for name in spinn.__all__ if name[0].isupper()}
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("program", PROGRAMS, ids=["async", "sync", "pushed"])
 def test_the_programs_of_the_docs_are_short_run_silently_and_end(serving: ServerProcess, program: str) -> None:
     """With warnings as errors and the event loop's debug mode, which complains of whatever blocks it for 100 ms."""

@@ -328,3 +328,10 @@ class Frames:
 
 def _emitted(result: Result | None) -> list[Action]:
     return [] if result is None else [Emit(result)]
+
+
+def checked_deadline(ms: float) -> float:
+    """A deadline that frames can have. Raises ValueError: it is none."""
+    if not 1 <= ms <= 600_000:
+        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
+    return ms

@@ -10,7 +10,7 @@ from typing import Protocol
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
 from spinn_stream.errors import CodecError, ConfigError
-from spinn_stream.plan import Decision, Plan, Policy, Sla
+from spinn_stream.plan import Decision, Plan, Policy, Sla, parse_sla, policy
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,11 @@ class Asked:
 
     policy: Policy
     sla: Sla
+
+    @classmethod
+    def of(cls, policy_name: str, sla: str) -> Asked:
+        """Raises ConfigError: there is no such policy, or the SLA cannot be understood."""
+        return cls(policy(policy_name), parse_sla(sla))
 
 
 @dataclass(frozen=True)
