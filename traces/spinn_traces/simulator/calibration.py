@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def measure_costs(
 ) -> Costs:
     """The real client's pipeline on the source, without a server, for FRAMES frames; then a server's work. Medians.
 
-    The client runs the plan's head and codes what would be sent, then the tail. Frames come at the source's rate, or
+    The client runs the plan's head and then the tail; what would be sent is coded afterwards. Frames come at the
+    source's rate, or
     less often where the device could not keep up. Not to be called where an event loop runs.
 
     Args:
@@ -115,15 +117,15 @@ def measure_costs(
     expected = sum(profile.expected_ms([(g.start, g.stop)], {g.stop} if g.exit else ()) for g in graphs)
     device_pace = sum(graphs.values()) / expected
     beside = float(np.median(ages)) - steps.worked_ms()
-    decode_ms, tail_pace = _serve(bundle, engine, profile, _first(source), plan, fps) if sends else (0.0, None)
-    encode = Step("encode", plan.split, codec=codec)
+    served = _serve(bundle, engine, profile, _first(source), plan, fps) if sends else None
+    coded = (plan.split, codec)
     return Costs(
         preprocess_ms=medians[Step("preprocess", 0)] / slowdown,
-        encode_ms={(plan.split, codec): medians[encode] / slowdown} if encode in medians else {},
-        decode_ms={(plan.split, codec): decode_ms} if sends else {},
+        encode_ms={} if served is None else {coded: served.encode_ms},
+        decode_ms={} if served is None else {coded: served.decode_ms},
         graph_ms={(g.start, g.stop, g.exit): round(ms, 4) for g, ms in graphs.items()},
         device_pace=device_pace,
-        server_pace=tail_pace or device_pace,
+        server_pace=device_pace if served is None else served.tail_pace,
         hand_over_ms=max(0.0, beside / (4 if sends else 2)),
         ratios=steps.ratios(),
     )
@@ -170,24 +172,35 @@ async def _played(
     return ages[WARM_UP:] or ages  # on a busy machine most frames may be dropped
 
 
+@dataclass(frozen=True)
+class _Served:
+    """tail_pace: the tail's time over the profile's."""
+
+    encode_ms: float
+    decode_ms: float
+    tail_pace: float
+
+
 def _serve(
     bundle: Bundle, engine: Engine, profile: Profile, pictures: Sequence[Pixels], plan: Plan, fps: float
-) -> tuple[float, float]:
-    """(ms to decode a payload, the tail's time over the profile's), at the source's rate.
+) -> _Served:
+    """Coding, decoding and the tail, at the source's rate.
 
     Each payload refers to the one before where the codec does that.
     """
     setting = default_setting(bundle, plan.split, plan.codec)
     sender, receiver = PayloadSender(bundle), PayloadReceiver(bundle)
     tail = bundle.pieces(plan.split, bundle.last, bundle.needed(plan.confidence_threshold))
-    rows: list[tuple[float, float]] = []
+    rows: list[tuple[float, float, float]] = []
     due = time.monotonic()
     for request in range(FRAMES):
         small = crop(pictures[request % len(pictures)], bundle.input.size)
         x = normalise(small, bundle.input)
         if plan.split:
             x = engine.run(0, plan.split, x, exit=False)[0].copy()
+        began = time.perf_counter()
         payload = sender.encode(request, plan.split, setting, x, small)
+        encoded = time.perf_counter() - began
         due += 1 / fps
         time.sleep(max(0.0, due - time.monotonic()))
         began = time.perf_counter()
@@ -195,10 +208,10 @@ def _serve(
         middle = time.perf_counter()
         for start, stop in tail:
             x, _ = engine.run(start, stop, x)
-        rows.append((middle - began, time.perf_counter() - middle))
+        rows.append((encoded, middle - began, time.perf_counter() - middle))
         sender.acknowledge(request)
-    decode_s, tail_s = np.median(np.array(rows[WARM_UP:]), axis=0)
-    return 1000 * float(decode_s), 1000 * float(tail_s) / profile.expected_ms(tail, {stop for _, stop in tail})
+    encode, decode, tail_ms = (1000 * float(s) for s in np.median(np.array(rows[WARM_UP:]), axis=0))
+    return _Served(encode, decode, tail_ms / profile.expected_ms(tail, {stop for _, stop in tail}))
 
 
 def measure_apart(
