@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
 
 from spinn_stream.bundle import MANIFEST, load_bundle
 from spinn_stream.errors import ConfigError
+from spinn_stream.text import printable
+
+from .options import plain_console
 
 
 def calibrate(
@@ -37,7 +39,7 @@ def calibrate(
     except ImportError as error:
         raise ConfigError(f"calibrating needs {error.name}: pip install 'spinn-stream[train]'") from error
     model = load_bundle(bundle)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
         dataset = load_dataset(
@@ -55,11 +57,11 @@ def calibrate(
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("cut points", total=None)
         (measure_payloads if payloads_only else fit)(
-            out, images, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            out, images, say=lambda text: console.print(text, soft_wrap=True),
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )  # fmt: skip
     found = load_bundle(out)
-    console.print(f"wrote {out}: {found.name}, {found.hash[:12]}", highlight=False, soft_wrap=True)
+    console.print(printable(f"wrote {out}: {found.name}, {found.hash[:12]}"), soft_wrap=True)
 
 
 def _forget_codec(folder: Path) -> None:

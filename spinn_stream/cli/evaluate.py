@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
 from spinn_stream.errors import ConfigError
 from spinn_stream.runtime import open_engine
+from spinn_stream.text import printable
 from spinn_stream.train.pack.evaluation import Evaluation
 from spinn_stream.train.pack.evaluation import evaluate as score
 
-from .options import save_figure
+from .options import plain_console, save_figure
 
 
 def evaluate(
@@ -45,7 +46,7 @@ def evaluate(
         raise ConfigError(f"reading labelled images needs {error.name}: pip install 'spinn-stream[train]'") from error
     model = load_bundle(folders[0] if folders else DEFAULT_BUNDLE)
     engine = open_engine(model, runtime, threads=threads or os.cpu_count() or 1)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
         dataset = load_dataset(
@@ -59,9 +60,10 @@ def evaluate(
         )  # fmt: skip
     if dataset.skipped_total:
         first = dataset.skipped[0]
-        console.print(f"[yellow]{dataset.skipped_total} images skipped[/], the first: {first.where}: {first.why}")
+        console.print(Text(f"{dataset.skipped_total} images skipped", "yellow"), end=", ")
+        console.print(printable(f"the first: {first.where}: {first.why}"), soft_wrap=True)
     if dataset.empty_classes:
-        console.print(f"[yellow]{len(dataset.empty_classes)} classes have no image here[/]")
+        console.print(f"{len(dataset.empty_classes)} classes have no image here", style="yellow")
     if plot is not None:
         _draw(found, model.name, plot)
     if as_json:
@@ -79,7 +81,7 @@ def _sorted(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _show(found: Evaluation, name: str) -> None:
-    console = Console()
+    console = plain_console()
     table = Table(title=f"{name} on {found.images} images", title_justify="left")
     for column in ("exit", "multiply-adds", "top-1", "calibration error"):
         table.add_column(column, justify="left" if column == "exit" else "right")

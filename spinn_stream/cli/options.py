@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from spinn_stream.errors import ConfigError
 
@@ -15,6 +16,11 @@ MAX_THREADS = 1024
 
 Threads = Annotated[str, typer.Option(help="engine threads; auto: the cores this process has but one, at most 4")]
 """Read it with `read_threads`."""
+
+
+def plain_console(*, stderr: bool = False) -> Console:
+    """A console that shows names as they are: brackets in them are no style, and `:cat:` is no picture."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def read_threads(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.errors import ConfigError
@@ -31,7 +32,7 @@ from spinn_stream.profile import Profile
 from spinn_stream.runtime.choice import choose_engine, open_engine
 from spinn_stream.runtime.measure.profiler import stored_profile
 
-from .options import Threads, read_threads
+from .options import Threads, plain_console, read_threads
 
 FRONT = ("latency_ms", "accuracy")
 """The Pareto front is of these; the picture has them as its axes."""
@@ -97,7 +98,7 @@ def plan(
     if as_json:
         print(json.dumps(_object(model, everything, decision, str(wanted), policy_name, front if explain else None)))
         return
-    console = Console()
+    console = plain_console()
     _show(console, model, decision, str(wanted), policy_name)
     if explain:
         _explain(console, model, decision)
@@ -114,10 +115,10 @@ def _profiles(
     if None not in read:
         assert read[0] is not None and read[1] is not None
         return read[0], read[1]
-    errors = Console(stderr=True)
+    errors = plain_console(stderr=True)
 
     def say(text: str) -> None:
-        errors.print(text, highlight=False, markup=False, soft_wrap=True)
+        errors.print(text, soft_wrap=True)
 
     name = runtime if runtime != "auto" else choose_engine(bundle, threads=threads, say=say).order[0]
     engine = open_engine(bundle, name, threads=threads, warn=say)
@@ -177,7 +178,7 @@ def _object(
 
 def _show(console: Console, bundle: Bundle, decision: Decision, sla: str, policy_name: str) -> None:
     figures = decision.figures
-    console.print(f"{policy_name}: {sla}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{policy_name}: {sla}", soft_wrap=True)
     table = Table(show_header=False, box=None, padding=(0, 2))
     plan = decision.plan
     threshold = "no early exit answers" if plan.confidence_threshold is None else f"{plan.confidence_threshold:g}"
@@ -192,22 +193,25 @@ def _show(console: Console, bundle: Bundle, decision: Decision, sla: str, policy
         ("server", f"{figures.server_cost:.2f} ms a frame"),
         ("energy", f"{figures.device_energy:.1f} mJ a frame on the device (an estimate)"),
     ):
-        table.add_row(f"[bold]{name}[/]", value)
-    console.print(table, highlight=False)
+        table.add_row(Text(name, "bold"), value)
+    console.print(table)
     if not decision.feasible:
-        console.print("[bold red]no plan keeps all constraints; this one breaks them least[/]")
+        console.print("no plan keeps all constraints; this one breaks them least", style="bold red")
+
+
+BINDING = Text("binding   ", "bold")
 
 
 def _explain(console: Console, bundle: Bundle, decision: Decision) -> None:
     if decision.binding is not None:
-        console.print(f"[bold]binding[/]    {decision.binding}", highlight=False)
+        console.print(BINDING, str(decision.binding))
         if decision.binding.gain > 0:
             console.print(f"           without it the first target would be {decision.binding.gain:.3g} better")
     else:
-        console.print("[bold]binding[/]    no constraint: the plan would be as good without any of them")
+        console.print(BINDING, "no constraint: the plan would be as good without any of them")
     if decision.runner_up is not None:
         words = plan_words(bundle, decision.runner_up.plan)
-        console.print(f"[bold]runner-up[/]  {words}: {decision.runner_up.why}", highlight=False)
+        console.print(Text("runner-up ", "bold"), f"{words}: {decision.runner_up.why}")
 
 
 def _show_front(console: Console, bundle: Bundle, everything: Prediction, front: list[int], kept: list[bool]) -> None:
@@ -225,4 +229,4 @@ def _show_front(console: Console, bundle: Bundle, everything: Prediction, front:
             f"{f.throughput_fps:.1f}", f"{100 * f.accuracy:.2f}", f"{f.uplink / 1000:.1f}",
             f"{f.server_cost:.2f}", "yes" if kept[i] else "",
         )  # fmt: skip
-    console.print(table, highlight=False)
+    console.print(table)

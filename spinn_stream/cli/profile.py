@@ -21,7 +21,7 @@ from spinn_stream.runtime.choice import choose_engine, open_engine
 from spinn_stream.runtime.measure import store
 from spinn_stream.runtime.measure.profiler import QUICK, THOROUGH, stored_profile
 
-from .options import Threads, read_threads, save_figure
+from .options import Threads, plain_console, read_threads, save_figure
 
 MAX_BATCH = 256
 
@@ -46,11 +46,11 @@ def profile(
         _check_drawable(plot)
     model = load_bundle(bundle)
     cv2.setNumThreads(count)  # as `spinn run` does
-    errors = Console(stderr=True)
+    errors = plain_console(stderr=True)
     with Bar(console=errors, transient=True, disable=not errors.is_terminal) as bar:
 
         def say(text: str) -> None:
-            errors.print(text, highlight=False, markup=False, soft_wrap=True)
+            errors.print(text, soft_wrap=True)
 
         task = bar.add_task("choosing an engine", total=None)
         name, why = _choose(model, runtime, count, say)
@@ -69,8 +69,8 @@ def profile(
         }  # fmt: skip
         print(json.dumps(object_))
     else:
-        console = Console()
-        console.print(f"{found.runtime}: {why}", highlight=False, markup=False, soft_wrap=True)
+        console = plain_console()
+        console.print(f"{found.runtime}: {why}", soft_wrap=True)
         _show(console, model, found, count)
 
 

@@ -10,8 +10,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from spinn_stream.errors import ConfigError
+from spinn_stream.text import printable
+
+from .options import plain_console
 
 IMAGE_SIZE = 128  # pixels, where neither the user nor a bundle says it
 
@@ -70,7 +74,7 @@ def train(
         from spinn_stream.train.training import Progress, TrainingConfig, keep_freed_memory
     except ImportError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'spinn-stream[train]'") from error
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     source = source_bundle(backbone)
     if source is not None:
         image_size = input_size(source, image_size)
@@ -117,7 +121,7 @@ def train(
         highlight=False,
     )
     for text in prepared.uncounted:
-        console.print(f"[yellow]not counted:[/] {text}")
+        console.print(f"not counted: {text}", style="yellow")
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1)
@@ -130,7 +134,7 @@ def train(
 
         bundle = generate(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
-            report=report, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            report=report, say=lambda text: console.print(text, soft_wrap=True),
             checkpoint_every=checkpoint_every,
         )  # fmt: skip
     console.print(
@@ -175,4 +179,5 @@ def _names(path: Path | None) -> list[str] | None:
 def _say_skipped(console: Console, dataset: Any) -> None:
     if dataset.skipped_total:
         first = dataset.skipped[0]
-        console.print(f"[yellow]{dataset.skipped_total} images skipped[/], the first: {first.where}: {first.why}")
+        console.print(Text(f"{dataset.skipped_total} images skipped", "yellow"), end=", ")
+        console.print(printable(f"the first: {first.where}: {first.why}"), soft_wrap=True)

@@ -37,7 +37,7 @@ def test_a_reader_of_stderr_who_leaves_is_not_missed(tmp_path: Path) -> None:
     assert len(lines.read_text().splitlines()) >= 28
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_may_be_closed_from_the_start(closed: str, tmp_path: Path) -> None:
     """What is opened later takes none of their numbers: nobody's output lands in it."""
     lines = tmp_path / "lines"
@@ -127,11 +127,10 @@ def test_an_error_s_text_is_shown_and_not_obeyed() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("closed", ["", "2>&-"])
-def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug(closed: str) -> None:
+def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug() -> None:
     script = "def verb(debug: bool = False): raise ZeroDivisionError('oops\\n')\ncli._load = lambda _: verb"
     done = python(script)
     assert done.returncode == 1
     assert done.stderr == "spinn run: unexpected ZeroDivisionError: oops\\x0a; --debug shows where\n"
     done = python(script.replace("cli._load", "sys.argv.append('--debug')\ncli._load"))
-    assert done.returncode == 1
+    assert done.returncode == 1 and "Traceback" in done.stderr and "ZeroDivisionError: oops" in done.stderr

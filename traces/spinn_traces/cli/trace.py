@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from spinn_stream.cli.options import plain_console
 from spinn_stream.errors import SpinnError, TraceError
+from spinn_stream.text import printable
 from spinn_traces.figures import figures
 from spinn_traces.readers import FORMATS, Reading, read_trace
 
@@ -86,7 +87,7 @@ def _read_all(files: list[Path], format_name: str | None, debug: bool) -> list[t
         except TraceError as error:
             if debug or len(files) == 1:
                 raise
-            print(f"spinn trace: {error}", file=sys.stderr)
+            print(f"spinn trace: {printable(str(error))}", file=sys.stderr)
     return readings
 
 
@@ -96,7 +97,7 @@ def _fail_if_missing(files: list[Path], readings: list[tuple[Path, Reading]]) ->
 
 
 def _show(readings: list[tuple[Path, Reading]]) -> None:
-    console = Console()
+    console = plain_console()
 
     def text(value: float | None, form: Callable[[float], str]) -> str:
         return "not recorded" if value is None else form(value)
@@ -116,8 +117,8 @@ def _show(readings: list[tuple[Path, Reading]]) -> None:
         ]
         for row in rows:
             table.add_row(*row)
-        console.print(str(path), style="bold", highlight=False, markup=False, soft_wrap=True)
-        console.print(table, highlight=False)
+        console.print(printable(str(path)), style="bold", soft_wrap=True)
+        console.print(table)
 
 
 def main() -> None:
@@ -127,7 +128,7 @@ def main() -> None:
     except SpinnError as error:
         if "--debug" in sys.argv:
             raise
-        print(f"spinn trace: {error}", file=sys.stderr)
+        print(f"spinn trace: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 
