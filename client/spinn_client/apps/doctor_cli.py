@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spinn_client.link.connection import LinkConfig
+from spinn_client.sources.quiet import quiet_decoders
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
@@ -76,6 +77,7 @@ def doctor(
     engine_threads = read_threads(threads)
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.CRITICAL)
     cv2.setNumThreads(engine_threads)  # as `spinn run` does
+    quiet_decoders()
     errors = Console(stderr=True)
     found = examine(
         Asked(source, server, bundle, runtime, engine_threads, deadline_ms, token_file, tls_ca),

@@ -16,6 +16,7 @@ from spinn_client.frames.feed import FeedConfig
 from spinn_client.link.connection import LinkConfig
 from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sinks.trace import TraceRecorder
+from spinn_client.sources.quiet import quiet_decoders
 from spinn_client.sources.registry import open_source
 from spinn_client.steering.steering import Asked
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
@@ -94,6 +95,7 @@ def run(
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    quiet_decoders()
     opened = open_source(source)
     session = Run(console, model, opened, feed_config, link_config, config)
     results = ResultLog(jsonl) if jsonl is not None else None

@@ -14,6 +14,7 @@ from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import FrameResult
+from spinn_client.sources.base import Picture
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Plan
@@ -27,14 +28,14 @@ MOST = 2000  # frames, should the change never come
 class Endless:
     """The same photograph until the pipeline has had enough."""
 
-    name, fps = "endless", None
+    name, fps, live = "endless", None, True
 
     def __init__(self, picture: Pixels) -> None:
         self._picture = picture
 
-    def frames(self) -> Iterator[Pixels]:
+    def pictures(self) -> Iterator[Picture]:
         for _ in range(MOST):
-            yield self._picture
+            yield Picture(self._picture)
 
     def close(self) -> None: ...
 
