@@ -45,13 +45,8 @@ ENVIRONMENT = {
     # The codec's products are small, and on a busy processor threads wait for each other: four clients and a server
     # on two cores beside a training got most of their answers too late.
     "OPENBLAS_NUM_THREADS": "1",
-    # It keeps a device id and a queue of events in the user's cache otherwise.
-    "ORT_DISABLE_TELEMETRY": "1",
 }
 """Set before any library is imported that reads it, unless the user set it."""
-
-QUIET_DECODERS = {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "SILENT"}
-"""The same, unless `--debug` is given: a damaged video is 149 lines of FFmpeg's. We say ourselves what is wrong."""
 
 
 def main() -> None:
@@ -103,7 +98,7 @@ def _call(arguments: list[str], debug: bool) -> int:
     if verb == "--version":
         _show_versions()
         return 0
-    for name, value in (ENVIRONMENT if debug else ENVIRONMENT | QUIET_DECODERS).items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     function = _load(verb)
     if function is None:

@@ -32,7 +32,7 @@ AT_0 = (*AT_9[:-1], "0")
     [
         (["--source", "nowhere.mp4"], "no file 'nowhere.mp4'"),
         (["--source", str(Path(__file__).parent)], "no image in"),
-        (["--source", __file__], "is not a video that OpenCV can read"),
+        (["--source", __file__], "is not a video that can be read"),
         (["--source", "97"], "camera 97 cannot be opened"),
         (["--source", "demo", "--server", "http://localhost:1"], "expected ws://HOST:PORT"),
         (["--source", "demo", "--server", "nonsense"], "expected ws://HOST:PORT"),

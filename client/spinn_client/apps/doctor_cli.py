@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spinn_client import DeviceConfig, LinkConfig
+from spinn_client.sources.quiet import quiet_decoders
 from spinn_client.steering.guide import default_split
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
 from spinn_stream.cli.options import Threads, read_threads, read_token
@@ -75,6 +76,8 @@ def doctor(
     engine_threads = read_threads(threads)
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.CRITICAL)
     cv2.setNumThreads(engine_threads)  # as `spinn run` does
+    if not debug:
+        quiet_decoders()
     errors = Console(stderr=True)
     found = examine(
         Asked(source, server, bundle, runtime, engine_threads, deadline_ms, token_file, tls_ca),

@@ -18,6 +18,7 @@ from spinn_client import DeviceConfig, Event, FeedConfig, FixedPlan, LinkConfig,
 from spinn_client.sinks.files import OutputFile, check_outputs
 from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sinks.trace import TraceRecorder
+from spinn_client.sources.quiet import quiet_decoders
 from spinn_stream.bundle import DEFAULT_BUNDLE
 from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
@@ -75,7 +76,9 @@ def run(
         )
     named = {"--jsonl": jsonl, "--summary": summary, "--record-trace": record_trace}
     outputs = {name: OutputFile(path, name) for name, path in named.items() if path is not None}
-    check_outputs(outputs.values())
+    check_outputs(outputs.values(), inputs={"--source": Path(source)})
+    if not debug:
+        quiet_decoders()
 
     def make(on_result: Callable[[Result], object], on_event: Callable[[Event], object]) -> Stream:
         link = None

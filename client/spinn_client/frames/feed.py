@@ -34,7 +34,7 @@ BACKLOG_S = 0.5
 """Longest wait for a live source that was just opened to give what was buffered before."""
 
 WAITED_S = 0.005
-"""A picture that took this long to come was not buffered."""
+"""A picture that takes this long to come was not buffered."""
 
 CLOSE_S = 0.8
 """How long `close` waits for a reader; one that hangs is left to itself."""
@@ -82,12 +82,13 @@ class Feed:
             reopens=not isinstance(source, Pushed),
         )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._opened, self._drained = asyncio.Event(), asyncio.Event()
+        self._opened = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._reader: threading.Thread | None = None  # whose pictures count; changes under the slot's lock, as do these
         self._hanging: list[threading.Thread] = []
         self._rate: float | None = source.fps if isinstance(source, Pushed) else config.fps
         self._size: tuple[int, int] | None = None
+        self._due = 0.0  # when the next picture of a live source that is faster than asked for is used
         self._cause = ""  # why the source was lost
 
     @property
@@ -126,11 +127,11 @@ class Feed:
             return
         try:
             await self._opened.wait()
-            if self._source.live and not self._slot.over:
-                async with asyncio.timeout(BACKLOG_S):
-                    await self._drained.wait()
-        except TimeoutError:  # it gives pictures faster than they are read: the newest is as new as can be
-            pass
+            until = time.monotonic() + BACKLOG_S
+            while self._source.live and not self._slot.over and time.monotonic() < until:
+                if time.monotonic() - (self._resilience.last or 0.0) > WAITED_S:
+                    break
+                await asyncio.sleep(WAITED_S)
         except BaseException:
             self.stop()
             raise
@@ -189,11 +190,12 @@ class Feed:
         self._slot.tell()
 
     def _close(self, source: Source, closed: asyncio.Event) -> None:
-        reader = self._reader
-        if reader is not None:
-            reader.join(CLOSE_S)
+        until = time.monotonic() + CLOSE_S
+        readers = self._hanging if self._reader is None else [self._reader, *self._hanging]
+        for reader in readers:
+            reader.join(max(0.0, until - time.monotonic()))
         try:
-            if reader is None or not reader.is_alive():
+            if not any(reader.is_alive() for reader in readers):
                 source.close()
         except Exception:
             log.exception("closing %s failed", source.name)
@@ -210,11 +212,10 @@ class Feed:
             error = failure
         self._slot.post(self._reader_ended, threading.current_thread(), why, error)
 
-    def _deliver(self, source: Source, picture: Picture | Unusable, now: float, waited_s: float) -> bool:
+    def _deliver(self, source: Source, picture: Picture | Unusable, now: float) -> bool:
         """See `Deliver`."""
         slot = self._slot
-        opened = self._opened.is_set()
-        if not opened:
+        if not self._opened.is_set():
             if not source.live and self._rate is None:
                 self._rate = source.fps
             slot.post(self._on_opened)
@@ -222,11 +223,11 @@ class Feed:
             if self._gone():
                 return False
             if source.live:
-                if opened and waited_s > WAITED_S:
-                    slot.post(self._drained.set)
                 self._alive(now)
-                if slot.begun is not None and self._rate and now < slot.begun + slot.captured / self._rate:
-                    return True  # a camera faster than --fps: as if it had not seen this
+                if slot.begun is not None and self._rate is not None:
+                    if now < self._due:
+                        return True  # a camera faster than --fps: as if it had not seen this
+                    self._due = max(self._due, now - 0.5 / self._rate) + 1 / self._rate
             else:
                 now = self._pace()
                 if self._gone():

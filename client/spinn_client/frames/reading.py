@@ -9,8 +9,8 @@ from spinn_client.sources.base import Picture, Source, Unusable
 from spinn_client.sources.pixels import to_bgr
 from spinn_stream.errors import SourceError
 
-Deliver = Callable[[Picture | Unusable, float, float], bool]
-"""Called with a picture, when it came, and how long was waited for it, in seconds; gives whether more are wanted."""
+Deliver = Callable[[Picture | Unusable, float], bool]
+"""Called with a picture and when it came; gives whether more are wanted."""
 
 
 def read(source: Source, deliver: Deliver, *, loop: bool) -> str | None:
@@ -25,7 +25,6 @@ def read(source: Source, deliver: Deliver, *, loop: bool) -> str | None:
         usable, pictures = False, iter(source.pictures())
         try:
             while True:
-                asked = time.monotonic()
                 try:
                     picture = checked(next(pictures))
                 except StopIteration as end:
@@ -33,7 +32,7 @@ def read(source: Source, deliver: Deliver, *, loop: bool) -> str | None:
                     break
                 now = time.monotonic()
                 usable = usable or isinstance(picture, Picture)
-                if not deliver(picture, now, now - asked):
+                if not deliver(picture, now):
                     return None
         finally:
             if hasattr(pictures, "close"):

@@ -53,12 +53,13 @@ class Resilience:
         self._reopens = reopens
         self._state = State.PAUSING
         self._until = float("inf")  # of what the state waits for
-        self._last: float | None = None  # when the last picture came
+        self.last: float | None = None  # when the newest picture came
+        self._since = 0.0  # when it began to play
 
     @property
     def worked(self) -> bool:
         """Whether a picture has ever come."""
-        return self._last is not None
+        return self.last is not None
 
     @property
     def playing(self) -> bool:
@@ -71,16 +72,18 @@ class Resilience:
 
     def delivered(self, now: float) -> tuple[bool, float | None]:
         """A picture came. Gives whether it plays since now, and how long it was away if it was lost, in seconds."""
-        began, before = self._state is not State.PLAYING, self._last
-        self._last, self._state, self._until = now, State.PLAYING, now + self._timeout_s
+        began, before = self._state is not State.PLAYING, self.last
+        self.last, self._state, self._until = now, State.PLAYING, now + self._timeout_s
         if not began:
             return False, None
-        self._backoff.reset()
+        self._since = now
         return True, None if before is None else now - before
 
     def failed(self, now: float) -> bool:
         """It ended, was silent for too long, or could not be opened. Gives whether it is lost since now."""
         lost = self._state is State.PLAYING
+        if lost and now - self._since >= LONGEST_PAUSE_S:  # one that only just came back is not tried more often
+            self._backoff.reset()
         self._state = State.PAUSING
         self._until = now + self._backoff.next_s() if self._reopens else float("inf")
         return lost
@@ -99,6 +102,6 @@ class Resilience:
         return Act.OPEN if self._state is State.PAUSING else Act.LEAVE
 
     def _given_up_at(self) -> float:
-        if self._state is State.PLAYING or self._last is None or self._give_up_after_s is None:
+        if self._state is State.PLAYING or self.last is None or self._give_up_after_s is None:
             return float("inf")
-        return self._last + self._give_up_after_s
+        return self.last + self._give_up_after_s

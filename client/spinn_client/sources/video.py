@@ -1,4 +1,4 @@
-"""Clips and streams, through PyAV: docs/decisions/0029-clips-and-streams.md says why not through OpenCV."""
+"""Clips and streams, through PyAV: docs/decisions/0024-clips-and-streams.md says why not through OpenCV."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from spinn_stream.frame import Pixels
 from .base import Picture, Unusable
 from .names import masked, one_line
 
-STREAM_TIMEOUT_S = 10.0
-"""An address that gives nothing for this long is given up by the decoder. Whoever reads it may be less patient."""
+OPEN_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
+"""When the decoder itself gives up an address that gives nothing. Whoever plays it is less patient."""
 
 UNKNOWN_FPS = 30.0
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
@@ -110,13 +110,11 @@ class Stream:
         """Nothing is held: each iterator opens it."""
 
     def _open(self) -> av.container.InputContainer:
-        options = {"fflags": "nobuffer"}
-        if self._address.lower().startswith("rtsp"):
-            options["rtsp_flags"] = "prefer_tcp"
+        options = {"rtsp_flags": "prefer_tcp"} if self._address.lower().startswith("rtsp") else {}
         try:
-            return av.open(self._address, options=options, timeout=(STREAM_TIMEOUT_S, STREAM_TIMEOUT_S))
+            return av.open(self._address, options=options, timeout=(OPEN_TIMEOUT_S, READ_TIMEOUT_S))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(f"{self.name}: {_why_not(self._address, error)}") from error
+            raise SourceError(f"{self.name}: {_why_not(self._address, error)}") from None  # which shows the password
 
 
 def _video_of(container: av.container.InputContainer, name: str) -> av.VideoStream:
@@ -128,7 +126,7 @@ def _video_of(container: av.container.InputContainer, name: str) -> av.VideoStre
 def _rate(video: av.VideoStream) -> float | None:
     """Frames per second, as the file says; None: it does not, or nothing that could be."""
     for rate in (video.average_rate, video.guessed_rate):
-        if rate is not None and SLOWEST_FPS <= rate <= FASTEST_FPS:
+        if rate is not None and SLOWEST_FPS <= float(rate) <= FASTEST_FPS:
             return float(rate)
     return None
 
@@ -137,8 +135,8 @@ def _decoded(container: av.container.InputContainer, name: str, *, threads: str)
     """The pictures of an open clip or stream; returns a line if some were missing."""
     video = _video_of(container, name)
     video.thread_type = threads
-    expected = _pictures_in(container, video)
-    packets, shown, damaged, in_vain = container.demux(video), 0, 0, 0
+    packets, in_vain = container.demux(video), 0
+    shown, damaged, last = 0, 0, None
     while in_vain < MOST_DAMAGED:
         in_vain += 1
         try:
@@ -151,16 +149,30 @@ def _decoded(container: av.container.InputContainer, name: str, *, threads: str)
             frames = packet.decode()
         except av.FFmpegError as error:
             damaged += 1
-            yield Unusable(f"a damaged packet: {error.strerror}")
+            yield Unusable(f"a picture that cannot be decoded: {error.strerror}")
             continue
         for frame in frames:
-            shown, in_vain = shown + 1, 0
+            shown, damaged, in_vain, last = shown + 1, damaged + frame.is_corrupt, 0, frame.time
             yield _picture(frame)
-    said = []
-    if expected is not None and expected - shown > max(2, MISSING * expected):
-        said.append(f"ended early: {shown} of {expected} frames" if damaged == 0 else f"{shown} of {expected} frames")
-    if damaged:
-        said.append(f"{damaged} damaged packets")
+    return _lacks(container, video, shown, damaged, last)
+
+
+def _lacks(
+    container: av.container.InputContainer, video: av.VideoStream, shown: int, damaged: int, last: float | None
+) -> str:
+    """What a recording that was played to its end did not give; empty: nothing.
+
+    shown: pictures. damaged: of those and others. last: the time of the last, in seconds of the recording.
+    """
+    expected, rate = _pictures_in(container, video), _rate(video)
+    lacks = expected is not None and expected - shown > max(2, MISSING * expected)
+    said = [f"damaged frames: {damaged}"] if damaged else []
+    if lacks and container.duration is not None and rate is not None and last is not None:
+        begun = (container.start_time or 0) / av.time_base
+        left = (container.duration / av.time_base) - (last - begun) - 1 / rate
+        said.insert(0, ("ended early: " if left * rate > 2 else "") + f"{shown} of {expected} frames")
+    elif lacks:
+        said.insert(0, f"ended early: {shown} of {expected} frames")
     return "; ".join(said)
 
 
@@ -187,7 +199,7 @@ def _picture(frame: av.VideoFrame) -> Picture | Unusable:
 def _why_not(address: str, error: Exception) -> str:
     """What kept a stream from being opened, in a few words."""
     if isinstance(error, av.error.ExitError):
-        return f"gives nothing within {STREAM_TIMEOUT_S:g} s"
+        return f"gives nothing within {OPEN_TIMEOUT_S:g} s"
     said = getattr(error, "strerror", None) or "cannot be opened"
     if isinstance(error, (av.error.HTTPError, ConnectionRefusedError, av.error.ProtocolNotFoundError)):
         return str(said)

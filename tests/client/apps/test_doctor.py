@@ -11,10 +11,9 @@ from spinn_client.apps import doctor
 from spinn_client.apps.doctor import check_deadline, check_engines, check_source
 from spinn_client.apps.doctor_server import RoundTrip
 from spinn_client.apps.findings import attempt
-from spinn_client.sources.base import Source
+from spinn_client.sources.base import Picture, Source
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import SourceError
-from spinn_stream.frame import Pixels
 from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import Choice
 
@@ -22,13 +21,12 @@ from spinn_stream.runtime import Choice
 class Camera:
     """A camera that gives no frames, or hangs in the middle of the first."""
 
-    name = "camera"
-    fps = None
+    name, live, fps = "camera", True, None
 
     def __init__(self, hangs: threading.Event | None) -> None:
         self._hangs = hangs
 
-    def frames(self) -> Iterator[Pixels]:
+    def pictures(self) -> Iterator[Picture]:
         if self._hangs is not None:
             self._hangs.wait()
         yield from ()
