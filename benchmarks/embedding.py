@@ -1,0 +1,322 @@
+"""What does it cost to embed a stream, and is it gone when it is left?
+
+    python benchmarks/embedding.py [--json] [--frames 20000] [--runtime auto]
+
+One process on one core (a server, where there is one, on another), one engine thread.
+
+    bound_fps        the slowest stage alone: preparing a frame and the whole network, in a loop without a stream
+    stream_fps       frames a second through `spinn_client.Stream`, every frame wanted; in turn with the bound
+    ratio            stream_fps over bound_fps, median of the turns
+    loop_lag_p99_ms  how late timers of the program's own event loop are while 30 frames a second go to a server, after
+                     `spinn_client.tune_process()`; ..._untuned: without it, with the latest result beyond its deadline
+    rss_growth_mb    resident memory from a tenth of the frames to all of them
+    close_s          how long leaving the stream takes, from each of the states named
+    import_s         `import spinn_client` in a new process, median of 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from pinned import cores
+from rich.console import Console
+from rich.table import Table
+
+import spinn_client as spinn
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.demo import DemoSource
+from spinn_stream.bundle import load_bundle
+from spinn_stream.frame import Pixels, crop, normalise
+from spinn_stream.runtime import Engine, open_engine, stored_profile
+
+SPINN = Path(sys.executable).parent / "spinn"
+TURNS, TURN_FRAMES, WARM_UP = 7, 400, 50
+FPS, LAG_S, DEADLINE_MS = 30.0, 15.0, 150.0
+LAG_STEP_S = 0.002
+PATIENCE_MS = 60_000.0
+
+
+class Pictures:
+    """The same pictures again and again, from memory."""
+
+    name, live, fps = "pictures", False, None
+
+    def __init__(self, pictures: list[Pixels], count: int) -> None:
+        self._pictures, self._count = pictures, count
+
+    def pictures(self) -> Iterator[spinn.Picture]:
+        for n in range(self._count):
+            yield spinn.Picture(self._pictures[n % len(self._pictures)])
+
+    def close(self) -> None: ...
+
+
+def bound_fps(engine: Engine, pictures: list[Pixels]) -> float:
+    bundle = load_bundle()
+    pieces = bundle.pieces(0, bundle.last, ())
+    began = time.perf_counter()
+    for n in range(TURN_FRAMES):
+        x = normalise(crop(pictures[n % len(pictures)], bundle.input.size), bundle.input)
+        for start, stop in pieces:
+            x, _ = engine.run(start, stop, x, exit=True)
+    return TURN_FRAMES / (time.perf_counter() - began)
+
+
+async def stream_fps(pictures: list[Pixels], device: spinn.DeviceConfig) -> float:
+    times: list[float] = []
+    async with spinn.Stream(
+        Pictures(pictures, WARM_UP + TURN_FRAMES), deadline_ms=PATIENCE_MS, device=device,
+        plan=spinn.FixedPlan("final", "none"), feed=spinn.FeedConfig(unpaced=True),
+    ) as stream:  # fmt: skip
+        async for _ in stream:
+            times.append(time.perf_counter())
+    return TURN_FRAMES / (times[-1] - times[WARM_UP - 1])
+
+
+async def lag(address: str, device: spinn.DeviceConfig, *, tuned: bool) -> dict[str, float]:
+    late: list[float] = []
+    oldest = 0.0
+
+    async def watch() -> None:
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(LAG_STEP_S)
+            late.append((time.perf_counter() - began - LAG_STEP_S) * 1000)
+
+    async with spinn.Stream(
+        "demo", server=address, deadline_ms=DEADLINE_MS, device=device, plan=spinn.FixedPlan("block7", "none"),
+        feed=spinn.FeedConfig(fps=FPS, loop=True, max_frames=int(FPS * (LAG_S + 2))),
+    ) as stream:  # fmt: skip
+        if tuned:
+            spinn.tune_process()
+        await asyncio.sleep(2)
+        watching = asyncio.create_task(watch())
+        async for result in stream:
+            oldest = max(oldest, result.age_ms)
+        watching.cancel()
+    return {"p99_ms": round(float(np.percentile(late, 99)), 2), "oldest_ms": round(oldest, 1)}
+
+
+def rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def growth(pictures: list[Pixels], device: spinn.DeviceConfig, frames: int) -> float:
+    before, count = 0.0, 0
+    async with spinn.Stream(
+        Pictures(pictures, frames), deadline_ms=PATIENCE_MS, device=device, plan=spinn.FixedPlan("final", "0.0"),
+        feed=spinn.FeedConfig(unpaced=True),
+    ) as stream:  # fmt: skip
+        async for _ in stream:
+            count += 1
+            if count == frames // 10:
+                before = rss_mb()
+    return rss_mb() - before
+
+
+# leaving, from every state
+
+
+@contextlib.contextmanager
+def camera(pictures: int) -> Iterator[str]:
+    """An HTTP camera that gives so many pictures to whoever asks, and then nothing, without an end."""
+    import cv2
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    jpeg = cv2.imencode(".jpg", np.full((240, 320, 3), 90, np.uint8))[1].tobytes()
+    part = b"--x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg)
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=x\r\n\r\n")
+            for _ in range(pictures):
+                connection.sendall(part)
+                time.sleep(0.03)
+            time.sleep(60)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/camera.mjpg"
+    finally:
+        listening.close()
+
+
+@contextlib.contextmanager
+def swallowing() -> Iterator[str]:
+    """An address whose queue of connections is full: packets to it are dropped without a word."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.socket())
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                waiting.connect(full.getsockname())
+        yield f"ws://127.0.0.1:{full.getsockname()[1]}"
+
+
+async def leave(stream: spinn.Stream, when: Callable[[spinn.Stream], Awaitable[None]]) -> float:
+    await stream.open()
+    await when(stream)
+    began = time.perf_counter()
+    await stream.close()
+    return time.perf_counter() - began
+
+
+async def leave_while_opening(stream: spinn.Stream, after_s: float) -> float:
+    opening = asyncio.create_task(stream.open())
+    await asyncio.wait([opening], timeout=after_s)
+    if opening.done():
+        raise SystemExit("it was open already; nothing was measured")
+    began = time.perf_counter()
+    opening.cancel()
+    await asyncio.wait([opening])
+    return time.perf_counter() - began
+
+
+async def after(seconds: float, stream: spinn.Stream) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def closings(address: str, server: subprocess.Popen[str], device: spinn.DeviceConfig) -> dict[str, float]:
+    found: dict[str, float] = {}
+    fixed = spinn.FixedPlan("block7", "none")
+
+    def one(source: object = "demo", **options: Any) -> spinn.Stream:
+        options = {"device": device, "server": address, "plan": fixed, **options}
+        return spinn.Stream(source, **options)  # type: ignore[arg-type]
+
+    with tempfile.TemporaryDirectory() as empty:  # nothing was ever measured
+        kept = os.environ.get("XDG_CACHE_HOME")
+        os.environ["XDG_CACHE_HOME"] = empty
+        found["opening"] = await leave_while_opening(one(device=spinn.DeviceConfig()), 1.0)
+        os.environ.pop("XDG_CACHE_HOME") if kept is None else os.environ.update(XDG_CACHE_HOME=kept)
+    with camera(0) as hanging:
+        found["source hangs"] = await leave_while_opening(one(hanging), 1.0)
+    with swallowing() as nowhere:
+        found["connecting"] = await leave_while_opening(one(server=nowhere), 1.0)
+    found["running"] = await leave(one(), lambda s: after(1.0, s))
+    with camera(60) as stalling:
+        found["source stalled"] = await leave(one(stalling), lambda s: after(4.0, s))
+
+    async def ask(stream: spinn.Stream) -> None:
+        asking.append(asyncio.create_task(stream.ask(np.zeros((240, 320, 3), np.uint8))))
+        await asyncio.sleep(0.05)
+
+    asking: list[asyncio.Task[spinn.Result]] = []
+    slow = spinn.DeviceConfig(runtime=device.runtime, threads=1, slowdown=300)
+    found["inside ask"] = await leave(one(spinn.Pushed(), device=slow, deadline_ms=PATIENCE_MS), ask)
+    await asyncio.gather(*asking, return_exceptions=True)
+    found["a callback blocks for 1 s"] = await leave(
+        one(on_result=lambda result: time.sleep(1.0)), lambda s: after(0.3, s)
+    )
+
+    async def silence(stream: spinn.Stream) -> None:
+        await asyncio.sleep(0.5)
+        server.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.0)
+
+    found["server silent"] = await leave(one(), silence)
+    server.send_signal(signal.SIGCONT)
+    return {state: round(seconds, 3) for state, seconds in found.items()}
+
+
+def import_s() -> float:
+    script = "import time; t = time.perf_counter(); import spinn_client; print(time.perf_counter() - t)"
+    runs = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(5)
+    ]
+    return median(float(run.stdout) for run in runs)
+
+
+@contextlib.contextmanager
+def serving(core: int, runtime: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = ["taskset", "-c", str(core), str(SPINN), "serve", "--port", "0", "--runtime", runtime]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().split()[1], process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(frames: int, runtime: str) -> dict[str, Any]:
+    own, other = cores()
+    os.sched_setaffinity(0, {own})
+    bundle = load_bundle()
+    engine = open_engine(bundle, runtime, threads=1)
+    stored_profile(bundle, engine, threads=1)
+    device = spinn.DeviceConfig(runtime=engine.name, threads=1)
+    pictures = list(pixels_of(DemoSource()))[::20]
+
+    async def served(address: str, server: subprocess.Popen[str]) -> dict[str, Any]:
+        untuned = await lag(address, device, tuned=False)
+        tuned = await lag(address, device, tuned=True)
+        return {"untuned": untuned, "tuned": tuned, "close_s": await closings(address, server, device)}
+
+    with serving(other, engine.name) as running:
+        found = asyncio.run(served(*running))
+    bounds, streams = [], []
+    for _ in range(TURNS):
+        bounds.append(bound_fps(engine, pictures))
+        streams.append(asyncio.run(stream_fps(pictures, device)))
+    return {
+        "engine": engine.name,
+        "bound_fps": round(median(bounds), 1),
+        "stream_fps": round(median(streams), 1),
+        "ratio": round(median(s / b for s, b in zip(streams, bounds, strict=True)), 4),
+        "loop_lag_p99_ms": found["tuned"]["p99_ms"],
+        "loop_lag_p99_ms_untuned": found["untuned"]["p99_ms"],
+        "oldest_result_ms": found["tuned"]["oldest_ms"],
+        "oldest_result_ms_untuned": found["untuned"]["oldest_ms"],
+        "deadline_ms": DEADLINE_MS,
+        "rss_growth_mb": round(asyncio.run(growth(pictures, device, frames)), 2),
+        "frames": frames,
+        "close_s": found["close_s"],
+        "import_s": round(import_s(), 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--frames", type=int, default=20_000, help="of the run that memory is watched in")
+    parser.add_argument("--runtime", default="auto")
+    args = parser.parse_args()
+    measured = measure(args.frames, args.runtime)
+    if args.json:
+        print(json.dumps(measured))
+        return
+    table = Table("what", "figure")
+    for name, value in measured.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
