@@ -105,6 +105,7 @@ class Run:
                 feed.stop()
 
         feed = Feed(self._source, self._feed_config)
+        await feed.open()
         pipeline = Pipeline(
             self._bundle,
             feed,
@@ -141,6 +142,7 @@ class Run:
             self.error = error
         finally:
             await self._end(recorder, recording)
+            await feed.close()
             if not self._config.quiet:
                 view.stop()
             self._device.close()

@@ -34,6 +34,7 @@ class Scripted:
         self.live = live
         self.fps = None if live else fps
         self.opened = 0
+        self.waits = False
         self.closed = 0
 
     def pictures(self) -> Iterator[Picture | Unusable]:
@@ -42,6 +43,7 @@ class Scripted:
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, threading.Event):
+                self.waits = True
                 step.wait()
             else:
                 assert isinstance(step, Picture | Unusable)
@@ -310,6 +312,7 @@ def test_of_a_live_source_the_newest_picture_is_kept_until_the_start_and_is_fram
         feed = heard.feed(source, FeedConfig())
         await feed.open()
         assert feed.captured == 0 and feed.fps is None and not feed.waits
+        await until(lambda: source.waits)
         feed.start()
         frame = await feed.next()
         assert frame is not None and (frame.index, frame.pixels[0, 0, 0]) == (0, 4)
@@ -396,6 +399,22 @@ def test_a_source_that_hangs_each_time_it_is_opened_does_not_pile_up_threads() -
         assert source.opened == 3 and heard.kinds == [SourceLost]
         hang.set()
         await until(lambda: source.opened > 3)
+        await feed.close()
+
+    play(main)
+
+
+def test_unpaced_a_live_source_waits_too_which_is_no_silence() -> None:
+    async def main() -> None:
+        begun, heard = threading.Event(), Heard()
+        source = Scripted([*numbers(2), begun, *numbers(5)], live=True)
+        feed = heard.feed(source, FeedConfig(unpaced=True, source_timeout_s=0.2, max_frames=4))
+        await feed.open()
+        feed.start()
+        begun.set()
+        await asyncio.sleep(0.6)
+        frames = await take_all(feed)
+        assert [f.index for f in frames] == [0, 1, 2, 3] and not heard.events and not feed.dropped
         await feed.close()
 
     play(main)
