@@ -335,7 +335,9 @@ class Feed:
         """What the timer does."""
         now = time.monotonic()
         with self._slot.changed:
-            if self.waits and not self._slot.free:  # its picture waits, so that it may be silent
+            if (
+                self.waits and self._resilience.playing and not self._slot.free
+            ):  # its picture waits, so that it may be silent
                 self._resilience.delivered(now)
             act = None if self._slot.over else self._resilience.due(now)
             if act is Act.LEAVE and self._reader is not None:

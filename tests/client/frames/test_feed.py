@@ -494,6 +494,37 @@ def test_what_is_pushed_to_a_stopped_feed_is_dropped_and_behind_its_close_waits_
     play(main)
 
 
+def test_a_stream_of_pushed_pictures_ends_after_as_many_as_asked_for_and_counts_those_behind() -> None:
+    async def main() -> None:
+        heard, source = Heard(), Pushed()
+        feed = heard.feed(source, FeedConfig(max_frames=2))
+        await feed.open()
+        feed.start()
+        for _ in range(4):
+            source.push(PUSHED)
+        assert [f.index for f in await take_all(feed)] == [1]
+        await feed.close()
+        assert heard.drops == [(0, "superseded"), (2, "stopped"), (3, "stopped")] and not heard.events
+
+    play(main)
+
+
+def test_the_frame_that_waits_at_the_stop_of_a_later_stream_is_told_by_its_number() -> None:
+    async def main() -> None:
+        source = Pushed()
+        for numbers in ([0, 1], [2]):
+            heard = Heard()
+            feed = heard.feed(source, FeedConfig())
+            await feed.open()
+            feed.start()
+            for number in numbers:
+                assert source.push(PUSHED) == number
+            await feed.close()
+            assert heard.drops[-1] == (numbers[-1], "stopped") and len(heard.drops) == len(numbers)
+
+    play(main)
+
+
 def test_a_program_that_pushes_nothing_for_long_is_a_lost_source_and_comes_back() -> None:
     async def main() -> None:
         heard, source = Heard(), Pushed()
