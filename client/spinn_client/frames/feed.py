@@ -229,13 +229,12 @@ class Feed:
                     self._due = max(self._due, now - 0.5 / self._rate) + 1 / self._rate
             else:
                 now = self._pace()
-                if self._gone():
-                    return False
-            self._number(source, picture, now)
             if self.waits and slot.begun is not None:
                 slot.changed.wait_for(lambda: slot.free or self._gone())
-            else:
-                slot.changed.wait_for(lambda: not slot.crowded or self._gone())
+            slot.changed.wait_for(lambda: not slot.crowded or self._gone())
+            if self._gone():
+                return False
+            self._number(source, picture, now)
             return not self._gone()
 
     def _pace(self) -> float:
