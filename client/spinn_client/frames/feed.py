@@ -33,7 +33,7 @@ OPENING = 2.0
 BACKLOG_S = 0.5
 """Longest wait for a live source that was just opened to give what was buffered before."""
 
-WAITED_S = 0.005
+WAITED_S = 0.01
 """A picture that takes this long to come was not buffered."""
 
 CLOSE_S = 0.8
@@ -53,8 +53,8 @@ def _ignore(*what: object) -> None:
 class Feed:
     """Reads a source in a thread of its own and holds one frame: the newest that was not taken yet.
 
-    A frame that is replaced before it was taken is dropped as `superseded`. Frames of a recorded source wait to be
-    taken instead if they are played `unpaced`, or if they are pictures without a rate and none was asked for.
+    A frame that is replaced before it was taken is dropped as `superseded`. Frames wait to be taken instead if they are
+    played `unpaced`, or if they are pictures without a rate and none was asked for; pushed ones never do.
 
     It plays once, in the event loop in which it was opened: it is used there, and calls there.
 
@@ -104,7 +104,9 @@ class Feed:
     @property
     def waits(self) -> bool:
         """Whether each frame waits to be taken, so that none is superseded. Right once it is open."""
-        return not self._source.live and (self._config.unpaced or self._rate is None)
+        if isinstance(self._source, Pushed):  # whoever pushes cannot wait
+            return False
+        return self._config.unpaced or (self._rate is None and not self._source.live)
 
     @property
     def captured(self) -> int:
@@ -165,7 +167,8 @@ class Feed:
         while True:
             frame = self._slot.take()
             if frame is not None:
-                return replace(frame, captured=time.monotonic()) if self.waits else frame
+                recorded = self.waits and not self._source.live
+                return replace(frame, captured=time.monotonic()) if recorded else frame
             if self._slot.over:
                 if self._slot.error is not None and not self._slot.stopped:
                     raise self._slot.error
@@ -230,13 +233,12 @@ class Feed:
                     self._due = max(self._due, now - 0.5 / self._rate) + 1 / self._rate
             else:
                 now = self._pace()
-                if self._gone():
-                    return False
-            self._number(source, picture, now)
-            if self.waits:
+            if self.waits and slot.begun is not None:
                 slot.changed.wait_for(lambda: slot.free or self._gone())
-            else:
-                slot.changed.wait_for(lambda: not slot.crowded or self._gone())
+            slot.changed.wait_for(lambda: not slot.crowded or self._gone())
+            if self._gone():
+                return False
+            self._number(source, picture, now)
             return not self._gone()
 
     def _pace(self) -> float:
@@ -336,6 +338,10 @@ class Feed:
         """What the timer does."""
         now = time.monotonic()
         with self._slot.changed:
+            if (
+                self.waits and self._resilience.playing and not self._slot.free
+            ):  # its picture waits, so that it may be silent
+                self._resilience.delivered(now)
             act = None if self._slot.over else self._resilience.due(now)
             if act is Act.LEAVE and self._reader is not None:
                 self._hanging.append(self._reader)

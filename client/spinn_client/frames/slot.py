@@ -47,6 +47,7 @@ class Slot:
         self._on_drop = on_drop
         self._loop: asyncio.AbstractEventLoop | None = None
         self._frame: Frame | None = None
+        self._counted = False  # whether that is one of the stream's
         self._notes: deque[Callable[[], object]] = deque()
         self._arrived = asyncio.Event()
         self.changed = threading.Condition()
@@ -64,7 +65,8 @@ class Slot:
     @property
     def over(self) -> bool:
         """Whether no more frames are wanted."""
-        return self.stopped or self.ended or self.captured == self._most
+        enough = self._most is not None and self.captured >= self._most
+        return self.stopped or self.ended or enough
 
     @property
     def free(self) -> bool:
@@ -82,6 +84,7 @@ class Slot:
             self.begun = time.monotonic()
             if self._frame is not None and count_kept:
                 self.captured += 1
+                self._counted = True
             self.changed.notify_all()
         self.wake()
 
@@ -89,6 +92,7 @@ class Slot:
         """Keep a frame in the place of the one that waits. counted: it is one of the stream's."""
         with self.changed:
             before, self._frame = self._frame, frame
+            self._counted = counted
             if counted:
                 if before is not None:
                     self._tell_drop(before.index, "superseded")
@@ -125,7 +129,7 @@ class Slot:
         """No more frames; the one that waits is dropped."""
         with self.changed:
             waiting, self._frame, self.stopped = self._frame, None, True
-            if waiting is not None and waiting.index < self.captured:
+            if waiting is not None and self._counted:
                 self._tell_drop(waiting.index, "stopped")
             self.changed.notify_all()
         self.wake()

@@ -34,6 +34,7 @@ class Scripted:
         self.live = live
         self.fps = None if live else fps
         self.opened = 0
+        self.waits = False
         self.closed = 0
 
     def pictures(self) -> Iterator[Picture | Unusable]:
@@ -42,6 +43,7 @@ class Scripted:
             if isinstance(step, Exception):
                 raise step
             if isinstance(step, threading.Event):
+                self.waits = True
                 step.wait()
             else:
                 assert isinstance(step, Picture | Unusable)
@@ -310,6 +312,7 @@ def test_of_a_live_source_the_newest_picture_is_kept_until_the_start_and_is_fram
         feed = heard.feed(source, FeedConfig())
         await feed.open()
         assert feed.captured == 0 and feed.fps is None and not feed.waits
+        await until(lambda: source.waits)
         feed.start()
         frame = await feed.next()
         assert frame is not None and (frame.index, frame.pixels[0, 0, 0]) == (0, 4)
@@ -401,6 +404,22 @@ def test_a_source_that_hangs_each_time_it_is_opened_does_not_pile_up_threads() -
     play(main)
 
 
+def test_unpaced_a_live_source_waits_too_which_is_no_silence() -> None:
+    async def main() -> None:
+        begun, heard = threading.Event(), Heard()
+        source = Scripted([*numbers(2), begun, *numbers(5)], live=True)
+        feed = heard.feed(source, FeedConfig(unpaced=True, source_timeout_s=0.2, max_frames=4))
+        await feed.open()
+        feed.start()
+        begun.set()
+        await asyncio.sleep(0.6)
+        frames = await take_all(feed)
+        assert [f.index for f in frames] == [0, 1, 2, 3] and not heard.events and not feed.dropped
+        await feed.close()
+
+    play(main)
+
+
 def test_a_camera_faster_than_asked_for_is_thinned_out() -> None:
     async def main() -> None:
         hold, step = threading.Event(), threading.Event()
@@ -471,6 +490,37 @@ def test_what_is_pushed_to_a_stopped_feed_is_dropped_and_behind_its_close_waits_
         other.start()
         assert [f.index for f in await take_all(other)] == [2]
         await other.close()
+
+    play(main)
+
+
+def test_a_stream_of_pushed_pictures_ends_after_as_many_as_asked_for_and_counts_those_behind() -> None:
+    async def main() -> None:
+        heard, source = Heard(), Pushed()
+        feed = heard.feed(source, FeedConfig(max_frames=2))
+        await feed.open()
+        feed.start()
+        for _ in range(4):
+            source.push(PUSHED)
+        assert [f.index for f in await take_all(feed)] == [1]
+        await feed.close()
+        assert heard.drops == [(0, "superseded"), (2, "stopped"), (3, "stopped")] and not heard.events
+
+    play(main)
+
+
+def test_the_frame_that_waits_at_the_stop_of_a_later_stream_is_told_by_its_number() -> None:
+    async def main() -> None:
+        source = Pushed()
+        for numbers in ([0, 1], [2]):
+            heard = Heard()
+            feed = heard.feed(source, FeedConfig())
+            await feed.open()
+            feed.start()
+            for number in numbers:
+                assert source.push(PUSHED) == number
+            await feed.close()
+            assert heard.drops[-1] == (numbers[-1], "stopped") and len(heard.drops) == len(numbers)
 
     play(main)
 

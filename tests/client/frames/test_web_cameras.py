@@ -96,12 +96,16 @@ def test_a_size_that_changes_in_the_middle_of_a_stream_is_told_and_kept() -> Non
 
 def test_what_was_buffered_before_the_start_is_thrown_away_uncounted() -> None:
     async def main() -> None:
-        with web_camera([("show", 200, SMALL), ("show", 1, LARGE), ("stall",)], period_s=0.0) as camera:
-            feed = Feed(open_source(camera.address), FeedConfig())
+        with web_camera([("burst", 200, SMALL), ("burst", 1, LARGE), ("stall",)]) as camera:
+            changed = asyncio.Event()
+            feed = Feed(open_source(camera.address), FeedConfig(), on_event=lambda event: changed.set())
             await feed.open()
+            await changed.wait()
+            assert feed.captured == 0
             feed.start()
             frame = await feed.next()
             assert frame is not None and frame.index == 0 and frame.pixels.shape[:2] == LARGE[::-1]
+            assert feed.captured == 1 and not feed.dropped
             await feed.close()
 
     play(main)

@@ -15,8 +15,8 @@ from .clips import jpeg
 class WebCamera:
     """Each entry of `plans` is what one connection gets, in turn; the last is repeated.
 
-    A plan is made of steps: ("show", count, (width, height)), ("stall",) until the camera is closed, and
-    ("refuse", status). After its last step the connection is closed.
+    A plan is made of steps: ("show", count, (width, height)), ("burst", count, size) for all at once, ("stall",)
+    until the camera is closed, and ("refuse", status). After its last step the connection is closed.
     """
 
     def __init__(self, *plans: list[tuple[object, ...]], period_s: float = 0.01) -> None:
@@ -48,10 +48,14 @@ class WebCamera:
                     assert isinstance(count, int) and isinstance(size, tuple)
                     picture = jpeg(np.full((size[1], size[0], 3), 90, np.uint8))
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    part = head.encode() + picture + b"\r\n"
+                    if step[0] == "burst":
+                        self.wfile.write(part * count)
+                        continue
                     for _ in range(count):
                         if camera._closed.wait(period_s):
                             return
-                        self.wfile.write(head.encode() + picture + b"\r\n")
+                        self.wfile.write(part)
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
