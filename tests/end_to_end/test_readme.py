@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: P
         cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and "round trip" in done.stderr
+
+
+def test_the_readme_s_program_embeds_a_stream(background: None, tmp_path: Path) -> None:
+    """Its demo plays once: some hundred answers, and an end."""
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 100
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("spinn doctor", "spinn profile"))])
