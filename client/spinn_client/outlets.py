@@ -12,15 +12,13 @@ from spinn_client.frames.results import Result
 from spinn_client.mailbox import Mailbox
 from spinn_client.sinks.base import Sink
 from spinn_stream.errors import FrameDropped, SpinnError, StreamEnded
+from spinn_stream.runtime.machine.threads import OneThread
 
 log = logging.getLogger(__name__)
 
 MOST_UNREAD = 1024
 """Results that wait for whoever reads them. Beyond, the oldest is dropped and counted; a source of which every frame is
 wanted waits instead."""
-
-SINK_CLOSE_S = 1.0
-"""How long a sink may take to write what it still has."""
 
 
 class Outlets:
@@ -118,19 +116,23 @@ class Outlets:
             if not question.done():
                 question.set_exception(StreamEnded("the stream ended before this frame was answered"))
 
-    async def close(self) -> None:
-        """Close the sinks, all at once, and end the events."""
+    async def close(self, most_s: float) -> None:
+        """Close the sinks, all at once, and end the events. most_s: how long they may take to write what they have."""
         self._ended = True
         self.no_more_results()
-        closing = [asyncio.create_task(asyncio.to_thread(sink.close)) for sink in self._sinks]
+        loop = asyncio.get_running_loop()
+        threads = [OneThread("closing a sink") for _ in self._sinks]
+        closing = [loop.run_in_executor(t, s.close) for t, s in zip(threads, self._sinks, strict=True)]
         if closing:
-            await asyncio.wait(closing, timeout=SINK_CLOSE_S)
-        for task in closing:
-            error = task.exception() if task.done() and not task.cancelled() else None
+            await asyncio.wait(closing, timeout=most_s)
+        for future in closing:
+            error = future.exception() if future.done() else SpinnError(f"a sink took more than {most_s:g} s to end")
             if isinstance(error, SpinnError):
                 self._failed(error)
             elif error is not None:
                 log.error("closing a sink failed", exc_info=error)
+        for thread in threads:
+            thread.shutdown(wait=False)
         for box in self._boxes:
             box.end()
 

@@ -36,8 +36,7 @@ from spinn_stream.errors import ConfigError, ServerUnreachable, SpinnError, Stre
 from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
 from spinn_stream.runtime.machine.host import Host, Slowed
 
-CLOSE_S = 1.5
-"""How long leaving a stream waits for its tasks."""
+CLOSE_S = 1.5  # how long leaving a stream waits for its tasks
 
 T = TypeVar("T")
 
@@ -230,8 +229,11 @@ class Stream:
         if self._feed is not None:
             self._feed.stop()
 
-    async def close(self) -> None:
-        """End everything within 2 s, from any state. Frames without a final result get the best answer there is."""
+    async def close(self, sinks_s: float = 0.4) -> None:
+        """End everything within 2 s, from any state. Frames without a final result get the best answer there is.
+
+        sinks_s: how long sinks may take to write what they still have, in seconds on top of the rest.
+        """
         if self._closed:
             return
         self._closed = True
@@ -255,7 +257,7 @@ class Stream:
         if self._device is not None:
             self._device.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
-        await self._outlets.close()
+        await self._outlets.close(sinks_s)
 
     # Results, events and state
 

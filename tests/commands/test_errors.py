@@ -87,7 +87,6 @@ def test_a_start_that_fails_empties_no_file(fails: list[str], tmp_path: Path) ->
     assert [path.read_text() for _, path in outputs] == ["old\n"] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="spinn run does not check its outputs together yet")
 def test_one_file_for_two_outputs_is_refused(tmp_path: Path) -> None:
     same = str(tmp_path / "x")
     done = spinn("run", "--source", "demo", "--jsonl", same, "--summary", same)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from spinn_client import Event, Noted, PlanChanged, ServerBack, SourceChanged, SourceEnded, Stream, tune_process
 from spinn_client.sinks.console import ConsoleLines
+from spinn_client.sinks.files import LAST_LINES_S
 from spinn_client.sinks.live import LiveView
 from spinn_client.sinks.summary import PLANS, PlanUse, Tally, show_summary, summarise
 from spinn_client.sinks.trace import TraceRecorder
@@ -23,6 +24,9 @@ from spinn_stream.plan import LinkEstimate
 
 PATIENCE_S = 2.0
 """A start that takes longer says what it is at, even with --quiet."""
+
+SOON_S = 1.0
+"""How long files may take to be written after a signal."""
 
 FASTER_THAN_PROFILED = 0.7
 
@@ -58,8 +62,9 @@ class Run:
         self._recorder = recorder
         self._tally = Tally()
         self._plans: deque[PlanUse] = deque(maxlen=PLANS)
-        self._at = "loading"  # what a start is busy with
-        self._server_seen = False
+        self._at = ""  # what a start is busy with
+        self._takes_long = False
+        self._server_seen = self._signalled = False
         self._ending: asyncio.Task[None] | None = None
         self._lines = ConsoleLines(console, quiet)
         self.stream = make(self._tally.add, self._tell)
@@ -72,7 +77,7 @@ class Run:
         """
         loop = asyncio.get_running_loop()
         opening = asyncio.ensure_future(self.stream.open())
-        patience = loop.call_later(PATIENCE_S, lambda: self._lines.event(f"still starting: {self._at}"))
+        patience = loop.call_later(PATIENCE_S, self._say_what_takes_long)
         for number in ENDS:
             loop.add_signal_handler(number, opening.cancel)
         try:
@@ -97,7 +102,7 @@ class Run:
             await stream.ended()
         finally:
             state = stream.state
-            await stream.close()
+            await stream.close(SOON_S if self._signalled else LAST_LINES_S)
             error = stream.error or await self._recorded(recording)
             if not self._quiet:
                 view.stop()
@@ -117,8 +122,15 @@ class Run:
             raise error
         return Ended(figures, None if isinstance(error, ReaderGone) else error)
 
+    def _say_what_takes_long(self) -> None:
+        """From now on, what a start is at is said even with --quiet."""
+        self._takes_long = self._quiet
+        if self._quiet and self._at:
+            self._lines.event(f"still starting: {self._at}")
+
     def _stop(self) -> None:
         """The first signal ends the source; a second one ends at once."""
+        self._signalled = True
         self.stream.stop()
         loop = asyncio.get_running_loop()
         for number in ENDS:
@@ -151,6 +163,8 @@ class Run:
             self._plans.append(PlanUse(event.plan, event.reason))
         if isinstance(event, Noted):
             self._at = event.what
+            if self._takes_long:
+                self._lines.event(f"still starting: {self._at}")
         first_server = isinstance(event, ServerBack) and not self._server_seen
         self._server_seen = self._server_seen or isinstance(event, ServerBack)
         plain_end = isinstance(event, SourceEnded) and not event.why
