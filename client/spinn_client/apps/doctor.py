@@ -17,6 +17,7 @@ import uvloop
 
 from spinn_client.frames.frames import SPARE_MS
 from spinn_client.sources.base import Picture
+from spinn_client.sources.names import shown
 from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import SourceError
@@ -147,7 +148,7 @@ def check_source(text: str | None) -> tuple[Findings, Pixels | None]:
     """
     last = None
     if text is not None:
-        found, last = _try_source(f"source {text}", text, "failed")
+        found, last = _try_source(f"source {shown(text)}", text, "failed")
     elif sys.platform != "linux":
         found = Finding("camera", "skipped", "not tried", "--source 0 tries the first camera")
     else:

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from spinn_client import DeviceConfig, LinkConfig
+from spinn_client.sources.names import shown
 from spinn_client.sources.quiet import quiet_decoders
 from spinn_client.steering.guide import default_split
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
@@ -112,7 +113,9 @@ def examine(asked: Asked, say: Callable[[str], object]) -> Findings:
 
     check("packages", check_packages)
     check("clock", check_clock)
-    frame = check("camera" if asked.source is None else f"source {asked.source}", lambda: check_source(asked.source))
+    frame = check(
+        "camera" if asked.source is None else f"source {shown(asked.source)}", lambda: check_source(asked.source)
+    )
     bundle = check("bundle", lambda: check_bundle(asked.bundle))
     if bundle is None:
         return skip("not checked without a bundle", "engines", "server", "deadline")

@@ -24,6 +24,11 @@ def masked(text: str) -> str:
     return _SECRET.sub(r"\1***", _ODD_LOGIN.sub(mask, _LOGIN.sub(mask, text)))
 
 
+def shown(text: str) -> str:
+    """What a source is called in front of people."""
+    return one_line(masked(text))
+
+
 def one_line(text: str) -> str:
     """The text as it is, but what does not print (line ends, what is no UTF-8) is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

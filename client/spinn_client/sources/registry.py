@@ -12,7 +12,7 @@ from spinn_stream.errors import SourceError
 
 from .base import Source
 from .folder import is_picture
-from .names import masked, one_line
+from .names import shown
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "rtp", "srt")
 
@@ -88,8 +88,8 @@ def open_source(text: str) -> Source:
         module, _, function = kind.opener.partition(":")
         source: Source = getattr(importlib.import_module(module), function)(text)
         return source
-    shown = one_line(masked(text))
+    named = shown(text)
     expected = "expected a video file, a picture, a folder of pictures, a camera's number, rtsp://... or demo"
     if text and _mode(text):
-        raise SourceError(f"'{shown}' is not a file; {expected}")
-    raise SourceError(f"no file '{shown}'; {expected}")
+        raise SourceError(f"'{named}' is not a file; {expected}")
+    raise SourceError(f"no file '{named}'; {expected}")

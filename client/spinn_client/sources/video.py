@@ -16,7 +16,7 @@ from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
 from .base import Picture, Unusable
-from .names import masked, one_line
+from .names import one_line, shown
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
 """When the decoder itself gives up an address that gives nothing. Whoever plays it is less patient."""
@@ -87,7 +87,7 @@ class Stream:
     """A stream by its address. A clip at an address of a web server is found out when it is opened: it is not live."""
 
     def __init__(self, address: str) -> None:
-        self.name = one_line(masked(address))
+        self.name = shown(address)
         self.live = True
         self.fps: float | None = None
         self._address = address
@@ -136,7 +136,7 @@ def _decoded(container: av.container.InputContainer, name: str, *, threads: str)
     video = _video_of(container, name)
     video.thread_type = threads
     packets, in_vain = container.demux(video), 0
-    shown, damaged, last = 0, 0, None
+    given, damaged, last = 0, 0, None
     while in_vain < MOST_DAMAGED:
         in_vain += 1
         try:
@@ -152,27 +152,27 @@ def _decoded(container: av.container.InputContainer, name: str, *, threads: str)
             yield Unusable(f"a picture that cannot be decoded: {error.strerror}")
             continue
         for frame in frames:
-            shown, damaged, in_vain, last = shown + 1, damaged + frame.is_corrupt, 0, frame.time
+            given, damaged, in_vain, last = given + 1, damaged + frame.is_corrupt, 0, frame.time
             yield _picture(frame)
-    return _lacks(container, video, shown, damaged, last)
+    return _lacks(container, video, given, damaged, last)
 
 
 def _lacks(
-    container: av.container.InputContainer, video: av.VideoStream, shown: int, damaged: int, last: float | None
+    container: av.container.InputContainer, video: av.VideoStream, given: int, damaged: int, last: float | None
 ) -> str:
     """What a recording that was played to its end did not give; empty: nothing.
 
-    shown: pictures. damaged: of those and others. last: the time of the last, in seconds of the recording.
+    given: pictures. damaged: of those and others. last: the time of the last, in seconds of the recording.
     """
     expected, rate = _pictures_in(container, video), _rate(video)
-    lacks = expected is not None and expected - shown > max(2, MISSING * expected)
+    lacks = expected is not None and expected - given > max(2, MISSING * expected)
     said = [f"damaged frames: {damaged}"] if damaged else []
     if lacks and container.duration is not None and rate is not None and last is not None:
         begun = (container.start_time or 0) / av.time_base
         left = (container.duration / av.time_base) - (last - begun) - 1 / rate
-        said.insert(0, ("ended early: " if left * rate > 2 else "") + f"{shown} of {expected} frames")
+        said.insert(0, ("ended early: " if left * rate > 2 else "") + f"{given} of {expected} frames")
     elif lacks:
-        said.insert(0, f"ended early: {shown} of {expected} frames")
+        said.insert(0, f"ended early: {given} of {expected} frames")
     return "; ".join(said)
 
 

@@ -107,3 +107,9 @@ def test_deadlines_are_compared_with_what_the_pipeline_spares(
     trip = RoundTrip(cuts[0], payload_bytes=1, median_ms=161, link_ms=150, engine=None)
     found, _ = check_deadline(bundle, profile, deadline_ms, trip)
     assert [f.state for f in found] == states
+
+
+def test_a_password_in_a_source_s_address_is_not_shown() -> None:
+    [found], _ = check_source("rtsp://me:secret@127.0.0.1:1/x")
+    assert found.state == "failed" and "secret" not in found.name + found.text
+    assert found.name == "source rtsp://me:***@127.0.0.1:1/x"
