@@ -36,7 +36,7 @@ FLOORS = {
         "cut", "backbone", "data", "checkpoint", "views", "training", "adoption", "pack", "generator",
     ),
     "spinn_client": (
-        "backoff", "events", "mailbox", "sources", "device", "link", "steering", "frames", "sinks", "state", "outlets",
+        "backoff", "events", "labels", "mailbox", "sources", "device", "link", "steering", "frames", "sinks", "state", "outlets",
         "parts", "process", "stream", "sync", "apps",
     ),
     "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),

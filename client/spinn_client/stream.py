@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,7 +21,9 @@ from spinn_client.frames.frames import SPARE_MS, checked_deadline
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
+from spinn_client.labels import checked_level, labels_of
 from spinn_client.link.connection import Link, LinkConfig, LinkObserver
+from spinn_client.link.opening import open_first
 from spinn_client.outlets import Outlets
 from spinn_client.parts import Parts
 from spinn_client.sinks.base import Sink
@@ -32,12 +34,11 @@ from spinn_client.state import Counts, Rate, State
 from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, resolved
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
-from spinn_stream.errors import ConfigError, ServerUnreachable, SpinnError, StreamEnded
+from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
 from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 CLOSE_S = 1.5  # how long leaving a stream waits for its tasks
-
 T = TypeVar("T")
 
 
@@ -55,6 +56,8 @@ class Stream:
         deadline_ms: age by which every frame has its final result, counted from its capture.
         sla, policy: what is asked of the scheduler, and which one. plan: fixes the plan
             instead; or, as `Asked`, brings a policy and an SLA of your own.
+        labels: what answers are about: the name of a map (`everyday`), a file, or class -> group.
+        unknown_below: a less confident answer is labelled "unknown"; its top-k stays.
         provisional, late: give unsure local exits, and the server's answers after the final result, too.
         feed, device: how the source is played, and what runs here.
         sinks: get every result and event; the stream closes them. on_result, on_event: called on the event loop; what
@@ -73,6 +76,8 @@ class Stream:
         sla: str | None = None,
         policy: str | None = None,
         plan: FixedPlan | Plan | Asked | None = None,
+        labels: str | Path | Mapping[str, str] | None = None,
+        unknown_below: float | None = None,
         provisional: bool = False,
         late: bool = False,
         feed: FeedConfig = FeedConfig(),  # noqa: B008  # frozen
@@ -92,6 +97,7 @@ class Stream:
             plan if plan is not None else Asked.of(self._policy_name, self._sla_text)
         )
         self._provisional, self._late = provisional, late
+        self._labels, self._unknown_below = labels, checked_level(unknown_below)
         self._feed_config, self._device_config = feed, device
         self._parts = parts or Parts()
         self._now = self._parts.host.clock
@@ -145,22 +151,26 @@ class Stream:
         bundle = self.bundle = (
             config.bundle if isinstance(config.bundle, Bundle) else await self._in_thread(load_bundle, config.bundle)
         )
-        has_server = self._link_config is not None
         if isinstance(self._asked, FixedPlan):
-            self._asked = self._asked.of(bundle, has_server=has_server)
+            self._asked = self._asked.of(bundle, has_server=self._link_config is not None)
+        names = labels_of(bundle, self._labels)
         feed = await self._open_feed()
         if self._link_config is not None:
-            self._link = await self._open_link(self._link_config, bundle)
+            self._link = Link(self._link_config, bundle, self._parts.rng, group_of=names.group_of, host=self._host,
+                              dial=self._parts.dial)  # fmt: skip
+            await open_first(self._link, lambda text: self._tell(Warned(self._now(), text)))
         made = self._parts.engine
         engine, profile = await self._in_thread(
             open_here, bundle, config, partial(self._tell_from_thread, Noted), partial(self._tell_from_thread, Warned),
             self._stop_measuring.is_set,
         ) if made is None else made  # fmt: skip
-        self._device = Device(bundle, engine, profile, every_exit=self._provisional, host=self._host)
+        self._device = Device(bundle, engine, profile, every_exit=self._provisional, group_of=names.group_of,
+                              host=self._host)  # fmt: skip
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
         self._warn_of_deadline(self._device)
-        self._ledger = Ledger(bundle.labels, provisional=self._provisional, late=self._late)
+        self._ledger = Ledger(names.names, provisional=self._provisional, late=self._late,
+                              unknown_below=self._unknown_below)  # fmt: skip
         self._pipeline = Pipeline(
             bundle, self._device, feed, self._ledger, guide, self._link,
             deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
@@ -186,16 +196,6 @@ class Stream:
         self._feed = feed
         await feed.open()
         return feed
-
-    async def _open_link(self, config: LinkConfig, bundle: Bundle) -> Link:
-        link = Link(config, bundle, self._parts.rng, host=self._host, dial=self._parts.dial)
-        try:
-            await link.open()
-        except ServerUnreachable as error:
-            if not config.allow_offline:
-                raise ServerUnreachable(f"{error} (--allow-offline begins without it)") from error
-            self._tell(Warned(self._now(), f"{error}; beginning alone, and trying again"))
-        return link
 
     def _guide(self, asked: Plan | Asked) -> Guide:
         """In a thread: who says how frames are treated."""

@@ -143,7 +143,7 @@ class Connection:
             for message in event.data:
                 self._send(message)
         elif isinstance(event, Infer):
-            request = self._requests[event.id] = Request.of(event, self, self._bundle, now)
+            request = self._requests[event.id] = Request.of(event, self, self._bundle, now, self._session.group_of)
             self._engine.submit(request)
         elif isinstance(event, Cancel):
             self._engine.cancel(self._requests[event.id])

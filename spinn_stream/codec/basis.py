@@ -1,4 +1,4 @@
-"""The basis in which activations at one cut point are coded: fitted to data (see `train.pack.codec_fit`), part of a bundle.
+"""The basis in which a cut point's activations are coded: fitted to data (`train.pack.codec_fit`), part of a bundle.
 
 Channels are decorrelated and scaled so that an error of one unit costs the network's answer about the same in every
 component (a Karhunen-Loeve transform, weighted by the Fisher information of what lies behind the cut point). The

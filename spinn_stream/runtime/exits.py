@@ -85,6 +85,21 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.ND
     return scaled
 
 
+def grouped(exit_name: str, output: ExitOutput, temperature: float, group_of: npt.NDArray[np.intp]) -> list[Answer]:
+    """One answer for each row of the logits, about groups of classes: their calibrated probabilities are added up.
+
+    Args:
+        group_of: (classes,), for each class the index of its group.
+    """
+    found = []
+    for shares in probabilities(output.logits, temperature):
+        sums = np.bincount(group_of, weights=shares)
+        best = np.argsort(-sums, kind="stable")[:TOP_K]
+        top = tuple((int(k), min(float(sums[k]), 1.0)) for k in best)
+        found.append(Answer(exit_name, top[0][0], top[0][1], top))
+    return found
+
+
 def answers(exit_name: str, output: ExitOutput, temperature: float) -> list[Answer]:
     """One answer for each row of the logits, which are copied.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import LocalProtocolError, RemoteProtocolError, ServerRefused
 from spinn_stream.profile import Profile
 
+from .groups import pack_groups
 from .messages import (
     MAX_MS,
     Cancel,
@@ -58,10 +59,17 @@ class ClientSession:
 
     A request keeps its place among those in flight until the server acknowledges it by a result or a
     reject: not when its deadline passes. So a link that stalls stops being filled, by itself.
+
+    Args:
+        group_of: for each class the index of its group, if answers are to be about groups.
     """
 
-    def __init__(self, bundle: Bundle, codecs: Mapping[str, int], *, max_in_flight: int) -> None:
+    def __init__(
+        self, bundle: Bundle, codecs: Mapping[str, int], *, max_in_flight: int, group_of: Sequence[int] | None = None
+    ) -> None:
         self._bundle = bundle
+        self._groups = pack_groups(group_of)
+        self._names = len(bundle.labels) if group_of is None else max(group_of) + 1
         self._codecs = dict(codecs)
         self._max_in_flight = max_in_flight
         self._max_payload_bytes = 0
@@ -70,7 +78,7 @@ class ClientSession:
 
     def hello(self, *, token: str | None, client: str) -> bytes:
         """The first message of the session."""
-        return encode(Hello(self._bundle.hash, self._codecs, token, client))
+        return encode(Hello(self._bundle.hash, self._codecs, token, client, self._groups))
 
     @property
     def in_flight(self) -> int:
@@ -144,7 +152,7 @@ class ClientSession:
         if isinstance(message, ServerProfile):
             return ProfileReceived(read_profile(message, self._bundle))
         if isinstance(message, Result):
-            if message.exit >= len(self._bundle.exits) or any(k >= len(self._bundle.labels) for k, _ in message.top):
+            if message.exit >= len(self._bundle.exits) or any(k >= self._names for k, _ in message.top):
                 raise RemoteProtocolError("bad_message", "a result names an exit or class that the bundle lacks")
         elif not isinstance(message, Reject):
             raise RemoteProtocolError("bad_message", f"a server does not send {type(message).__name__.lower()} here")

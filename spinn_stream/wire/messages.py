@@ -4,7 +4,7 @@ One WebSocket binary message is one message here:
 
     2 bytes   length of the header, big-endian
     header    a msgpack array: the type's name, then the fields of the class below in their order
-    rest      payload (infer and profile only)
+    rest      payload (hello, infer and profile only)
 
 Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
 nothing: unknown types, another number of fields, wrong types and values out of range raise
@@ -52,12 +52,17 @@ REJECT_REASONS: frozenset[str] = frozenset(get_args(RejectReason))
 
 @dataclass(frozen=True)
 class Hello:
-    """Client's first message. bundle: its hash in hex. codecs: name -> version."""
+    """Client's first message. bundle: its hash in hex. codecs: name -> version.
+
+    The payload says what answers are to be about: for each class of the bundle the index of its group, uint16,
+    little-endian; empty: about the classes themselves.
+    """
 
     bundle: str
     codecs: dict[str, int]
     token: str | None
     client: str
+    payload: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Infer:
 
 @dataclass(frozen=True)
 class Result:
-    """An answer. exit: index of the exit in the bundle. top: (class, probability), best first.
+    """An answer. exit: index of the exit in the bundle. top: (class or group, probability), best first.
 
     arrived_ms, left_ms: on the server's clock since the session began, so that transfer times can be told
     from the server's work.

@@ -6,10 +6,14 @@ import enum
 import hmac
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, CodecSetting, max_payload_bytes
 from spinn_stream.errors import CodecError, LocalProtocolError, RemoteProtocolError
 
+from .groups import read_groups
 from .messages import (
     MAX_FACTOR,
     MAX_MS,
@@ -90,6 +94,7 @@ class ServerSession:
         self._profile = profile
         self._told: tuple[Load, float] | None = None  # the last load, and when
         self._arrived: dict[int, float] = {}
+        self.group_of: npt.NDArray[np.intp] | None = None  # what answers are about; None: classes
         self.state = State.AWAIT_HELLO
 
     @property
@@ -174,6 +179,7 @@ class ServerSession:
             raise RemoteProtocolError(
                 "codec_mismatch", f"the server speaks {self._codecs}, the client {hello.codecs}"[:1000]
             )
+        self.group_of = read_groups(hello.payload, self._bundle)
         self._codecs = common
         self.state = State.OPEN
         largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))

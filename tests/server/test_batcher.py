@@ -13,7 +13,7 @@ from .owners import Told
 
 
 def request(id: int, split: int = 9, arrived: float = 0.0, expires: float = 100.0) -> Request:
-    return Request(Told(), id, split, "none", b"", {}, arrived, expires)
+    return Request(Told(), id, split, "none", b"", {}, None, arrived, expires)
 
 
 def make(**limits: float) -> Batcher:

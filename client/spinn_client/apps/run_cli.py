@@ -50,6 +50,8 @@ def run(
     allow_offline: Annotated[bool, typer.Option("--allow-offline", help="begin without the server")] = False,
     token_file: Annotated[Path | None, typer.Option(help="file with the token that the server asks for")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="certificate authority to trust, PEM")] = None,
+    labels: Annotated[str | None, typer.Option(help="everyday, or a JSON FILE, class -> group")] = None,
+    unknown_below: Annotated[float | None, typer.Option(help="less confident answers are called unknown")] = None,
     provisional: Annotated[bool, typer.Option("--provisional", help="report unsure local exits, too")] = False,
     late: Annotated[bool, typer.Option("--late", help="report answers after the deadline, too")] = False,
     jsonl: Annotated[Path | None, typer.Option(help="write results here, a JSON object a line; - for stdout")] = None,
@@ -91,6 +93,8 @@ def run(
             sla=sla,
             policy=policy,
             plan=fixed if fixed != FixedPlan() else None,
+            labels=labels,
+            unknown_below=unknown_below,
             provisional=provisional,
             late=late,
             feed=FeedConfig(

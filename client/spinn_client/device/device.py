@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -17,7 +17,7 @@ from spinn_stream.errors import CodecError
 from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.plan import Plan
 from spinn_stream.profile import Profile
-from spinn_stream.runtime import Answer, Engine, ExitOutput, answers
+from spinn_stream.runtime import Answer, Engine, ExitOutput, answers, grouped
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host, Step
 from spinn_stream.runtime.measure.timing import summary
 
@@ -63,6 +63,7 @@ class Device:
     Args:
         profile: of the engine on this host, and of preparing frames of another size.
         every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
+        group_of: for each class the index of its group, if answers are to be about groups.
     """
 
     def __init__(
@@ -72,11 +73,13 @@ class Device:
         profile: Profile,
         *,
         every_exit: bool = False,
+        group_of: Sequence[int] | None = None,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
         self._engine = engine
         self.profile = profile
+        self._group_of = None if group_of is None else np.asarray(group_of, np.intp)
         self._host = host
         self._now = host.clock
         self._thread = host.worker("head")
@@ -315,7 +318,10 @@ class Device:
             if output is None:
                 continue
             reached = self._bundle.exit_at[end]
-            answer = answers(reached.name, output, reached.temperature)[0]
+            if self._group_of is None:
+                answer = answers(reached.name, output, reached.temperature)[0]
+            else:
+                answer = grouped(reached.name, output, reached.temperature, self._group_of)[0]
             if end == self._bundle.last or (end in needed and answer.confidence >= needed[end]):
                 return x, answer
             on_exit(answer)

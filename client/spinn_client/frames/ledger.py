@@ -15,6 +15,10 @@ LATE_REMEMBERED = 256
 """Settled frames whose server answer may still come; beyond that the oldest is forgotten and its answer ignored."""
 
 
+UNKNOWN = "unknown"
+"""The label of an answer that is not confident enough to be called one."""
+
+
 class Ledger:
     """Frames that wait for their final result.
 
@@ -24,10 +28,19 @@ class Ledger:
         labels: names of the classes.
         provisional: whether unsure local exits are reported.
         late: whether server answers after the final result are reported.
+        unknown_below: a less confident answer is UNKNOWN; its top-k stays. None: every answer stands.
     """
 
-    def __init__(self, labels: Sequence[str], *, provisional: bool = False, late: bool = False) -> None:
+    def __init__(
+        self,
+        labels: Sequence[str],
+        *,
+        provisional: bool = False,
+        late: bool = False,
+        unknown_below: float | None = None,
+    ) -> None:
         self._labels = labels
+        self._unknown_below = unknown_below
         self._report_provisional = provisional
         self._report_late = late
         self._open: dict[int, Flight] = {}
@@ -118,7 +131,8 @@ class Ledger:
             return Result(
                 flight.frame, kind, None, None, None, None, reason, age_ms, flight.plan.id, origin=flight.origin
             )
+        unknown = self._unknown_below is not None and answer.confidence < self._unknown_below
         return Result(
-            flight.frame, kind, self._labels[answer.label], answer.confidence, answer.exit, where, reason, age_ms,
-            flight.plan.id, tuple((self._labels[k], p) for k, p in answer.top), flight.origin,
+            flight.frame, kind, UNKNOWN if unknown else self._labels[answer.label], answer.confidence, answer.exit,
+            where, reason, age_ms, flight.plan.id, tuple((self._labels[k], p) for k, p in answer.top), flight.origin,
         )  # fmt: skip

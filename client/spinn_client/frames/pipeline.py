@@ -329,16 +329,16 @@ class Pipeline:
 
     def on_up(self) -> None:
         if self._link is not None:
-            self._tell(ServerBack(self._now(), self._link.url))
+            self._tell(ServerBack(self._now(), self._link.config.url))
 
     def on_refused(self, why: str) -> None:
         if self._link is not None:
-            self._tell(ServerRefusedUs(self._now(), self._link.url, why))
+            self._tell(ServerRefusedUs(self._now(), self._link.config.url, why))
 
     def on_down(self, lost: list[int], why: str) -> None:
         self._probes.clear()
         if self._link is not None:
-            self._tell(ServerLost(self._now(), self._link.url, why))
+            self._tell(ServerLost(self._now(), self._link.config.url, why))
         decision = self._guide.look()
         if decision is not None:
             self._decided(decision)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -130,11 +130,13 @@ class Link:
         bundle: Bundle,
         rng: random.Random,
         *,
+        group_of: Sequence[int] | None = None,
         host: Host = THIS_MACHINE,
         dial: Dial = dial,
     ) -> None:
-        self._config = config
+        self.config = config
         self._bundle = bundle
+        self._group_of = group_of
         self._now = host.clock
         self._dial = dial
         self._backoff = Backoff(rng)
@@ -153,10 +155,6 @@ class Link:
         self.server_load: float | None = None  # 1.0: as fast as its profile
 
     @property
-    def url(self) -> str:
-        return self._config.url
-
-    @property
     def up(self) -> bool:
         return self._connection is not None
 
@@ -166,7 +164,7 @@ class Link:
         if self._connection is None:
             return False
         session = self._connection.session
-        if not session.ready or session.in_flight + self._queued >= self._config.max_in_flight:
+        if not session.ready or session.in_flight + self._queued >= self.config.max_in_flight:
             return False
         oldest = next(iter(self._sent.values()), None)
         return oldest is None or oldest.deadline > self._now()  # else the link is behind: let it catch up
@@ -273,14 +271,16 @@ class Link:
         events.on_down(lost, why)
 
     async def _connect(self) -> _Connection:
-        host = self._config.url
-        websocket = await self._dial(host, self._config.tls_ca, max_server_message_bytes(self._bundle))
-        session = ClientSession(self._bundle, SUPPORTED, max_in_flight=self._config.max_in_flight)
+        host = self.config.url
+        websocket = await self._dial(host, self.config.tls_ca, max_server_message_bytes(self._bundle))
+        session = ClientSession(
+            self._bundle, SUPPORTED, max_in_flight=self.config.max_in_flight, group_of=self._group_of
+        )
         try:
             if websocket.subprotocol != SUBPROTOCOL:
                 raise ServerUnreachable(f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?")
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                hello = session.hello(token=self._config.token, client=f"spinn-client/{version('spinn-client')}")
+                hello = session.hello(token=self.config.token, client=f"spinn-client/{version('spinn-client')}")
                 await websocket.send(hello)
                 data = await websocket.recv(decode=False)
             if not isinstance(session.receive(data), Opened):
@@ -309,7 +309,7 @@ class Link:
         except (ConnectionClosed, OSError, SpinnError) as error:
             return str(error)
         except Exception:  # our own fault; a new connection is still better than none
-            log.exception("the connection to %s failed for a reason of our own", self.url)
+            log.exception("the connection to %s failed for a reason of our own", self.config.url)
             return "a fault in this program, see the log"
         finally:
             for task in tasks:

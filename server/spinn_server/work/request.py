@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import Answer
 from spinn_stream.wire import Infer, RejectReason
@@ -27,7 +30,8 @@ class Request:
     the request that had it is still in a batch.
 
     id: on the wire; names the activation that later payloads refer to. split: the cut point it begins at. needed: cut
-    point of each early exit that may answer -> the confidence that is needed there. arrived, expires: in seconds on
+    point of each early exit that may answer -> the confidence that is needed there. group_of: for each class its group,
+    if the answer is to be about groups. arrived, expires: in seconds on
     the server's clock; what has expired is not begun.
     """
 
@@ -37,11 +41,14 @@ class Request:
     codec: str
     payload: bytes
     needed: Mapping[int, float]
+    group_of: npt.NDArray[np.intp] | None
     arrived: float
     expires: float
 
     @classmethod
-    def of(cls, infer: Infer, owner: Owner, bundle: Bundle, now: float) -> Request:
+    def of(
+        cls, infer: Infer, owner: Owner, bundle: Bundle, now: float, group_of: npt.NDArray[np.intp] | None = None
+    ) -> Request:
         """As a message asks for it, which was read at `now`."""
         return cls(
             owner,
@@ -50,6 +57,7 @@ class Request:
             infer.codec,
             infer.payload,
             bundle.needed(infer.threshold),
+            group_of,
             now,
             now + infer.budget_ms / 1000,
         )

@@ -17,7 +17,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.codec import PayloadReceiver
 from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import EngineError
-from spinn_stream.runtime import Answer, Engine, answers
+from spinn_stream.runtime import Answer, Engine, ExitOutput, answers, grouped
 from spinn_stream.runtime.machine.host import Host, Step
 
 from .graphs import Piece, TailPaths
@@ -77,8 +77,8 @@ class Steps:
 
         return await _in(self._thread, decode_all)
 
-    async def run(self, piece: Piece, x: Floats) -> tuple[Floats, list[Answer]]:
-        """A batch through one piece: activations at its end, and the answers of the exit there.
+    async def run(self, piece: Piece, x: Floats, requests: Sequence[Request]) -> tuple[Floats, list[Answer]]:
+        """A batch through one piece: activations at its end, and the answers of the exit there, one for each request.
 
         Raises whatever the engine raises.
         """
@@ -90,7 +90,12 @@ class Steps:
             self._host.pace(Step("graph", start, stop, exit=True, batch=len(x)), began)
             assert output is not None  # every piece ends at an exit
             reached = self._bundle.exit_at[stop]
-            return y, answers(reached.name, output, reached.temperature)
+            found = answers(reached.name, output, reached.temperature)
+            for n, request in enumerate(requests):
+                if request.group_of is not None:
+                    own = ExitOutput(output.logits[n : n + 1])
+                    found[n] = grouped(reached.name, own, reached.temperature, request.group_of)[0]
+            return y, found
 
         return await _in(self._thread, run_piece)
 

@@ -185,7 +185,7 @@ class TailEngine:
                 return
             batch, x = [batch[i] for i in wanted], x[wanted] if len(wanted) < len(batch) else x
             began = self._now()
-            x, found = await self._steps.run((start, stop), x)
+            x, found = await self._steps.run((start, stop), x, batch)
             now = self._now()
             self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
             for request, answer in zip(batch, found, strict=True):

@@ -93,6 +93,15 @@ def test_a_provisional_result_is_told_only_when_asked_for() -> None:
         assert 1 in ledger
 
 
+def test_an_answer_that_is_not_sure_enough_is_unknown_and_keeps_its_top() -> None:
+    ledger = Ledger(LABELS, unknown_below=0.5)
+    for frame, confidence in ((1, 0.49), (2, 0.5)):
+        ledger.take(frame, captured=10.0, deadline=10.15, plan=PLAN)
+        result = ledger.settle_locally(frame, answer("final", confidence, 1), "final_exit", 10.05)
+        assert result is not None and result.label == ("unknown" if confidence < 0.5 else "dog")
+        assert result.top == (("dog", confidence),) and result.confidence == confidence
+
+
 def test_a_frame_is_taken_once(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="taken in already"):
         ledger.take(1, captured=11.0, deadline=11.15, plan=PLAN)

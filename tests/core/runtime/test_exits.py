@@ -11,7 +11,7 @@ import pytest
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
-from spinn_stream.runtime import Engine, ExitOutput, answers
+from spinn_stream.runtime import Engine, ExitOutput, answers, grouped
 from spinn_stream.runtime.engines.registry import open_one
 
 
@@ -118,3 +118,11 @@ def test_a_graph_of_open_size_runs_with_each_usual_size_before_anybody_waits_for
     assert ran == []
     engine.prepare(last - 1, last, batches=True)
     assert tuple(ran) == openvino_engine.SET_UP_SIZES
+
+
+def test_an_answer_about_groups_adds_up_the_probabilities_of_their_classes() -> None:
+    logits = np.log(np.array([[0.3, 0.25, 0.25, 0.2], [0.1, 0.6, 0.1, 0.2]], np.float32))
+    first, second = grouped("final", ExitOutput(logits), 1.0, np.array([0, 1, 1, 2]))
+    assert (first.label, first.confidence) == (1, pytest.approx(0.5, abs=1e-6))
+    assert [k for k, _ in first.top] == [1, 0, 2] and second.label == 1
+    assert second.confidence == pytest.approx(0.7, abs=1e-6)

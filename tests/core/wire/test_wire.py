@@ -37,7 +37,7 @@ ACTIVATION, FRAME = "transform", "jpeg"
 
 MESSAGES: list[Message] = [
     Hello("ab" * 32, {"cnn-co": 1}, "secret", "test"),
-    Hello("", {}, None, ""),
+    Hello("", {}, None, "", bytes(range(200)) * 2),
     Welcome("ab" * 32, {"cnn-co": 1, "png": 1}, 32, 100_000, "test"),
     Infer(0, 0, "png", None, 0.0, b"x"),
     Infer(2**53, 9, "cnn-co", 0.5, 149.9, bytes(range(256))),
@@ -402,3 +402,19 @@ def test_a_load_out_of_range_is_told_as_far_as_it_goes(pair: Pair, figure: float
     pair.open()
     data = pair.server.load(figure, figure, 0.0)
     assert data is not None and isinstance(pair.client.receive(data), Load)
+
+
+def test_what_answers_are_about_is_told_in_the_hello(bundle: Bundle) -> None:
+    classes = len(bundle.labels)
+    group_of = tuple(k // 2 for k in range(classes))
+    client = ClientSession(bundle, SUPPORTED, max_in_flight=4, group_of=group_of)
+    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    server.receive(client.hello(token=None, client="test"), 0.0)
+    assert server.group_of is not None and tuple(server.group_of.tolist()) == group_of
+
+
+@pytest.mark.parametrize("payload", [b"\0", b"\0\0", b"\xff" * 400])
+def test_groups_that_do_not_fit_the_bundle_end_the_session(bundle: Bundle, payload: bytes) -> None:
+    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    with pytest.raises(RemoteProtocolError, match="groups: "):
+        server.receive(encode(Hello(bundle.hash, dict(SUPPORTED), None, "test", payload)), 0.0)
