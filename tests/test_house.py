@@ -36,8 +36,8 @@ FLOORS = {
         "cut", "backbone", "data", "checkpoint", "views", "training", "adoption", "pack", "generator",
     ),
     "spinn_client": (
-        "backoff", "events", "labels", "mailbox", "sources", "device", "link", "steering", "frames", "sinks", "state", "outlets",
-        "parts", "process", "stream", "sync", "apps",
+        "backoff", "events", "labels", "mailbox", "sources", "device", "link", "steering", "frames", "sinks", "state",
+        "outlets", "parts", "process", "stream", "sync", "apps",
     ),
     "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),
     "spinn_server.work": ("request", "scheduler", "load", "graphs", "steps", "worker"),
