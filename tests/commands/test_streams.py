@@ -26,7 +26,8 @@ def shell(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_reader_who_has_had_enough_ends_an_endless_run_well(tmp_path: Path) -> None:
     summary = tmp_path / "summary.json"
     done = shell('{ "$@"; echo $? >&2; } | head -1', *ENDLESS, "--quiet", "--jsonl", "-", "--summary", str(summary))
-    assert done.stderr == "0\n" and json.loads(done.stdout)["frame"] == 0
+    said = [line for line in done.stderr.splitlines() if not line.startswith("still starting")]  # a busy machine
+    assert said == ["0"] and json.loads(done.stdout)["kind"] == "final"
     assert json.loads(summary.read_text())["final"] >= 1
 
 
@@ -48,7 +49,8 @@ def test_streams_may_be_closed_from_the_start(closed: str, tmp_path: Path) -> No
 
 def test_results_for_a_stdout_that_is_closed_go_nowhere() -> None:
     done = shell('"$@" >&-', *RUN, "--quiet", "--jsonl", "-")
-    assert (done.returncode, done.stderr) == (0, "")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("still starting")]  # a busy machine
+    assert (done.returncode, said) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -78,12 +80,12 @@ def test_the_version_is_that_of_all_packages() -> None:
     assert all(number[0].isdigit() for _, number in packages)
 
 
-def python(script: str, *, ignored: bool = False) -> subprocess.CompletedProcess[str]:
-    """A process in which `spinn run` is the function `verb` of the script; `interrupt()` is Ctrl-C."""
+def python(script: str, *options: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:
+    """A process in which `spinn run` with options is the function `verb` of the script; `interrupt()` is Ctrl-C."""
     around = (
         "import atexit, os, signal, sys, time\nimport spinn_stream.cli.main as cli\n"
         "def interrupt(): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.01)\n"
-        f"{script}\nsys.argv = ['spinn', 'run']\ncli.main()\n"
+        f"{script}\nsys.argv = ['spinn', 'run', *{list(options)!r}]\ncli.main()\n"
     )
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ignored else None
     try:
@@ -132,5 +134,5 @@ def test_an_unexpected_error_is_one_line_and_a_traceback_with_debug() -> None:
     done = python(script)
     assert done.returncode == 1
     assert done.stderr == "spinn run: unexpected ZeroDivisionError: oops\\x0a; --debug shows where\n"
-    done = python(script.replace("cli._load", "sys.argv.append('--debug')\ncli._load"))
+    done = python(script, "--debug")
     assert done.returncode == 1 and "Traceback" in done.stderr and "ZeroDivisionError: oops" in done.stderr

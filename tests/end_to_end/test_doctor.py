@@ -69,7 +69,7 @@ def test_each_thing_that_fails_is_said_and_the_others_are_checked() -> None:
     source = f"source {__file__}"
     assert failed(lines) == {"server", source, "deadline"}
     assert "is `spinn serve` running there?" in lines["server"][0]["text"]
-    assert "is not a video that OpenCV can read" in lines[source][0]["text"]
+    assert "is not a video that can be read" in lines[source][0]["text"]
     first, whole = lines["deadline"]
     assert first["state"] == "failed" and whole["state"] == "warning" and "--deadline-ms" in first["to_do"]
 

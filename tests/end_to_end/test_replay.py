@@ -139,7 +139,7 @@ def test_a_source_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
     done = replay("--source", str(frames), "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
                   str(tmp_path / "out"), "--runtime", "onnxruntime", "--quiet")  # fmt: skip
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "0.png is not an image" in done.stderr
+    assert "0.png is not a picture" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ class Events:
 
     def on_up(self) -> None: ...
 
+    def on_room(self) -> None: ...
+
+    def on_refused(self, why: str) -> None: ...
+
     def on_down(self, lost: list[int], why: str) -> None: ...
 
 
@@ -66,12 +70,12 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
         tail = TailEngine(bundle, engine, BatchLimits(max_wait_ms=WAIT_MS), Metrics(), profile)
         events = Events()
         async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
-            links = [Link(LinkConfig(address), bundle, e, random.Random(0)) for e in (events, Events())]
+            links = [Link(LinkConfig(address), bundle, random.Random(0)) for _ in range(2)]
             running = []
-            for link in links:
+            for link, told in zip(links, (events, Events()), strict=True):
                 await link.open()
                 assert figures(link) == [None, None, None]
-                running.append(asyncio.create_task(link.run()))
+                running.append(asyncio.create_task(link.run(told)))
             await until(lambda: all(link.server_profile is not None for link in links))
             read = links[0].server_profile
             assert read is not None
@@ -84,7 +88,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
 
             for request in range(3):
                 events.answers.clear()
-                assert links[0].send(request, PLAN, payload, time.monotonic() + 30)
+                assert links[0].send(request, PLAN, payload, time.monotonic() + 30, None)
                 await until(lambda: bool(events.answers))
                 assert links[0].server_queue_ms is not None and links[0].server_queue_ms >= WAIT_MS - 1
                 assert links[0].server_load is not None and links[0].server_load > 0
@@ -106,10 +110,10 @@ def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: En
         events = Events()
         tail = TailEngine(bundle, engine, BatchLimits(), Metrics())
         async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
-            link = Link(LinkConfig(address), bundle, events, random.Random(0))
+            link = Link(LinkConfig(address), bundle, random.Random(0))
             await link.open()
-            running = asyncio.create_task(link.run())
-            assert link.send(0, PLAN, payload, time.monotonic() + 30)
+            running = asyncio.create_task(link.run(events))
+            assert link.send(0, PLAN, payload, time.monotonic() + 30, None)
             await until(lambda: bool(events.answers))
             assert link.server_profile is None
             assert link.server_queue_ms is not None and link.server_load == 1.0

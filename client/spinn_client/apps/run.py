@@ -89,7 +89,6 @@ class Run:
             patience.cancel()
         for number in ENDS:
             loop.add_signal_handler(number, self._stop)
-        tune_process()
         return await self._play()
 
     async def _play(self) -> Ended:
@@ -160,6 +159,8 @@ class Run:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, PlanChanged):
+            if not self._plans:  # all is loaded, and no frame is taken yet
+                tune_process()
             self._plans.append(PlanUse(event.plan, event.reason))
         if isinstance(event, Noted):
             self._at = event.what

@@ -104,7 +104,7 @@ def test_deadlines_are_compared_with_what_the_pipeline_spares(
     each, nothing = Timing(4, 4), Timing(0, 0)
     row = BatchProfile(1, (each,) * bundle.last, (nothing,) * len(cuts), 0.0)
     profile = Profile("made up", cuts, (row,), each)
-    trip = RoundTrip(cuts[0], payload_bytes=1, median_ms=161, link_ms=150, engine=None)
+    trip = RoundTrip(cuts[0], payload_bytes=1, median_ms=217, link_ms=150, engine=None)
     found, _ = check_deadline(bundle, profile, deadline_ms, trip)
     assert [f.state for f in found] == states
 
