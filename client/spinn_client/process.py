@@ -9,7 +9,7 @@ from spinn_stream.runtime.machine.threads import shorten_pauses
 
 
 def tune_process() -> None:
-    """Make this process answer on time. Call it once, when all is imported and streams are open.
+    """Make this process answer on time. Call it once, when all is imported, at best when the first stream is open.
 
     It concerns the whole process, so a program with other work of its own decides whether it wants that:
 
