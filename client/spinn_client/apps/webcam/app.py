@@ -95,6 +95,7 @@ def application(controls: Controls, place: Place) -> Guard:
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await receive_camera(socket, controls.camera.push_jpeg, wanted)
         if wanted():
+            controls.visitor = ""
             controls.use_camera(controls.setup.source)
 
     app.mount(FILES, StaticFiles(directory=STATIC))

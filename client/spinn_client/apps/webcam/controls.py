@@ -115,7 +115,8 @@ class Controls:
         link = self.backend.link
         imposed = (0.0 if self.backend.outage else link.mbps) if self.backend.shaped else None
         self.timeline.sample(time.monotonic(), seen, imposed)
-        silent = self.session.opened and self.camera.silent_s > SILENT_S
+        expected = self.session.opened and (self.camera.source != VISITOR or self.visitor != "")
+        silent = expected and self.camera.silent_s > SILENT_S
         if silent and not self._silent:
             self.trouble(f"{self.camera_in_words} gives no pictures for {SILENT_S:.0f} s")
         self._silent = silent

@@ -31,13 +31,16 @@ MBPS: tuple[float | None, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0
 SLOWDOWNS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 
 CHART_TITLES = {
-    "age": "Age of answers", "bandwidth": "Network", "plan": "Who answers (paler: an earlier exit), and the split", "cost": "A frame costs",
-}  # fmt: skip
+    "age": "Age of answers",
+    "bandwidth": "Network",
+    "plan": "Who answers (paler: earlier exits)",
+    "cost": "What a frame costs",
+}
 
 STAGE = """
 <div class="stage" data-page="{page}">
   <canvas role="img" aria-label="the camera's picture"></canvas>
-  <div class="wait">waiting for the first picture …</div>
+  <div class="wait">{waits}</div>
   <div class="answer" data-lane="ours">
     <div class="line"><span data-part="label"></span><span data-part="confidence"></span></div>
     <div class="meter"><div data-part="bar"></div></div>
@@ -83,9 +86,11 @@ class Page:
         ui.colors(primary=OURS, negative="#c93c3c", positive=DEVICE)
         self._dark = ui.dark_mode(None)
         self._top()
+        visitors = controls.setup.source == VISITOR
+        waits = "choose “My camera” to begin" if visitors else "waiting for the first picture …"
         with ui.element("main").classes("desk"):
             with ui.element("div").classes("left"):
-                ui.html(STAGE.format(page=self._client.id), sanitize=False)
+                ui.html(STAGE.format(page=self._client.id, waits=waits), sanitize=False)
                 self._trouble = ui.label().classes("notice").props('role="status"')
                 self._trouble.visible = False
                 self._lanes()
@@ -94,7 +99,7 @@ class Page:
                     self._plan = ui.label("loading").classes("plan")
                     self._reason = ui.label().classes("reason").props('aria-live="polite"')
                 self._chart_room = ui.element("section").classes("charts")
-                with ui.element("section").classes("card"):
+                with ui.element("section").classes("card happened"):
                     self._heading("What happened")
                     self._notes = ui.element("div").classes("notes")
             with ui.element("div").classes("right"):
@@ -187,17 +192,18 @@ class Page:
             if not ours:
                 ui.label(f"{self._controls.backend.named} is not ours to kill or start.").classes("hint")
             self._slowdown = self._slider(
-                "device slowed down", 0, len(SLOWDOWNS) - 1, 1, _slowdown(self._controls.session.wish.slowdown), lambda value: f"{SLOWDOWNS[round(value)]:g} times",
+                "device slowed down", 0, len(SLOWDOWNS) - 1, 1, _slowdown(self._controls.session.wish.slowdown),
+                lambda value: f"{SLOWDOWNS[round(value)]:g} times",
                 lambda value: self._controls.slow_down(SLOWDOWNS[round(value)]),
             )  # fmt: skip
 
     def _camera(self) -> None:
         given = self._controls.setup.source
-        sources = {given: "as started", "demo": "the built-in clip"} if given != VISITOR else {"demo": "built-in clip"}
+        sources = {given: "as started", "demo": "Clip"} if given != VISITOR else {"demo": "Clip"}
         with ui.element("section").classes("card"):
             self._heading("Camera")
             with ui.element("div").classes("buttons"):
-                ui.button("This browser's", icon="photo_camera").props("outline no-caps").on(
+                ui.button("My camera", icon="photo_camera").props("outline no-caps").on(
                     "click", js_handler="() => window.spinnWebcam?.camera.start()"
                 )
                 for source, title in sources.items():

@@ -124,8 +124,9 @@ def kind_of(answer: Answer) -> str:
 
 
 def kinds(exits: list[str]) -> list[str]:
-    """All that `kind_of` may say of a bundle with these exits."""
-    return [*(f"device {name}" for name in exits), *(f"server {name}" for name in exits), "fallback"]
+    """All that `kind_of` may say of a bundle with these exits; the last exit comes first."""
+    last_first = exits[::-1]
+    return [*(f"device {name}" for name in last_first), *(f"server {name}" for name in last_first), "fallback"]
 
 
 def options(chart: str, exits: list[str], cuts: list[str]) -> dict[str, Any]:
@@ -161,11 +162,11 @@ def options(chart: str, exits: list[str], cuts: list[str]) -> dict[str, Any]:
 
 
 def _first(colours: tuple[str, ...], number: int) -> list[str]:
-    return [colours[i % len(colours)] for i in reversed(range(number))]  # the last exit has the full colour
+    return [colours[i % len(colours)] for i in range(number)]
 
 
 def _chart(axes: list[dict[str, Any]], series: list[dict[str, Any]]) -> dict[str, Any]:
-    # The last series of a name lends the legend its colour: that of the last exit.
+    # The first series of a name lends the legend its colour.
     names = list(dict.fromkeys(one["name"] for one in series))
     for axis, side in zip(axes, ("left", "right"), strict=False):
         axis["position"] = side

@@ -72,7 +72,7 @@ class Overlay {
     const kind = answer.fallback ? "fallback" : answer.where;
     this.root.dataset.kind = kind ?? "fallback";
     this.root.dataset.unsure = sure < 0.5;
-    set(this.label, answer.label ?? "no answer yet");
+    if (answer.label !== null) set(this.label, answer.label); // without an answer, the last one stays, paler
     set(this.confidence, answer.confidence === null ? "" : `${Math.round(100 * sure)} %`);
     set(this.age, `${Math.round(answer.age)} ms`);
     set(this.where, answer.where === "server" ? "server" : "device");
