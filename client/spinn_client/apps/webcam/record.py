@@ -36,9 +36,10 @@ class Recorder:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = av.open(str(path.absolute()), "w", format="mp4")
-        except (av.FFmpegError, OSError, ValueError) as error:
+            self._bytes = path.open("wb")
+        except OSError as error:
             raise ConfigError(f"cannot record to {path}: {error}") from error
+        self._file = av.open(self._bytes, "w", format="mp4")
         self._queue: queue.Queue[Answer | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -67,6 +68,7 @@ class Recorder:
             self.error = f"recording to {self.path} ended: {error}"
         finally:
             self._file.close()
+            self._bytes.close()
 
     def _write(self) -> None:
         stream: av.VideoStream | None = None
