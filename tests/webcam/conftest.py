@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,19 +75,27 @@ class Seen:
         page.on("websocket", lambda socket: self.addresses.add(socket.url.split("/")[2]))
 
 
-@contextlib.contextmanager
-def browser(*flags: str) -> Iterator[Any]:
-    """The distribution's Chromium, headless; skips if there is none."""
+Browsers = Callable[..., contextlib.AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browsers]:
+    """Opens the distribution's Chromium, headless, with flags; skips if there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("the browser's tests need chromium on the PATH")
     with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=chromium, headless=True, args=[*FLAGS, *flags])
-        try:
-            yield found
-        finally:
-            found.close()
+
+        @contextlib.contextmanager
+        def browser(*flags: str) -> Iterator[Any]:
+            found = driver.chromium.launch(executable_path=chromium, headless=True, args=[*FLAGS, *flags])
+            try:
+                yield found
+            finally:
+                found.close()
+
+        yield browser
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ STATIC = Path(__file__).parent / "static"
 FILES = "/webcam/static"
 
 END_S = 2
+ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass(frozen=True)
@@ -111,16 +113,30 @@ def application(controls: Controls, place: Place) -> Guard:
     return Guard(app, place.token)
 
 
+class _Server(uvicorn.Server):
+    """It would end the process with the signal that ended it, before our own processes are ended."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 async def serve(
     application: Guard, place: Place, listening: socket.socket, work: Callable[[], Awaitable[None]]
 ) -> None:
     """Show the page until a signal comes, or `work` fails."""
     certificate, key = place.certificate or (None, None)
-    server = uvicorn.Server(uvicorn.Config(
+    server = _Server(uvicorn.Config(
         application, log_config=None, access_log=False, ws_per_message_deflate=False, ws_max_size=LARGEST_JPEG + 64,
         timeout_graceful_shutdown=END_S, ssl_certfile=certificate, ssl_keyfile=key,
         server_header=False, loop="none",
     ))  # fmt: skip
+
+    def end() -> None:
+        server.force_exit, server.should_exit = server.should_exit, True  # the second signal is in earnest
+
+    for number in ENDS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
 
     async def watch() -> None:
         try:

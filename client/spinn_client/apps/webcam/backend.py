@@ -30,6 +30,18 @@ SHORTEST_STEP_S = 0.1
 """Samples of a trace that follow faster than this are left out."""
 
 
+BEGIN = """
+import os, signal, threading
+from spinn_stream.cli.main import main
+def end_with_parent():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_with_parent, daemon=True).start()
+main()
+"""
+"""How a process of ours begins: it ends when we do, even if we are killed, as its standard input is ours."""
+
+
 @dataclass(frozen=True)
 class Link:
     """What is imposed on the way to the server. mbps: each direction; None: unlimited. loss: 0 to 1."""
@@ -57,8 +69,8 @@ class Child:
         self._wanted = True
         self._on_end = on_end
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "spinn_stream", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+            [sys.executable, "-c", BEGIN, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
             start_new_session=True,  # Ctrl-C at the terminal is for us, and we end it
         )  # fmt: skip
         threading.Thread(target=self._listen, name=f"{self.name} stdout", daemon=True).start()

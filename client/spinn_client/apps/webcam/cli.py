@@ -28,6 +28,8 @@ from .controls import Controls, Setup
 from .record import Recorder
 from .session import Answer
 
+ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+
 
 def webcam(
     source: Annotated[
@@ -169,7 +171,7 @@ def _headless(make: Callable[..., Controls], recorder: Recorder | None) -> None:
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         view.start()
         working = asyncio.ensure_future(_work(controls)())
