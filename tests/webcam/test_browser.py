@@ -299,3 +299,23 @@ def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
     assert process.returncode == 0 and f"pictures in {recorded}" in rest
     with av.open(str(recorded)) as video:
         assert next(video.decode(video=0)).width == 640
+
+
+def test_a_self_signed_page_that_is_open_to_the_network_asks_for_its_token(browser: Browsers) -> None:
+    with (
+        demo("--source", "browser", "--host", "0.0.0.0", "--tls", "self-signed") as started,
+        browser(*FAKE) as found,
+    ):
+        _, _, port_and_token = started.address.rpartition(":")
+        port, _, token = port_and_token.partition("/?token=")
+        here = f"https://127.0.0.1:{port}/"
+        page = found.new_context(ignore_https_errors=True).new_page()
+        page.set_default_timeout(TRIES_MS)
+        assert len(token) >= 20
+        refused = page.goto(here)
+        assert refused is not None and refused.status == 401
+        page.goto(f"{here}?token={token}")
+        assert page.url == here
+        page.wait_for_function("() => window.spinnWebcam && document.querySelector('.charts canvas')")
+        click(page, "My camera")
+        page.wait_for_selector(".stage[data-live]")

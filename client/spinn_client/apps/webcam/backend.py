@@ -142,10 +142,11 @@ class Shaper:
             "shape", "--listen", "127.0.0.1:0", "--to", f"{host}:{port}", "--control", "127.0.0.1:0", on_end=on_end
         )
         try:
-            self.address, self._control = self._child.wait_ready(lines=2)
+            address, self._control = self._child.wait_ready(lines=2)
         except BaseException:
             self._child.close()
             raise
+        self.url = f"ws://{address}"
 
     def impose(self, **settings: Any) -> None:
         """See the shaper's control endpoint.
@@ -206,7 +207,15 @@ class Backend:
         with self._lock:
             self._shapers.append(shaper)
         self._impose()
-        return f"ws://{shaper.address}"
+        return shaper.url
+
+    def end_way(self, url: str) -> None:
+        """A link that `way` gave is not used any more."""
+        with self._lock:
+            ended = [shaper for shaper in self._shapers if shaper.url == url]
+            self._shapers = [shaper for shaper in self._shapers if shaper.url != url]
+        for shaper in ended:
+            shaper.close()
 
     def start_server(self) -> None:
         """Start our server, or start it again.

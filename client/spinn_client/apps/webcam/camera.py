@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import threading
 import time
@@ -13,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_client import SourceError, Unusable, open_source
+
+log = logging.getLogger(__name__)
 
 VISITOR = "browser"
 """Names the camera of whoever looks at the page."""
@@ -103,6 +106,9 @@ class Camera:
                     failures = 0
             except SourceError as error:
                 why = str(error)
+            except Exception as error:  # of a decoder, or of whoever gets the pictures
+                log.exception("playing %s failed", text)
+                why = f"{text}: {type(error).__name__}: {error}"
             if why is None:
                 continue
             if not changed.is_set() and failures == 0:

@@ -83,6 +83,7 @@ class Controls:
         self.visitor = ""  # the page whose camera is used
         self._on_shot, self._on_answer, self._on_event = on_shot, on_answer, on_event
         self._silent = False
+        self._compared_by = ""  # the address by which the server alone is asked
         self._loop: asyncio.AbstractEventLoop | None = None
         self.backend = Backend(setup.server.url if setup.server else None, self.trouble, runtime=setup.device.runtime)
         self.session = Session(setup.device, self._answered, self._told, self.trouble)
@@ -167,11 +168,18 @@ class Controls:
     async def compare(self, comparing: bool) -> None:
         """Whether the device alone and the server alone answer the same pictures beside ours."""
         self.comparing = comparing
-        if not comparing:
-            await self._do(self.session.stop_comparing())
-        elif not self.session.comparing:
+        if comparing and not self._compared_by:
             way = await asyncio.to_thread(self._way)
-            await self._do(self.session.compare(way))
+            self._compared_by = way.url
+            try:
+                await self._do(self.session.compare(way))
+            except BaseException:
+                await self.compare(False)
+                raise
+        elif not comparing and self._compared_by:
+            url, self._compared_by = self._compared_by, ""
+            await self._do(self.session.stop_comparing())
+            await asyncio.to_thread(self.backend.end_way, url)
 
     def use_camera(self, source: str) -> None:
         """A source by its name; VISITOR: of a page, which then begins to send."""

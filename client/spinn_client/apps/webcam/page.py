@@ -30,6 +30,11 @@ SLAS = {
 MBPS: tuple[float | None, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, None)
 SLOWDOWNS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 
+NOTES_SHOWN = 4
+
+HELD_S = 2.0
+"""A slider that is being moved is left alone for this long."""
+
 CHART_TITLES = {
     "age": "Age of answers",
     "bandwidth": "Network",
@@ -82,6 +87,7 @@ class Page:
         self._charts: dict[str, ui.echart] = {}
         self._kinds: list[str] = []
         self._shown_notes: list[Any] = []
+        self._touched = 0.0  # when a slider was moved that was not let go yet
         ui.add_head_html(head)
         ui.colors(primary=OURS, negative="#c93c3c", positive=DEVICE)
         self._dark = ui.dark_mode(None)
@@ -98,7 +104,6 @@ class Page:
                     self._heading("The plan, and why")
                     self._plan = ui.label("loading").classes("plan")
                     self._reason = ui.label().classes("reason").props('aria-live="polite"')
-                self._chart_room = ui.element("section").classes("charts")
                 with ui.element("section").classes("card happened"):
                     self._heading("What happened")
                     self._notes = ui.element("div").classes("notes")
@@ -108,6 +113,7 @@ class Page:
                 self._machines()
                 self._camera()
                 ui.html(KEYS, sanitize=False).classes("hint keys")
+            self._chart_room = ui.element("section").classes("charts")
         ui.keyboard(self._key, repeating=False)
         ui.timer(STEP_S, self._refresh)
 
@@ -127,7 +133,7 @@ class Page:
     def _lanes(self) -> None:
         self._lane_room = ui.element("section").classes("lanes")
         with self._lane_room:
-            for lane, title in (("device", "The device alone would say"), ("server", "The server alone would say")):
+            for lane, title in (("device", "Device alone, same pictures"), ("server", "Server alone, same pictures")):
                 ui.html(LANE.format(lane=lane, title=title), sanitize=False)
         self._lane_room.visible = False
 
@@ -222,6 +228,7 @@ class Page:
                 said = ui.label(words(value)).classes("value")
             slider = ui.slider(min=least, max=most, step=step, value=value)
             slider.props(f'aria-label="{title}"').on_value_change(lambda event: said.set_text(words(event.value)))
+            slider.on("update:model-value", self._touch, [])
             slider.on("change", lambda event: self._try(act(float(event.args))), throttle=0.2)
         return slider
 
@@ -231,8 +238,12 @@ class Page:
 
     # What a person does
 
+    def _touch(self) -> None:
+        self._touched = time.monotonic()
+
     async def _try(self, work: Coroutine[Any, Any, object]) -> bool:
         wrong = await attempt(work)
+        self._touched = 0.0
         if wrong and not self._client.is_deleted:
             with self._client:
                 ui.notify(wrong, type="negative", multi_line=True, close_button=True)
@@ -285,7 +296,8 @@ class Page:
         if self._client.is_deleted or (viewer is not None and not viewer.keeps_up):
             return
         self._refresh_words()
-        self._refresh_inputs()
+        if time.monotonic() - self._touched > HELD_S:
+            self._refresh_inputs()
         self._refresh_notes()
         self._refresh_charts()
 
@@ -329,7 +341,7 @@ class Page:
             self._outage.props(f"icon={'wifi' if backend.outage else 'wifi_off'}")
 
     def _refresh_notes(self) -> None:
-        newest = list(self._controls.notes)[-5:][::-1]
+        newest = list(self._controls.notes)[-NOTES_SHOWN:][::-1]
         if newest == self._shown_notes:
             return
         self._shown_notes = newest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -58,8 +60,10 @@ class Recorder:
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Finish the file."""
-        self._queue.put(None)
-        self._thread.join(timeout_s)
+        until = time.monotonic() + timeout_s
+        with contextlib.suppress(queue.Full):  # it has failed, or its disk hangs
+            self._queue.put(None, timeout=timeout_s)
+        self._thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         try:

@@ -156,8 +156,8 @@ def options(chart: str, exits: list[str], cuts: list[str]) -> dict[str, Any]:
         return _chart([{**_axis("%"), "max": 100, "interval": 50}, right], [*bars, split])
     return _chart(
         [_axis("kB"), _axis("mJ")],
-        [_line("kB sent a frame", SERVER, width=2, area=True),
-         {**_line("mJ a frame (estimate)", DEVICE, width=2), "yAxisIndex": 1}],
+        [_line("kB sent", SERVER, width=2, area=True),
+         {**_line("mJ on the device (estimate)", DEVICE, width=2), "yAxisIndex": 1}],
     )  # fmt: skip
 
 
@@ -172,13 +172,13 @@ def _chart(axes: list[dict[str, Any]], series: list[dict[str, Any]]) -> dict[str
         axis["position"] = side
     return {
         "animation": False,
-        "grid": {"left": 46, "right": 46 if len(axes) > 1 else 14, "top": 42, "bottom": 22},
+        "grid": {"left": 36, "right": 40 if len(axes) > 1 else 12, "top": 48, "bottom": 22},
         "legend": {
-            "top": 0, "left": 0, "itemWidth": 12, "itemHeight": 8, "itemGap": 9, "icon": "roundRect",
-            "data": names, "textStyle": {"color": PLAIN, "fontSize": 11},
+            "top": 0, "left": 0, "itemWidth": 10, "itemHeight": 7, "itemGap": 7, "icon": "roundRect",
+            "data": names, "textStyle": {"color": PLAIN, "fontSize": 10.5},
         },
         "xAxis": {
-            "type": "value", "min": -WIDTH_S, "max": 0, "interval": 15, "splitLine": {"show": False},
+            "type": "value", "min": -WIDTH_S, "max": 0, "interval": 20, "splitLine": {"show": False},
             "axisLine": {"lineStyle": {"color": PLAIN}},
             "axisLabel": {"color": PLAIN, ":formatter": "(value) => value === 0 ? 'now' : value + ' s'"},
         },
