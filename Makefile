@@ -13,13 +13,19 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench bundle models clean
+.PHONY: help setup demo webcam webcam-soak test lint bench bundle models clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
 demo: .venv/.run ## install what it needs, then: real server, real client, a clip, answers on screen (about a minute)
 	@$(BIN)/python examples/demo.py
+
+webcam: .venv/.webcam ## install what it needs, then: a page with your camera's picture, labelled: make webcam ARGS="--source demo"
+	@$(BIN)/spinn webcam --open $(ARGS)
+
+webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
+	@$(BIN)/python benchmarks/webcam.py --soak
 
 test: .venv/.setup lint ## install everything, then check style and types and run every test
 	@echo "== tests of parts and of commands, two at a time"
@@ -72,7 +78,12 @@ clean: ## remove .venv/ and caches
 	@$(INSTALL) -r requirements-run.txt
 	@touch $@
 
-.venv/.setup: .venv/.made requirements.txt requirements-run.txt $(PACKAGES)
+.venv/.webcam: .venv/.made requirements-webcam.txt requirements-run.txt $(PACKAGES)
+	@echo "== installing what running and the page need (no torch)"
+	@$(INSTALL) -r requirements-webcam.txt
+	@touch $@ .venv/.run
+
+.venv/.setup: .venv/.made requirements.txt requirements-webcam.txt requirements-run.txt $(PACKAGES)
 	@echo "== installing everything for development (torch is the largest, some minutes)"
 	@$(INSTALL) -r requirements.txt
-	@touch $@ .venv/.run
+	@touch $@ .venv/.run .venv/.webcam

@@ -1,12 +1,17 @@
-"""Pictures of a replay's report, light and dark: python docs/screenshots.py report.html [--out docs] [--height 2400]
+"""Pictures for the documentation, in docs/ or where --out says:
 
-Needs Chromium or Chrome on the PATH (headless) and Pillow. The page is asked for its light and dark form as a browser
-does, by prefers-color-scheme. Pictures have a palette of 128 colours, so that they stay small.
+    python docs/screenshots.py report.html [--height 2400]     a replay's report, light and dark
+    python docs/screenshots.py webcam                          the page of `spinn webcam`: dark, light, on a phone
+
+Needs Chromium or Chrome on the PATH (headless) and Pillow, the second one Playwright for Python, too. Pages are asked
+for their light and dark form as a browser does, by prefers-color-scheme. Pictures have a palette of 128 colours, so
+that they stay small.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import shutil
 import subprocess
 import sys
@@ -18,6 +23,13 @@ from PIL import Image
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCHEMES = {"dark": 0, "light": 1}  # Chromium's names of prefers-color-scheme
 WIDTH = 1240
+WEBCAM = {"dark": (1280, 1150, "dark"), "light": (1280, 1150, "light"), "phone": (390, 844, "dark")}
+SURE = """() => {
+  const ours = document.querySelector("[data-lane=ours]");
+  const sure = parseInt(ours.querySelector("[data-part=confidence]").textContent) >= 70;
+  const known = /espresso|cat|tabby/.test(ours.querySelector("[data-part=label]").textContent);
+  return sure && known && ours.dataset.kind && ours.dataset.kind !== "fallback";
+}"""
 
 
 def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> None:
@@ -32,6 +44,41 @@ def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> N
         Image.open(raw).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
+def take_webcam(browser: str, out: Path) -> None:
+    """The page a minute after its start, on a device that is three times as slow, at a moment when it is sure."""
+    from playwright.sync_api import sync_playwright
+
+    given = ["--source", "demo", "--port", "0", "--device-slowdown", "3", "--deadline-ms", "300", "--compare"]
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "spinn_stream", "webcam", *given], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert demo.stdout is not None
+        address = demo.stdout.readline().split()[1]
+        with sync_playwright() as driver:
+            chromium = driver.chromium.launch(executable_path=shutil.which(browser), args=["--no-sandbox"])
+            for name, (width, height, scheme) in WEBCAM.items():
+                page = chromium.new_page(
+                    viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=1
+                )
+                page.goto(address)
+                page.wait_for_selector(".chip.good >> text=server: connected", timeout=180_000)
+                page.wait_for_timeout(60_000 if name == "dark" else 3_000)  # the first one fills the charts
+                for _ in range(20):
+                    page.wait_for_function(SURE, timeout=60_000)
+                    raw = page.screenshot()
+                    if page.evaluate(SURE):  # all the while that the picture took
+                        break
+                picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(128)
+                picture.save(out / f"webcam-{name}.png", optimize=True)
+                page.close()
+            chromium.close()
+    finally:
+        demo.terminate()
+        demo.wait(20)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path)
@@ -42,6 +89,9 @@ def main() -> int:
     if browser is None:
         print(f"screenshots: none of {', '.join(BROWSERS)} is on the PATH", file=sys.stderr)
         return 1
+    if args.page == Path("webcam"):
+        take_webcam(browser, args.out)
+        return 0
     for scheme in SCHEMES:
         picture = args.out / f"replay-{scheme}.png"
         take(browser, args.page, scheme, args.height, picture)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # whatever takes long is imported when Ctrl-C is in order
 VERBS: dict[str, tuple[str, str]] = {
     "serve": ("spinn-server", "finish what devices began, batched across them"),
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
+    "webcam": ("spinn-client", "a page with the live picture, what it is, how old the answer is, and who gave it"),
     "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
     "calibrate": ("spinn-stream", "fit a bundle's confidences, thresholds and codec anew; its weights stay"),

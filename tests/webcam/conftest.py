@@ -1,0 +1,125 @@
+"""The demo as a process, and a real browser that looks at it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from spinn_client import Picture
+from spinn_client.sources.demo import DemoSource
+
+START_S = 60.0
+END_S = 20.0
+
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-extensions",
+)  # fmt: skip
+FPS = 30
+CODE_PX = 16
+"""The clip says its second in its upper left corner: four squares, one a bit."""
+
+
+@dataclass
+class Demo:
+    """A running `spinn webcam`."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+
+@contextlib.contextmanager
+def demo(*options: str) -> Iterator[Demo]:
+    """`spinn webcam` on a free port until the block ends; it must end well."""
+    command = [sys.executable, "-m", "spinn_stream", "webcam", "--port", "0", "--runtime", "onnxruntime", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    timer = threading.Timer(START_S, process.kill)
+    timer.start()
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        timer.cancel()
+        assert line.startswith("open http"), f"got {line!r}: {process.stderr.read() if process.stderr else ''}"
+        yield Demo(process, line.split()[1])
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=END_S)
+        assert process.returncode == 0 and "Traceback" not in errors, errors
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Seen:
+    """What went wrong on a page, and whom it asked."""
+
+    errors: list[str] = field(default_factory=list)
+    addresses: set[str] = field(default_factory=set)
+
+    def watch(self, page: Any) -> None:
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.addresses.add(request.url.split("/")[2]))
+        page.on("websocket", lambda socket: self.addresses.add(socket.url.split("/")[2]))
+
+
+Browsers = Callable[..., contextlib.AbstractContextManager[Any]]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browsers]:
+    """Opens the distribution's Chromium, headless, with flags; skips if there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("the browser's tests need chromium on the PATH")
+    with playwright.sync_playwright() as driver:
+
+        @contextlib.contextmanager
+        def browser(*flags: str) -> Iterator[Any]:
+            found = driver.chromium.launch(executable_path=chromium, headless=True, args=[*FLAGS, *flags])
+            try:
+                yield found
+            finally:
+                found.close()
+
+        yield browser
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The built-in photographs under a moving camera, each second with its number in a corner."""
+
+    mjpeg: Path  # for Chromium's fake camera
+    video: Path  # for `spinn run`
+    seconds: int
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    folder = tmp_path_factory.mktemp("clip")
+    found = Clip(folder / "clip.mjpeg", folder / "clip.avi", 12)
+    video = cv2.VideoWriter(str(found.video), cv2.VideoWriter.fourcc(*"MJPG"), float(FPS), (640, 360))
+    with found.mjpeg.open("wb") as frames:
+        for index, picture in enumerate(DemoSource().pictures()):
+            assert isinstance(picture, Picture)
+            pixels = np.ascontiguousarray(picture.pixels[60:420])
+            for bit in range(4):
+                lit = index // FPS >> bit & 1
+                pixels[:CODE_PX, bit * CODE_PX : (bit + 1) * CODE_PX] = 255 * lit
+            frames.write(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+            video.write(pixels)
+    video.release()
+    return found

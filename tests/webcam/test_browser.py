@@ -1,0 +1,321 @@
+"""The page in a real Chromium: what a person sees, and what happens when they change something."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from ..processes import run_client
+from .conftest import CODE_PX, END_S, FPS, Browsers, Clip, Demo, Seen, demo
+
+pytestmark = pytest.mark.alone
+
+FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+CONFIDENT = 0.5
+TRIES_MS = 30_000
+
+WATCH = (
+    """() => {
+  window.seen = [];
+  const small = document.createElement("canvas");
+  small.width = 4; small.height = 1;
+  const pen = small.getContext("2d", { willReadFrequently: true });
+  setInterval(() => {
+    const canvas = document.querySelector(".stage canvas");
+    const label = document.querySelector("[data-lane=ours] [data-part=label]").textContent;
+    if (!canvas.width || !label) return;
+    pen.drawImage(canvas, 0, 0, 4 * CODE, CODE, 0, 0, 4, 1);
+    const bits = [0, 1, 2, 3].map((bit) => (pen.getImageData(bit, 0, 1, 1).data[1] > 127) << bit);
+    window.seen.push([bits.reduce((a, b) => a + b), label]);
+  }, 40);
+}"""
+).replace("CODE", str(CODE_PX))
+
+DEADLINE_MS, SEEN_MS = 150, 60
+"""The page is looked at every 20 ms, and takes a frame or two to show what it was told."""
+
+KINDS = """() => {
+  window.kinds = [];
+  const root = document.querySelector("[data-lane=ours]");
+  const cut = () => [...document.querySelectorAll("button")].some((b) => b.textContent.includes("End the outage"));
+  setInterval(() => window.kinds.push([performance.now(), root.dataset.kind, cut()]), 20);
+}"""
+
+STATE = """() => {
+  const root = document.querySelector("[data-lane=ours]");
+  return { kind: root.dataset.kind, reason: document.querySelector(".reason").textContent,
+           plan: document.querySelector(".plan").textContent };
+}"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Demo]:
+    with demo("--source", "demo", "--device-slowdown", "6") as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def chromium(browser: Browsers) -> Iterator[Any]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def page(chromium: Any, running: Demo, seen: Seen) -> Iterator[Any]:
+    """The page, once the server is there and answers are shown."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(TRIES_MS)
+    seen.watch(page)
+    page.goto(running.address)
+    page.wait_for_selector(".answer[data-kind]")
+    page.wait_for_selector(".chip.good >> text=server")
+    yield page
+    page.close()
+
+
+def click(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name).click()
+
+
+def wait_for_kind(page: Any, *kinds: str, ms: float = TRIES_MS) -> float:
+    """Until an answer of ours of one of these kinds is shown; how long it took, in ms."""
+    began = page.evaluate("performance.now()")
+    wanted = json.dumps(kinds)
+    page.wait_for_function(
+        f"() => {wanted}.includes(document.querySelector('[data-lane=ours]').dataset.kind)", timeout=ms, polling=10
+    )
+    return float(page.evaluate("performance.now()") - began)
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    page.get_by_label(label).click()
+    page.get_by_role("option", name=option).click()
+
+
+def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, seen: Seen, running: Demo) -> None:
+    page.wait_for_selector(".charts canvas")
+    page.wait_for_timeout(2000)
+    assert seen.errors == []
+    assert seen.addresses == {running.address.split("/")[2]}
+
+
+def test_an_outage_moves_the_answers_to_the_device_within_a_deadline_and_back_within_2_s(page: Any) -> None:
+    choose(page, "goal", "spare the battery")  # with a device this slow, the server is asked
+    wait_for_kind(page, "server")
+    page.evaluate(KINDS)
+    click(page, "Outage")
+    page.wait_for_selector("text=End the outage")
+    page.wait_for_timeout(2000)
+    click(page, "End the outage")
+    page.wait_for_selector("text=End the outage", state="hidden")
+    wait_for_kind(page, "server")
+    kinds = page.evaluate("window.kinds")
+    began = min(at for at, _, cut in kinds if cut)
+    ended = max(at for at, _, cut in kinds if cut)
+    last = max(at for at, kind, _ in kinds if kind == "server" and at < ended)
+    back = min(at for at, kind, _ in kinds if kind == "server" and at > ended)
+    assert last - began <= DEADLINE_MS + SEEN_MS
+    assert back - ended <= 2000
+    choose(page, "goal", "quick answers")
+
+
+def test_another_goal_brings_another_plan_and_its_reason_in_words(page: Any) -> None:
+    choose(page, "goal", "as right as it gets")
+    page.wait_for_function("() => document.querySelector('.reason').textContent.includes('accuracy')")
+    before = page.evaluate(STATE)
+    choose(page, "goal", "spare the server")
+    page.wait_for_function(
+        "(before) => document.querySelector('.plan').textContent !== before.plan"
+        " && document.querySelector('.reason').textContent !== before.reason",
+        arg=before,
+    )
+    choose(page, "goal", "quick answers")
+
+
+def test_a_goal_that_cannot_be_understood_is_said_and_changes_nothing(page: Any) -> None:
+    goal = page.get_by_label("goal")
+    goal.fill("minimize nonsense")
+    goal.press("Enter")
+    page.wait_for_selector(".q-notification >> text=nonsense")
+    page.wait_for_selector(".hint >> text=accuracy_drop <= 1%")
+
+
+def test_keys_do_what_buttons_do(page: Any) -> None:
+    page.locator("body").click(position={"x": 5, "y": 300})
+    page.keyboard.press("o")
+    page.wait_for_selector("text=End the outage")
+    page.keyboard.press("o")
+    page.wait_for_selector("button:has-text('Outage')")
+    deadline = page.locator("[aria-label='deadline of every answer'] [tabindex]")
+    deadline.focus()
+    deadline.press("ArrowRight")
+    page.wait_for_selector(".value >> text=160 ms")
+    deadline.press("ArrowLeft")
+    page.wait_for_selector(".value >> text=150 ms")
+
+
+def test_two_pages_show_the_same_and_one_sees_what_the_other_changes(page: Any, chromium: Any, running: Demo) -> None:
+    other = chromium.new_page()
+    other.set_default_timeout(TRIES_MS)
+    other.goto(running.address)
+    other.wait_for_selector(".answer[data-kind]")
+    page.wait_for_selector("text=2 pages are open")
+    deadline = other.locator("[aria-label='deadline of every answer'] [tabindex]")
+    deadline.focus()
+    deadline.press("ArrowRight")
+    page.wait_for_selector(".value >> text=160 ms")
+    deadline.press("ArrowLeft")
+    page.wait_for_selector(".value >> text=150 ms")
+    other.close()
+
+
+def test_the_comparison_shows_both_others_on_the_same_pictures(page: Any) -> None:
+    page.get_by_role("switch", name="compare with either alone").click()
+    for lane in ("device", "server"):
+        page.wait_for_selector(f"[data-lane={lane}][data-kind]")
+        page.wait_for_function(f"() => !document.querySelector('[data-lane={lane}] .pill').textContent.includes('…')")
+    page.get_by_role("switch", name="compare with either alone").click()
+    page.wait_for_selector("[data-lane=device]", state="hidden")
+
+
+def test_a_killed_server_is_told_and_started_again(page: Any) -> None:
+    click(page, "Kill")
+    page.wait_for_selector(".chip.bad >> text=server: not running")
+    wait_for_kind(page, "device", "fallback")
+    click(page, "Start")
+    page.wait_for_selector(".chip.good >> text=server: connected")
+
+
+def test_a_camera_that_is_denied_busy_or_not_there_is_said_with_what_to_do(page: Any) -> None:
+    for name, says in (
+        ("NotAllowedError", "Allow it"),
+        ("NotReadableError", "The camera is busy"),
+        ("NotFoundError", "finds no camera"),
+    ):
+        page.evaluate(
+            "(name) => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', name)); }",
+            name,
+        )
+        click(page, "My camera")
+        page.wait_for_selector(f"[data-notice=camera] >> text={says}")
+
+
+def test_a_machine_without_a_camera_and_a_refusal_are_told_apart(running: Demo, browser: Browsers) -> None:
+    for flag, says in (
+        ("--use-fake-ui-for-media-stream", "finds no camera"),
+        ("--deny-permission-prompts", "Allow it"),
+    ):
+        with browser(flag, *FAKE[: flag.startswith("--deny")]) as started:
+            page = started.new_page()
+            page.goto(running.address)
+            click(page, "My camera")
+            page.wait_for_selector(f"[data-notice=camera] >> text={says}", timeout=TRIES_MS)
+
+
+def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
+    slow = chromium.new_page()
+    slow.set_default_timeout(TRIES_MS)
+    slow.goto(running.address)
+    slow.wait_for_selector(".answer[data-kind]")
+    # Half a second of work for each picture, as of a page that cannot keep up.
+    slow.evaluate(
+        """() => { const real = window.createImageBitmap;
+        window.createImageBitmap = async (blob) => {
+          await new Promise((done) => setTimeout(done, 500)); return real(blob); }; }"""
+    )
+    slow.wait_for_timeout(4000)
+    behind = slow.evaluate("spinnWebcam.figures(3)")
+    assert 0 < behind["fps"] < 3
+    assert behind["label_ms"]["p50"] < 2000
+    slow.close()
+
+
+def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Path, browser: Browsers) -> None:
+    ran = run_client(tmp_path, "--source", str(clip.video), "--unpaced", "--split", "final", "--threshold", "none")
+    expected = labels_of(ran.finals)
+    camera = (*FAKE, f"--use-file-for-fake-video-capture={clip.mjpeg}")
+    with demo("--source", "browser", "--deadline-ms", "400") as started, browser(*camera) as found:
+        page = found.new_page()
+        page.set_default_timeout(TRIES_MS)
+        watched = Seen()
+        watched.watch(page)
+        page.goto(started.address)
+        page.wait_for_selector("text=choose “My camera” to begin")
+        page.wait_for_function("() => window.spinnWebcam && document.querySelector('.charts canvas')")
+        click(page, "My camera")
+        page.wait_for_selector(".answer[data-kind]")
+        page.evaluate(WATCH)
+        page.wait_for_timeout(1500 * clip.seconds)
+        shown: dict[int, Counter[str]] = defaultdict(Counter)
+        for second, label in page.evaluate("window.seen"):
+            shown[second][label] += 1
+    longest = {second: counts.most_common(1)[0][0] for second, counts in shown.items()}
+    assert len(expected) >= clip.seconds // 2, "the clip is to have seconds that are sure"
+    right = [second for second, label in expected.items() if longest.get(second) == label]
+    assert len(right) >= 0.9 * len(expected), (expected, longest)
+    assert watched.errors == []
+
+
+def labels_of(finals: list[dict[str, Any]]) -> dict[int, str]:
+    """The label given most often in each second, for the seconds in which answers are confident."""
+    by_second: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in finals:
+        by_second[result["frame"] // FPS].append(result)
+    return {
+        second: Counter(r["label"] for r in results).most_common(1)[0][0]
+        for second, results in by_second.items()
+        if sum(r["confidence"] for r in results) / len(results) >= CONFIDENT
+    }
+
+
+def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
+    recorded = tmp_path / "out.mp4"
+    command = [sys.executable, "-m", "spinn_stream", "webcam", "--headless", "--runtime", "onnxruntime"]
+    process = subprocess.Popen(
+        [*command, "--source", "demo", "--record", str(recorded)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("frame"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=END_S)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and f"pictures in {recorded}" in rest
+    with av.open(str(recorded)) as video:
+        assert next(video.decode(video=0)).width == 640
+
+
+def test_a_self_signed_page_that_is_open_to_the_network_asks_for_its_token(browser: Browsers) -> None:
+    with (
+        demo("--source", "browser", "--host", "0.0.0.0", "--tls", "self-signed") as started,
+        browser(*FAKE) as found,
+    ):
+        _, _, port_and_token = started.address.rpartition(":")
+        port, _, token = port_and_token.partition("/?token=")
+        here = f"https://127.0.0.1:{port}/"
+        page = found.new_context(ignore_https_errors=True).new_page()
+        page.set_default_timeout(TRIES_MS)
+        assert len(token) >= 20
+        refused = page.goto(here)
+        assert refused is not None and refused.status == 401
+        page.goto(f"{here}?token={token}")
+        assert page.url == here
+        page.wait_for_function("() => window.spinnWebcam && document.querySelector('.charts canvas')")
+        click(page, "My camera")
+        page.wait_for_selector(".stage[data-live]")
