@@ -284,13 +284,13 @@ class Pipeline:
         self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
     def _set_timer(self) -> None:
-        """One timer for all that `Frames` waits for."""
+        """One timer for all that `Frames` waits for. One that rings early is harmless, and spares setting it anew."""
         at = self._frames.wake_at()
         if self._timer is not None:
-            if self._timer[0] == at:
+            if self._timer[0] <= at:
                 return
             self._timer[1].cancel()
-        self._timer = None
+            self._timer = None
         if at < math.inf:
             loop = asyncio.get_running_loop()
             self._timer = at, loop.call_later(max(0.0, at - self._now()), self._on_timer)

@@ -50,6 +50,7 @@ class Slot:
         self._counted = False  # whether that is one of the stream's
         self._notes: deque[Callable[[], object]] = deque()
         self._arrived = asyncio.Event()
+        self._told = False
         self.changed = threading.Condition()
         self.begun: float | None = None  # when frames began to be counted
         self.stopped = False
@@ -151,8 +152,10 @@ class Slot:
         self.note(partial(self._on_drop, index, reason))
 
     def wake(self) -> None:
-        """Let the event loop look: from any thread."""
-        self.post(self._look)
+        """Let the event loop look: from any thread. It is told once until it does."""
+        if not self._told:
+            self._told = True
+            self.post(self._look)
 
     def post(self, call: Callable[..., object], *arguments: object) -> None:
         """Call something on the event loop soon: from any thread."""
@@ -163,6 +166,7 @@ class Slot:
                 self.stopped = True
 
     def _look(self) -> None:
+        self._told = False
         self._arrived.set()
         self.tell()
 
