@@ -9,7 +9,7 @@ thread. The streams have a thread of their own.
     python benchmarks/webcam.py --soak [--minutes 10]
 
 Two viewers, of which one is in the background for a tenth of the time. Told is the memory of the processes and the
-heap of the page, before and after.
+heap of the page, early and late: the least of four looks, since pictures come and go.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -185,8 +184,8 @@ def soak(clip: Path, minutes: float) -> dict[str, Any]:
             samples.append({**memory(process.pid), "heap": heap(seen), "heap of the hidden one": heap(other)})
             fps = seen.evaluate("(s) => spinnWebcam.figures(s)", seconds / 20)["fps"]
             print(f"{step + 1:3d}/20  {fps:.1f} frames/s  {_rounded(samples[-1])}", file=sys.stderr, flush=True)
-    early = {name: statistics.median(sample[name] for sample in samples[3:7]) for name in samples[-1]}
-    late = {name: statistics.median(sample[name] for sample in samples[-4:]) for name in samples[-1]}
+    early = {name: min(sample[name] for sample in samples[3:7]) for name in samples[-1]}
+    late = {name: min(sample[name] for sample in samples[-4:]) for name in samples[-1]}
     grown = {name: late[name] / early[name] - 1 for name in late}
     return {
         "minutes": minutes, "early_mb": _rounded(early), "late_mb": _rounded(late),

@@ -83,7 +83,8 @@ def application(controls: Controls, place: Place) -> Guard:
 
     @app.websocket("/webcam/video/{page}")
     async def video(socket: WebSocket, page: str) -> None:
-        await controls.hub.serve(page, socket)
+        with contextlib.suppress(WebSocketDisconnect):
+            await controls.hub.serve(page, socket)
 
     @app.websocket("/webcam/camera/{page}")
     async def camera(socket: WebSocket, page: str) -> None:

@@ -7,13 +7,15 @@ import json
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
-from fastapi import WebSocket, WebSocketDisconnect
 
 from .camera import Shot
 from .session import Answer
+
+if TYPE_CHECKING:  # the command line says what is missing if it is not installed
+    from fastapi import WebSocket
 
 WIDEST = 640
 """Pixels; larger pictures are made smaller for the pages, and only for them."""
@@ -53,6 +55,10 @@ def in_json(answer: Answer) -> str:
         "reason": result.reason, "fallback": result.is_fallback, "age": round(result.age_ms, 1),
         "top": [(label, round(p, 3)) for label, p in result.top[:3]],
     })  # fmt: skip
+
+
+class Left(Exception):
+    """A page has left."""
 
 
 class Viewer:
@@ -104,7 +110,7 @@ class Viewer:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect
+                raise Left
             self._heard = time.monotonic()
             received = message.get("bytes")
             if received is not None:
@@ -142,9 +148,11 @@ class Hub:
         """One page's WebSocket, from beginning to end. name: the page's."""
         await socket.accept()
         viewer = self.viewers[name] = Viewer(socket)
-        await _until_one_leaves(viewer.send(), viewer.receive())
-        if self.viewers.get(name) is viewer:
-            del self.viewers[name]
+        try:
+            await _until_one_leaves(viewer.send(), viewer.receive())
+        finally:
+            if self.viewers.get(name) is viewer:
+                del self.viewers[name]
 
 
 async def receive_camera(socket: WebSocket, push: Callable[[bytes, float], object], wanted: Callable[[], bool]) -> None:
@@ -172,7 +180,7 @@ async def _until_one_leaves(*work: Any) -> None:
         for task in tasks:
             task.cancel()
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | RuntimeError):
+            if isinstance(outcome, Exception) and not isinstance(outcome, Left | RuntimeError):
                 raise outcome
 
 
