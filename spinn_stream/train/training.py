@@ -45,6 +45,7 @@ class TrainingConfig:
     distillation: float = 0.5  # share of an exit's loss that comes from the final exit's softened answer
     distillation_temperature: float = 2.0
     freeze: str = ""  # name of the cut point up to which the backbone stays as it is; `backbone`: all of it
+    keep_head: bool = False  # the final exit is trained already: it stays, and its answers are the labels
     views: int = 0  # with all of it frozen: augmented views of every image that it is run on, once; 0: every epoch
     seed: int = 1
 
@@ -53,6 +54,8 @@ class TrainingConfig:
             raise ValueError(
                 f"got {self.epochs:g} epochs and a batch of {self.batch_size}, expected epochs > 0 and 2 or more"
             )
+        if self.keep_head and self.freeze != ALL:
+            raise ValueError(f"got a head to keep with {self.freeze or 'nothing'} frozen, expected {ALL} frozen")
         if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):
             raise ValueError(
                 f"got {self.views} views with {len(self.image_sizes)} image sizes and {self.freeze or 'nothing'} "
@@ -74,12 +77,17 @@ def joint_loss(
 ) -> torch.Tensor:
     """Final loss + weight(progress) * the sum of the exits' losses (SPINN, section on the model generator).
 
+    With a head that is kept there is no final loss, and its likeliest class is the label.
+
     Args:
         exits: (B, num_classes) logits per exit. final: the same of the final exit.
-        labels: (B,) int64.
+        labels: (B,) int64; not looked at with a head that is kept.
         progress: share of the training that is done, 0 to 1.
     """
-    total = F.cross_entropy(final, labels, label_smoothing=config.label_smoothing)
+    if config.keep_head:
+        labels, total = final.detach().argmax(1), final.new_zeros(())
+    else:
+        total = F.cross_entropy(final, labels, label_smoothing=config.label_smoothing)
     ramp = min(1.0, 2 * progress)
     weight = config.exit_weight_start + (config.exit_weight_end - config.exit_weight_start) * ramp
     t = config.distillation_temperature

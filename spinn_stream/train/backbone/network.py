@@ -85,7 +85,12 @@ class EarlyExitNetwork(nn.Module):
 
 
 def attach_exits(
-    trace: Trace, num_classes: int, *, count: int | None = None, places: Sequence[str] | None = None
+    trace: Trace,
+    num_classes: int,
+    *,
+    count: int | None = None,
+    places: Sequence[str] | None = None,
+    classifier: nn.Linear | None = None,
 ) -> EarlyExitNetwork:
     """Give a traced backbone untrained exit heads.
 
@@ -93,6 +98,7 @@ def attach_exits(
         count: how many, at equal distances of multiply-adds from 15 to 90 %; None: six, or as many as have a
             place where the network has fewer. Not used with `places`.
         places: names of the cut points instead.
+        classifier: that each head's own begins as a copy of (see `ExitHead`); None: as an untrained one.
 
     Raises:
         ConfigError: no such cut points, too few of them, or none that a head fits.
@@ -114,6 +120,6 @@ def attach_exits(
         channels = cuts[index[name]].shape[0]
         heads[index[name]] = ExitHead(
             channels, width=width if sides[name] > WHOLE_SIDE else 0, halvings=halvings_for(sides[name]),
-            num_classes=num_classes,
+            num_classes=num_classes, classifier=classifier,
         )  # fmt: skip
     return EarlyExitNetwork(cuts, trace.stages, heads)

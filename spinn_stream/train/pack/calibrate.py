@@ -26,19 +26,24 @@ def calibrate(
     folder: Path,
     held_out: LabelledImages,
     *,
+    is_labelled: bool = True,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Fit temperatures, thresholds and the codec, and measure the tables of a bundle, on images not trained on.
 
     Args:
+        is_labelled: else what the final exit answers is what is right, and its own temperature stays at 1.
         progress: called with the cut points done and how many there are; twice, for fitting and measuring.
     """
     bundle = load_bundle(folder)
     engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
     say(f"fitting temperatures and thresholds on {len(held_out)} held-out images")
     logits = collect_logits(bundle, engine, held_out.pixels)
-    temperatures = tuple(fit_temperature(exit_logits, held_out.labels) for exit_logits in logits)
+    if not is_labelled:
+        held_out = LabelledImages(held_out.pixels, logits[-1].argmax(axis=1))
+    fitted = [fit_temperature(exit_logits, held_out.labels) for exit_logits in logits]
+    temperatures = tuple(fitted if is_labelled else [*fitted[:-1], 1.0])
     sure, right = confidences(logits, temperatures, held_out.labels)
     scores = Scores(sure, right, costs_of(bundle))
     rows = map_thresholds(scores, len(bundle.exits) - 1)
