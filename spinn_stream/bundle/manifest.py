@@ -27,7 +27,8 @@ MAX_CUT_POINTS = 1000
 MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
 
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite2-200"
+BUNDLES = Path(__file__).parent.parent / "bundles"
+DEFAULT_BUNDLE = BUNDLES / "lite2-200"
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:

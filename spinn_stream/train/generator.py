@@ -135,18 +135,18 @@ def prepare(recipe: Recipe, classes: int) -> Prepared:
     backbone = choose_backbone(
         recipe.backbone, num_classes=classes, image_size=recipe.image_size, pretrained=recipe.pretrained
     )
-    pretrained, kept = backbone.pretrained_classifier, None
-    if recipe.training.keep_head:
-        kept, pretrained = _kept_classifier(recipe, backbone, classes), None
+    keep_head, pretrained = recipe.training.keep_head, backbone.pretrained_classifier
+    if keep_head:
+        _keep_classifier(recipe, backbone, classes)
+        pretrained = None
     trace = trace_backbone(backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ())
-    network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at, classifier=kept)
-    network.is_classifier_new = kept is None
+    network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at, keep_head=keep_head)
     scaling = Scaling(backbone.mean, backbone.scale)
     return Prepared(network, scaling, trace.pruned, trace.uncounted, pretrained)
 
 
-def _kept_classifier(recipe: Recipe, backbone: Backbone, classes: int) -> nn.Linear:
-    """The classifier that came with the backbone's weights, which is then in its place."""
+def _keep_classifier(recipe: Recipe, backbone: Backbone, classes: int) -> None:
+    """Put the classifier that came with the backbone's weights into its place."""
     if recipe.start is None and (recipe.backbone in BUILDERS or not recipe.pretrained):
         raise ConfigError(
             f"--keep-head with {recipe.backbone} and no weights; expected a backbone that comes with weights, "
@@ -155,7 +155,6 @@ def _kept_classifier(recipe: Recipe, backbone: Backbone, classes: int) -> nn.Lin
     own = own_classifier(backbone.module, classes)
     if backbone.pretrained_classifier is not None:
         own.load_state_dict(backbone.pretrained_classifier.state_dict())
-    return own
 
 
 def _prepare_from(source: Bundle, recipe: Recipe, classes: int) -> Prepared:

@@ -52,30 +52,23 @@ class ExitHead(nn.Module):
         width: channels of the 3x3 convolution; 0: none, the 1x1 one alone.
         halvings: how often depthwise 5x5 filters halve the maps first, 0 to 5.
         num_classes: length of the logits.
-        classifier: of the final exit, (num_classes, features): this one begins as a copy of it and is as wide.
     """
 
-    def __init__(
-        self, channels: int, *, width: int, halvings: int, num_classes: int, classifier: nn.Linear | None = None
-    ) -> None:
+    def __init__(self, channels: int, *, width: int, halvings: int, num_classes: int) -> None:
         super().__init__()
-        features = HEAD_FEATURES if classifier is None else classifier.in_features
         if not 0 <= halvings <= 5:
             raise ValueError(f"halvings must be 0 to 5, got {halvings}")
         layers: list[nn.Module] = [conv_bn(channels, channels, 5, stride=2, groups=channels) for _ in range(halvings)]
         sizes = [(channels, width, 1), (width, width, 3)] if width else []
-        for c_in, c_out, kernel in [*sizes, (width or channels, features, 1)]:
+        for c_in, c_out, kernel in [*sizes, (width or channels, HEAD_FEATURES, 1)]:
             layers += [conv_bn(c_in, c_out, kernel), nn.ReLU6()]
         self.blocks = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.1)
         # Linear, as a convolution: OpenVINO runs that three to seven times as fast for one image in bfloat16.
-        self.classifier = nn.Conv2d(features, num_classes, 1)
-        if classifier is not None:
-            shaped = {k: v[:, :, None, None] if k == "weight" else v for k, v in classifier.state_dict().items()}
-            self.classifier.load_state_dict(shaped)
+        self.classifier = nn.Conv2d(HEAD_FEATURES, num_classes, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (B, C, H, W) -> (B, num_classes)
-        x = self.pool(self.blocks(x))  # (B, features, 1, 1)
+        x = self.pool(self.blocks(x))  # (B, HEAD_FEATURES, 1, 1)
         logits: torch.Tensor = self.classifier(self.dropout(x)).flatten(1)
         return logits
