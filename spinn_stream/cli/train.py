@@ -47,6 +47,9 @@ def train(
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="the backbone's own classifier stays and teaches the exits: no labels")
     ] = False,
+    blended: Annotated[
+        float, typer.Option(help="with --keep-head: share of the crops over which another one is laid")
+    ] = 0.0,
     calibrate_on: Annotated[
         list[Path] | None, typer.Option(help="labelled images for calibration instead of those that are held out")
     ] = None,
@@ -95,7 +98,7 @@ def train(
             lr_heads=lr_heads, exit_weight_start=first_weight, exit_weight_end=exit_weight,
             distillation=distillation, distillation_temperature=distillation_temperature,
             label_smoothing=label_smoothing, freeze=freeze or ("backbone" if keep_head else ""), keep_head=keep_head,
-            views=views, seed=seed,
+            blended=blended, views=views, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -277,7 +277,8 @@ def _views(
     network, config = prepared.network, recipe.training
     if network.is_classifier_new:
         raise ConfigError("--views needs a final exit that is trained: give --start, or --backbone bundle:FOLDER")
-    key = views_key(network, images, views=config.views, size=recipe.image_size, seed=config.seed)
+    how: Any = {"views": config.views, "size": recipe.image_size, "seed": config.seed, "blended": config.blended}
+    key = views_key(network, images, **how)
     with TemporaryDirectory() as draft:
         export_draft(
             network, Path(draft), name=recipe.name, mean=prepared.scaling.mean, scale=prepared.scaling.scale,
@@ -287,7 +288,6 @@ def _views(
         engine = open_one(bundle, next(n for n in ENGINES if n in installed()), threads=torch.get_num_threads())
         exits = [(cut.name, i, cut.shape) for i in network.exit_cuts for cut in [network.cuts[i]]]
         return make_views(
-            engine, exits, bundle.last, len(classes), images, prepared.scaling, folder, key=key, views=config.views,
-            size=recipe.image_size, seed=config.seed,
+            engine, exits, bundle.last, len(classes), images, prepared.scaling, folder, key=key, **how,
             progress=lambda done, total: say(f"{done} of {total} views of images have gone through the backbone"),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from spinn_stream.bundle import load_bundle
 from spinn_stream.errors import ConfigError
 from spinn_stream.runtime import open_engine
 from spinn_stream.train.adoption import own_classifier
+from spinn_stream.train.backbone.exit_head import ExitHead
+from spinn_stream.train.backbone.network import attach_exits
+from spinn_stream.train.cut.tracing import trace_backbone
 from spinn_stream.train.data.datasets import Dataset
-from spinn_stream.train.data.images import LabelledImages
+from spinn_stream.train.data.images import LabelledImages, blend
 from spinn_stream.train.generator import Recipe, generate, prepare, without_folder
 from spinn_stream.train.pack.evaluation import evaluate
 from spinn_stream.train.training import ALL, TrainingConfig, joint_loss, train
@@ -49,7 +53,7 @@ def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     monkeypatch.setitem(globals(), "_scratch", str(tmp_path))
     return Recipe(
         backbone=f"{__name__}:pretrained", name="kept", image_size=SIZE, exits=None, exit_at=("stem",), held_out=20,
-        pretrained=True, training=replace(KEEP, epochs=12),
+        pretrained=True, training=replace(KEEP, epochs=12, blended=0.25),
     )  # fmt: skip
 
 
@@ -66,13 +70,58 @@ def test_a_head_is_kept_with_the_whole_backbone_frozen() -> None:
         TrainingConfig(keep_head=True, freeze="stem")
 
 
-def test_exits_begin_with_the_classifier_that_is_kept(recipe: Recipe) -> None:
-    net = prepare(recipe, CLASSES).network
-    own = own_classifier(net.stages[-1], CLASSES)
-    assert torch.equal(net.heads[0].classifier.weight[:, :, 0, 0], own.weight)
-    assert torch.equal(net.heads[0].classifier.bias, own.bias)
+class Residual(nn.Module):
+    """Adds to what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, 1, 1), nn.BatchNorm2d(8), nn.ReLU6())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.body(x)
+        return x + y
+
+
+def residual() -> nn.Sequential:
+    """The tiny backbone with a stage that can be left out, and batch norm that has seen something."""
+    stages = OrderedDict(backbone().named_children())
+    rows = [("stem", stages["stem"]), ("added", Residual()), ("middle", stages["middle"]), ("final", stages["final"])]
+    module = nn.Sequential(OrderedDict(rows))
+    with torch.no_grad():
+        module.train()(torch.randn(8, 3, SIZE, SIZE))
+    return module.eval()
+
+
+def test_an_exit_is_the_rest_of_the_backbone_without_what_can_be_left_out() -> None:
+    module = residual()
+    trace = trace_backbone(module, (3, SIZE, SIZE), keep=["stem", "added", "middle"])
+    net = attach_exits(trace, CLASSES, places=["stem", "added", "middle"], keep_head=True).eval()
+    assert [type(head) for head in net.heads] == [nn.Sequential, ExitHead, ExitHead]  # nothing to leave out behind
+    assert net.heads[0] is not None and not any(isinstance(m, nn.BatchNorm2d) for m in net.heads[0].modules())
+    x = torch.randn(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        (early, *_), final = net(x)
+        assert torch.allclose(early, module.final(module.middle(module.stem(x))), atol=1e-5)
+        assert torch.allclose(final, module(x), atol=1e-5)
+    ours, theirs = ({p.data_ptr() for p in m.parameters()} for m in (net.heads[0], net.stages))
+    assert not ours & theirs and all(p.requires_grad for p in net.heads[0].parameters())
+
+
+def test_the_head_that_is_kept_is_the_linear_layer_of_as_many_classes() -> None:
+    assert own_classifier(backbone(), CLASSES).out_features == CLASSES
     with pytest.raises(ConfigError, match="linear layer of 5 outputs with a bias; this backbone has one of 3 outputs"):
-        own_classifier(net.stages[-1], 5)
+        own_classifier(backbone(), 5)
+
+
+def test_blends_lie_between_two_images_of_the_batch() -> None:
+    dark_and_bright = torch.cat([torch.zeros(50, 3, 4, 4), torch.full((50, 3, 4, 4), 100.0)])
+    mixed = blend(dark_and_bright, 0.5, torch.Generator().manual_seed(1))
+    changed = (mixed != dark_and_bright).flatten(1).any(1)
+    assert 10 < int(changed.sum()) < 40  # half of them, of which half have a partner of the other kind
+    assert float(mixed.min()) >= 0 and float(mixed.max()) <= 100
+    assert torch.equal(blend(dark_and_bright, 0.0, torch.Generator()), dark_and_bright)
+    with pytest.raises(ValueError, match=r"got blended 0.5, expected 0 to 1, and 0 where labels teach"):
+        TrainingConfig(blended=0.5)
 
 
 def test_exits_learn_to_say_what_the_final_exit_says_and_it_stays_as_it_was(recipe: Recipe, tmp_path: Path) -> None:
