@@ -47,6 +47,11 @@ def calibrate(
     sure, right = confidences(logits, temperatures, held_out.labels)
     scores = Scores(sure, right, costs_of(bundle))
     rows = map_thresholds(scores, len(bundle.exits) - 1)
+    complete(  # what it has is whole then, should the rest, which takes longest, be broken off
+        folder, bundle, temperatures=temperatures, rows=rows, payloads=[],
+        default_threshold=default_threshold(rows, scores.accuracy()),
+        provenance={"tables": {"thresholds_on": len(held_out)}},
+    )  # fmt: skip
     few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
     others = held_out.take(slice(-MOST_IMAGES, None)) if len(held_out) > 2 * MOST_PAYLOAD_IMAGES else held_out
     say(f"fitting the codec on {min(len(others), MOST_IMAGES)} of them")
@@ -54,24 +59,21 @@ def calibrate(
     bundle = load_bundle(folder)
     say(f"measuring payloads and tails on {len(few)} of them")
     uncoded = Uncoded(logits[:, : len(few)], few.labels, temperatures, [row.needed for row in rows])
-    payloads = payload_table(bundle, engine, few.pixels, uncoded, progress)
-    complete(
-        folder, bundle, temperatures=temperatures, rows=rows, payloads=payloads,
-        default_threshold=default_threshold(rows, scores.accuracy()),
-        provenance={"tables": {"thresholds_on": len(held_out), "payloads_on": len(few)}},
-    )  # fmt: skip
+    write_payloads(folder, bundle, payload_table(bundle, engine, few.pixels, uncoded, progress), len(few))
 
 
 def measure_payloads(
     folder: Path,
     held_out: LabelledImages,
     *,
+    is_labelled: bool = True,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Measure the table of payloads of a bundle anew; temperatures, thresholds and the codec stay.
 
     Args:
+        is_labelled: see `calibrate`.
         progress: called with the cut points done and how many there are.
     """
     bundle = load_bundle(folder)
@@ -80,5 +82,6 @@ def measure_payloads(
     say(f"measuring payloads and tails on {len(few)} of {len(held_out)} held-out images")
     logits = collect_logits(bundle, engine, few.pixels)
     temperatures, needs = tuple(e.temperature for e in bundle.exits), [row.needed for row in bundle.thresholds]
-    payloads = payload_table(bundle, engine, few.pixels, Uncoded(logits, few.labels, temperatures, needs), progress)
+    labels = few.labels if is_labelled else logits[-1].argmax(axis=1)
+    payloads = payload_table(bundle, engine, few.pixels, Uncoded(logits, labels, temperatures, needs), progress)
     write_payloads(folder, bundle, payloads, len(few))
