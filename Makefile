@@ -44,8 +44,8 @@ bench: .venv/.setup ## measure: age of answers by split (some minutes; see bench
 bundle: .venv/.setup ## make the default bundle again: make bundle DATA=folder (an hour; continues where it was broken off)
 	$(BIN)/spinn train --backbone efficientnet-lite0 --keep-head --classes spinn_stream/bundles/everyday.json \
 	    --data $(POOL) --held-out 2000 --calibrate-on $(DATA)/pool/nips17.parquet --exit-at block8,block11 \
-	    --image-size 224 --views VV --blended 0.5 --epochs EE --batch-size 64 --lr-heads 1.5e-4 --exit-weight 1 \
-	    --distillation 1 --distillation-temperature 1 --label-smoothing 0 --seed 1 --threads 2 \
+	    --image-size 224 --views 2 --blended 0.5 --epochs 3 --batch-size 64 --lr-heads 1.5e-4 --exit-weight 1 \
+	    --distillation 1 --distillation-temperature 1 --label-smoothing 0 --seed 1 --payload-images 250 \
 	    --out spinn_stream/bundles/lite-1000 --work lite-1000.work
 	cp lite-1000.work/training.jsonl spinn_stream/bundles/lite-1000/
 

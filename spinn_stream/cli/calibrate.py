@@ -28,6 +28,9 @@ def calibrate(
     whole: Annotated[
         bool, typer.Option("--all", help="all images, instead of the last: it was trained on none of them")
     ] = False,
+    payload_images: Annotated[
+        int, typer.Option(min=1, help="of these images, that payloads are measured on: what takes longest")
+    ] = 1000,
     payloads_only: Annotated[
         bool, typer.Option("--payloads-only", help="keep temperatures, thresholds and codec; measure payloads anew")
     ] = False,
@@ -69,7 +72,8 @@ def calibrate(
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("cut points", total=None)
         (measure_payloads if payloads_only else fit)(
-            out, images, is_labelled=is_labelled, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
+            out, images, is_labelled=is_labelled, payload_images=payload_images,
+            say=lambda text: console.print(text, highlight=False, soft_wrap=True),
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )  # fmt: skip
     found = load_bundle(out)

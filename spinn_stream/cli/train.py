@@ -60,6 +60,9 @@ def train(
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
+    payload_images: Annotated[
+        int, typer.Option(min=1, help="of those, that payloads are measured on: what takes longest of calibration")
+    ] = 1000,
     classes: Annotated[
         Path | None, typer.Option(help="JSON list of the classes' names in label order, or object with them as keys")
     ] = None,
@@ -148,6 +151,7 @@ def train(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
             report=report, say=lambda text: console.print(text, highlight=False, soft_wrap=True),
             checkpoint_every=checkpoint_every, calibrate_on=None if other is None else other.images,
+            payload_images=payload_images,
         )  # fmt: skip
     console.print(
         f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}",

@@ -33,7 +33,7 @@ from spinn_stream.train.backbone.network import EarlyExitNetwork, attach_exits
 from spinn_stream.train.cut.tracing import PrunedCut, trace_backbone
 from spinn_stream.train.data.datasets import Dataset
 from spinn_stream.train.data.images import LabelledImages, Scaling
-from spinn_stream.train.pack.calibrate import calibrate
+from spinn_stream.train.pack.calibrate import PAYLOAD_IMAGES, calibrate
 from spinn_stream.train.pack.export import export_draft
 
 from .adoption import adopt_classifier, own_classifier
@@ -190,6 +190,7 @@ def generate(
     say: Callable[[str], None],
     checkpoint_every: int = 100,
     calibrate_on: LabelledImages | None = None,
+    payload_images: int = PAYLOAD_IMAGES,
     arguments: Sequence[str] = sys.argv[1:],
 ) -> Bundle:
     """Train (or continue), export, calibrate and measure the tables; everything but the images is in the bundle.
@@ -198,6 +199,7 @@ def generate(
         work: folder of the checkpoint and the log; an interrupted training continues from there.
         checkpoint_every: steps.
         calibrate_on: images for temperatures, thresholds, codec and tables; None: those that are held out.
+        payload_images: see `calibrate`.
 
     Raises:
         ConfigError, DataError, BundleError: see `train` and `export_draft`; `out` is what it begins from.
@@ -252,7 +254,10 @@ def generate(
         labels=data.classes, pruned=prepared.pruned, uncounted=prepared.uncounted, provenance=provenance,
     )  # fmt: skip
     is_labelled = calibrate_on is not None or not recipe.training.keep_head
-    calibrate(out, held_out if calibrate_on is None else calibrate_on, is_labelled=is_labelled, say=say)
+    calibrate(
+        out, held_out if calibrate_on is None else calibrate_on, is_labelled=is_labelled,
+        payload_images=payload_images, say=say,
+    )  # fmt: skip
     return load_bundle(out)
 
 

@@ -18,7 +18,7 @@ from .export import complete, write_bases, write_payloads
 from .tables import Uncoded, payload_table
 from .thresholds import Scores, default_threshold, map_thresholds
 
-MOST_PAYLOAD_IMAGES = 1000
+PAYLOAD_IMAGES = 1000
 """Held-out images that the payload table is measured on: every tail runs over them once a codec setting."""
 
 
@@ -27,6 +27,7 @@ def calibrate(
     held_out: LabelledImages,
     *,
     is_labelled: bool = True,
+    payload_images: int = PAYLOAD_IMAGES,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -34,6 +35,7 @@ def calibrate(
 
     Args:
         is_labelled: else what the final exit answers is what is right, and its own temperature stays at 1.
+        payload_images: that the table of payloads is measured on, the first ones.
         progress: called with the cut points done and how many there are; twice, for fitting and measuring.
     """
     bundle = load_bundle(folder)
@@ -52,8 +54,8 @@ def calibrate(
         default_threshold=default_threshold(rows, scores.accuracy()),
         provenance={"tables": {"thresholds_on": len(held_out)}},
     )  # fmt: skip
-    few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
-    others = held_out.take(slice(-MOST_IMAGES, None)) if len(held_out) > 2 * MOST_PAYLOAD_IMAGES else held_out
+    few = held_out.take(slice(0, payload_images))
+    others = held_out.take(slice(-MOST_IMAGES, None)) if len(held_out) > payload_images + MOST_IMAGES else held_out
     say(f"fitting the codec on {min(len(others), MOST_IMAGES)} of them")
     write_bases(folder, fit_bases(bundle, engine, others.pixels, progress))
     bundle = load_bundle(folder)
@@ -67,18 +69,19 @@ def measure_payloads(
     held_out: LabelledImages,
     *,
     is_labelled: bool = True,
+    payload_images: int = PAYLOAD_IMAGES,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Measure the table of payloads of a bundle anew; temperatures, thresholds and the codec stay.
 
     Args:
-        is_labelled: see `calibrate`.
+        is_labelled, payload_images: see `calibrate`.
         progress: called with the cut points done and how many there are.
     """
     bundle = load_bundle(folder)
     engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
-    few = held_out.take(slice(0, MOST_PAYLOAD_IMAGES))
+    few = held_out.take(slice(0, payload_images))
     say(f"measuring payloads and tails on {len(few)} of {len(held_out)} held-out images")
     logits = collect_logits(bundle, engine, few.pixels)
     temperatures, needs = tuple(e.temperature for e in bundle.exits), [row.needed for row in bundle.thresholds]
