@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXITS := block7,block11,block13,block16,block18
+POOL := $(foreach part,0 1 2,$(DATA)/pool/pool-$(part)-of-3.parquet)
+TINY := $(DATA)/tiny-imagenet-200
 # Builds the four packages of this checkout: once for all of them, not in an environment for each (4 s).
 BUILDER := setuptools>=77
 INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
@@ -13,10 +15,10 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam webcam-soak test lint bench bundle models clean
+.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1	\2/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
 demo: .venv/.run ## install what it needs, then: real server, real client, a clip, answers on screen (about a minute)
 	@$(BIN)/python examples/demo.py
@@ -45,18 +47,26 @@ setup: .venv/.setup ## install everything for development into .venv/
 bench: .venv/.setup ## measure: age of answers by split (some minutes; see benchmarks/ for the others)
 	@$(BIN)/python benchmarks/latency.py
 
-bundle: .venv/.setup ## train the default bundle again: make bundle DATA=folder (hours; continues where it was broken off)
-	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+bundle: .venv/.setup ## make the default bundle again: make bundle DATA=folder (an hour; continues where it was broken off)
+	$(BIN)/spinn train --backbone efficientnet-lite0 --keep-head --classes spinn_stream/bundles/everyday.json \
+	    --data $(POOL) --held-out 2000 --calibrate-on $(DATA)/pool/nips17.parquet --exit-at block8,block11 \
+	    --image-size 224 --views 2 --blended 0.5 --epochs 3 --batch-size 64 --lr-heads 1.5e-4 --exit-weight 1 \
+	    --distillation 1 --distillation-temperature 1 --label-smoothing 0 --seed 1 --payload-images 250 \
+	    --out spinn_stream/bundles/lite-1000 --work lite-1000.work
+	cp lite-1000.work/training.jsonl spinn_stream/bundles/lite-1000/
+
+bundle-200: .venv/.setup ## train the bundle of 200 classes again: make bundle-200 DATA=folder (hours; continues likewise)
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(TINY)/train-*.parquet --held-out 4000 \
 	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.6,128:1 --epochs 4.6 \
 	    --out lite2-200.work/first --work lite2-200.work/1
-	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(TINY)/train-*.parquet --held-out 4000 \
 	    --exit-at $(EXITS) --image-size 128 --epochs 0.8 --lr 2e-4 --lr-heads 1e-3 --exit-weight 2 --label-smoothing 0 \
 	    --seed 2 --start lite2-200.work/1/checkpoint.pt --out lite2-200.work/second --work lite2-200.work/2
-	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(TINY)/train-*.parquet --held-out 4000 \
 	    --exit-at $(EXITS) --image-size 128 --train-sizes 96:0.3,112:0.65,128:1 --epochs 4.5 --lr 2.5e-4 --lr-heads 1.2e-3 \
 	    --exit-weight 2 --label-smoothing 0 --seed 3 --start lite2-200.work/2/checkpoint.pt \
 	    --out lite2-200.work/third --work lite2-200.work/3
-	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(DATA)/train-*.parquet --held-out 4000 \
+	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(TINY)/train-*.parquet --held-out 4000 \
 	    --exit-at block11,block16 --image-size 128 --freeze backbone --views 2 --epochs 15 --batch-size 128 --lr-heads 6e-3 \
 	    --distillation 0.7 --exit-weight 1 --label-smoothing 0 --seed 4 --start lite2-200.work/3/checkpoint.pt \
 	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/4

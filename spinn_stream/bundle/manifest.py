@@ -27,15 +27,21 @@ MAX_CUT_POINTS = 1000
 MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
 
-DEFAULT_BUNDLE = Path(__file__).parent.parent / "bundles" / "lite2-200"
+BUNDLES = Path(__file__).parent.parent / "bundles"
+DEFAULT_BUNDLE = BUNDLES / "lite2-200"
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
     """Read and check a bundle. Does not load an engine.
 
+    Args:
+        path: its folder, or the name of one that is built in, as `lite-1000`; a folder of that name wins.
+
     Raises:
         BundleError: missing, damaged, of an unknown version, or not what its hashes say.
     """
+    if not path.exists() and (BUNDLES / path / MANIFEST).exists():
+        path = BUNDLES / path
     manifest_path, graph_path = path / MANIFEST, path / GRAPH
     for file, limit in ((manifest_path, MAX_MANIFEST_BYTES), (graph_path, MAX_GRAPH_BYTES)):
         try:

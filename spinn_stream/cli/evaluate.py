@@ -28,7 +28,13 @@ def evaluate(
         typer.Argument(help="folder of the bundle; more of --data, as a shell's * gives", show_default="built in"),
     ] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="labelled parquet files, folders of them, or a folder per class")
+        list[Path] | None, typer.Option(help="parquet files, folders of them, or folders; labelled or not")
+    ] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="take no notice of labels: agreement with the final exit alone")
+    ] = False,
+    held_out: Annotated[
+        int | None, typer.Option(min=1, help="the last images alone, as --held-out of its training", show_default="all")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the threshold curve here (png, svg or pdf)")] = None,
@@ -36,12 +42,15 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(help="engine threads", show_default="all cores")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:  # fmt: skip
-    """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys."""
+    """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys.
+
+    Images without labels tell how often each exit, and each threshold, says what the final exit says.
+    """
     folders, files = _sorted(bundle or [])
     if not data:
-        raise ConfigError("no images were given: --data FILE.parquet, or a folder with one folder per class")
+        raise ConfigError("no images were given: --data FILE.parquet, or a folder of images")
     try:
-        from spinn_stream.train.data.datasets import load_dataset
+        from spinn_stream.train.data.datasets import are_labelled, load_dataset, load_pictures
     except ImportError as error:
         raise ConfigError(f"reading labelled images needs {error.name}: pip install 'spinn-stream[train]'") from error
     model = load_bundle(folders[0] if folders else DEFAULT_BUNDLE)
@@ -49,14 +58,21 @@ def evaluate(
     console = plain_console(stderr=True)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
-        dataset = load_dataset(
-            [*data, *files], side=model.input.size, classes=model.labels,
-            progress=lambda n, total: bar.update(task, completed=n, total=total),
-        )  # fmt: skip
-        task = bar.add_task("running every exit", total=len(dataset.images))
+
+        def read(n: int, total: int) -> None:
+            bar.update(task, completed=n, total=total)
+
+        paths, side = [*data, *files], model.input.size
+        is_labelled = not unlabelled and are_labelled(paths)
+        if is_labelled:
+            dataset = load_dataset(paths, side=side, classes=model.labels, progress=read)
+        else:
+            dataset = load_pictures(paths, side=side, progress=read)
+        images = dataset.images if held_out is None else dataset.images.take(slice(-held_out, None))
+        running = bar.add_task("running every exit", total=len(images))
         found = score(
-            model, engine, dataset.images.pixels, dataset.images.labels,
-            progress=lambda n: bar.update(task, completed=n),
+            model, engine, images.pixels, images.labels if is_labelled else None,
+            progress=lambda n: bar.update(running, completed=n),
         )  # fmt: skip
     if dataset.skipped_total:
         first = dataset.skipped[0]
@@ -83,13 +99,15 @@ def _sorted(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
 def _show(found: Evaluation, name: str) -> None:
     console = plain_console()
     table = Table(title=f"{name} on {found.images} images", title_justify="left")
-    for column in ("exit", "multiply-adds", "top-1", "calibration error"):
+    columns = ("exit", "multiply-adds", "as the final exit", *(("top-1", "calibration error") * found.is_labelled))
+    for column in columns:
         table.add_column(column, justify="left" if column == "exit" else "right")
     for e in found.exits:
-        table.add_row(e.name, f"{e.macs_fraction:.1%}", f"{e.top1:.2%}", f"{e.ece:.3f}")
+        labelled = [] if e.top1 is None or e.ece is None else [f"{e.top1:.2%}", f"{e.ece:.3f}"]
+        table.add_row(e.name, f"{e.macs_fraction:.1%}", f"{e.agreement:.2%}", *labelled)
     console.print(table)
     table = Table(title="thresholds", title_justify="left")
-    for column in ("threshold", "accuracy", "mean multiply-adds", *(e.name for e in found.exits)):
+    for column in ("threshold", found.measure, "mean multiply-adds", *(e.name for e in found.exits)):
         table.add_column(column, justify="right")
     for row in found.rows[::5]:
         share = (f"{s:.0%}" for s in row.outcome.share)
@@ -113,13 +131,14 @@ def _draw(found: Evaluation, name: str, path: Path) -> None:
     )  # fmt: skip
     axes.scatter(
         [100 * e.macs_fraction for e in found.exits],
-        [100 * e.top1 for e in found.exits],
+        [100 * (e.agreement if e.top1 is None else e.top1) for e in found.exits],
         marker="x",
         label="one exit for all",
     )
     for e in found.exits:
-        axes.annotate(e.name, (100 * e.macs_fraction, 100 * e.top1), textcoords="offset points", xytext=(4, -10))
-    axes.set(xlabel="mean multiply-adds, % of the whole backbone", ylabel="top-1, %", title=name)
+        height = e.agreement if e.top1 is None else e.top1
+        axes.annotate(e.name, (100 * e.macs_fraction, 100 * height), textcoords="offset points", xytext=(4, -10))
+    axes.set(xlabel="mean multiply-adds, % of the whole backbone", ylabel=f"{found.measure}, %", title=name)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, path)

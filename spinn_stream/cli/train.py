@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,6 +47,16 @@ def train(
     exit_weight: Annotated[float, typer.Option(help="weight of an exit's loss beside the final one's 1")] = 0.7,
     distillation: Annotated[float, typer.Option(help="share of an exit's loss that the final exit teaches")] = 0.5,
     label_smoothing: Annotated[float, typer.Option(help="of the hard labels")] = 0.05,
+    distillation_temperature: Annotated[float, typer.Option(help="by which both answers are softened for it")] = 2.0,
+    keep_head: Annotated[
+        bool, typer.Option("--keep-head", help="the backbone's own classifier stays and teaches the exits: no labels")
+    ] = False,
+    blended: Annotated[
+        float, typer.Option(help="with --keep-head: share of the crops over which another one is laid")
+    ] = 0.0,
+    calibrate_on: Annotated[
+        list[Path] | None, typer.Option(help="labelled images for calibration instead of those that are held out")
+    ] = None,
     freeze: Annotated[str, typer.Option(help="train nothing up to this cut point; `backbone`: exits alone")] = "",
     views: Annotated[
         int, typer.Option(help="with --freeze backbone: run it on so many crops of each image, once, and keep them")
@@ -53,7 +64,12 @@ def train(
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
-    classes: Annotated[Path | None, typer.Option(help="JSON list of the classes' names, in label order")] = None,
+    payload_images: Annotated[
+        int, typer.Option(min=1, help="of those, that payloads are measured on: what takes longest of calibration")
+    ] = 1000,
+    classes: Annotated[
+        Path | None, typer.Option(help="JSON list of the classes' names in label order, or object with them as keys")
+    ] = None,
     seed: Annotated[int, typer.Option(help="decides weights, order and crops")] = 1,
     work: Annotated[
         Path | None, typer.Option(help="folder of checkpoint and log, to continue from", show_default="OUT.work")
@@ -80,13 +96,16 @@ def train(
         image_size = input_size(source, image_size)
     elif image_size is None:
         image_size = IMAGE_SIZE
+    names = _names(classes) or (list(source.labels) if keep_head and source is not None else None)
     is_trained = source is not None or start is not None
     first_weight = exit_weight if is_trained else min(0.3, exit_weight)  # trained exits need no gentle beginning
     try:
         config = TrainingConfig(
             epochs=epochs, batch_size=batch_size, image_sizes=_sizes(train_sizes, image_size), lr_backbone=lr,
             lr_heads=lr_heads, exit_weight_start=first_weight, exit_weight_end=exit_weight,
-            distillation=distillation, label_smoothing=label_smoothing, freeze=freeze, views=views, seed=seed,
+            distillation=distillation, distillation_temperature=distillation_temperature,
+            label_smoothing=label_smoothing, freeze=freeze or ("backbone" if keep_head else ""), keep_head=keep_head,
+            blended=blended, views=views, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -103,13 +122,13 @@ def train(
     with Bar(*Bar.get_default_columns(), console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
         side = max(image_size, *(size for _, size in config.image_sizes))
-        dataset = load_dataset(
-            [*data, *(more or [])],
-            side=side,
-            classes=_names(classes),
+        dataset = (_read_unlabelled if keep_head else load_dataset)(
+            [*data, *(more or [])], side=side, classes=names,
             progress=lambda n, total: bar.update(task, completed=n, total=total),
-        )
-    check_data(dataset)
+        )  # fmt: skip
+        other = load_dataset(calibrate_on, side=image_size, classes=dataset.classes) if calibrate_on else None
+    if not keep_head:
+        check_data(dataset)
     _say_skipped(console, dataset)
     prepared = prepare(recipe, len(dataset.classes))
     cuts = prepared.network.cuts
@@ -135,13 +154,23 @@ def train(
         bundle = generate(
             recipe, prepared, dataset, out=out, work=work or out.with_name(out.name + ".work"), device=where,
             report=report, say=lambda text: console.print(text, soft_wrap=True),
-            checkpoint_every=checkpoint_every,
+            checkpoint_every=checkpoint_every, calibrate_on=None if other is None else other.images,
+            payload_images=payload_images,
         )  # fmt: skip
     console.print(
         f"wrote {out}: {bundle.name}, {len(bundle.exits)} exits, default threshold {bundle.default_threshold}",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _read_unlabelled(paths: list[Path], *, side: int, classes: list[str] | None, progress: Any) -> Any:
+    """Images of which the head that is kept says what they are, and the names of its classes."""
+    from spinn_stream.train.data.datasets import load_pictures
+
+    if classes is None:
+        raise ConfigError("--keep-head needs the names of the head's classes: --classes FILE.json")
+    return replace(load_pictures(paths, side=side, progress=progress), classes=tuple(classes))
 
 
 def _sizes(text: str | None, image_size: int) -> tuple[tuple[float, int], ...]:

@@ -1,4 +1,4 @@
-"""Starting a new classifier from a pretrained one."""
+"""Starting a new classifier from a pretrained one, or keeping the one that there is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from spinn_stream.train.backbone.network import EarlyExitNetwork
 from spinn_stream.train.data.images import LabelledImages, Scaling, resize
 
 from .training import new_classifier
+
+
+def own_classifier(module: nn.Module, classes: int) -> nn.Linear:
+    """The linear layer that makes a network's logits.
+
+    Raises:
+        ConfigError: its last linear layer has another number of outputs, or there is none.
+    """
+    last = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
+    if last is None or last.out_features != classes or last.bias is None:
+        found = "no linear layer" if last is None else f"one of {last.out_features} outputs"
+        raise ConfigError(
+            f"a head can be kept that is a linear layer of {classes} outputs with a bias; this backbone has {found}"
+        )
+    return last
 
 
 def adopt_classifier(network: EarlyExitNetwork, pretrained: nn.Linear, images: LabelledImages, scaling: Scaling) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from torch import nn
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.runtime.engines.registry import installed, open_one
-from spinn_stream.train.backbone.choose import choose_backbone
+from spinn_stream.train.backbone.choose import BUILDERS, Backbone, choose_backbone
 from spinn_stream.train.backbone.from_bundle import (
     FORM,
     BundleNetwork,
@@ -32,10 +33,10 @@ from spinn_stream.train.backbone.network import EarlyExitNetwork, attach_exits
 from spinn_stream.train.cut.tracing import PrunedCut, trace_backbone
 from spinn_stream.train.data.datasets import Dataset
 from spinn_stream.train.data.images import LabelledImages, Scaling
-from spinn_stream.train.pack.calibrate import calibrate
+from spinn_stream.train.pack.calibrate import PAYLOAD_IMAGES, calibrate
 from spinn_stream.train.pack.export import export_draft
 
-from .adoption import adopt_classifier
+from .adoption import adopt_classifier, own_classifier
 from .checkpoint import Checkpoint
 from .training import Progress, TrainingConfig, train
 from .views import Views, make_views, views_key
@@ -89,7 +90,7 @@ def split_held_out(images: LabelledImages, held_out: float) -> tuple[LabelledIma
     Images sorted by class are dealt out class by class first, so that the last ones hold every class.
     """
     labels = images.labels
-    if len(labels) > 1 and (np.diff(labels) >= 0).all():
+    if len(labels) > 1 and labels[0] != labels[-1] and (np.diff(labels) >= 0).all():
         turn = np.zeros(len(labels), np.int64)  # how many of its class come before each image
         for c in np.unique(labels):
             turn[labels == c] = np.arange((labels == c).sum())
@@ -134,10 +135,26 @@ def prepare(recipe: Recipe, classes: int) -> Prepared:
     backbone = choose_backbone(
         recipe.backbone, num_classes=classes, image_size=recipe.image_size, pretrained=recipe.pretrained
     )
+    keep_head, pretrained = recipe.training.keep_head, backbone.pretrained_classifier
+    if keep_head:
+        _keep_classifier(recipe, backbone, classes)
+        pretrained = None
     trace = trace_backbone(backbone.module, (3, recipe.image_size, recipe.image_size), keep=recipe.exit_at or ())
-    network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at)
+    network = attach_exits(trace, classes, count=recipe.exits, places=recipe.exit_at, keep_head=keep_head)
     scaling = Scaling(backbone.mean, backbone.scale)
-    return Prepared(network, scaling, trace.pruned, trace.uncounted, backbone.pretrained_classifier)
+    return Prepared(network, scaling, trace.pruned, trace.uncounted, pretrained)
+
+
+def _keep_classifier(recipe: Recipe, backbone: Backbone, classes: int) -> None:
+    """Put the classifier that came with the backbone's weights into its place."""
+    if recipe.start is None and (recipe.backbone in BUILDERS or not recipe.pretrained):
+        raise ConfigError(
+            f"--keep-head with {recipe.backbone} and no weights; expected a backbone that comes with weights, "
+            "--start CHECKPOINT, or bundle:FOLDER"
+        )
+    own = own_classifier(backbone.module, classes)
+    if backbone.pretrained_classifier is not None:
+        own.load_state_dict(backbone.pretrained_classifier.state_dict())
 
 
 def _prepare_from(source: Bundle, recipe: Recipe, classes: int) -> Prepared:
@@ -172,6 +189,8 @@ def generate(
     report: Callable[[Progress], None],
     say: Callable[[str], None],
     checkpoint_every: int = 100,
+    calibrate_on: LabelledImages | None = None,
+    payload_images: int = PAYLOAD_IMAGES,
     arguments: Sequence[str] = sys.argv[1:],
 ) -> Bundle:
     """Train (or continue), export, calibrate and measure the tables; everything but the images is in the bundle.
@@ -179,6 +198,8 @@ def generate(
     Args:
         work: folder of the checkpoint and the log; an interrupted training continues from there.
         checkpoint_every: steps.
+        calibrate_on: images for temperatures, thresholds, codec and tables; None: those that are held out.
+        payload_images: see `calibrate`.
 
     Raises:
         ConfigError, DataError, BundleError: see `train` and `export_draft`; `out` is what it begins from.
@@ -222,8 +243,8 @@ def generate(
         )  # fmt: skip
     say("writing the graph")
     provenance: dict[str, Any] = {
-        "command": shlex.join(["spinn", *arguments]),
-        "recipe": asdict(recipe),
+        "command": shlex.join(["spinn", *map(without_folder, arguments)]),
+        "recipe": {k: without_folder(v) if isinstance(v, str) else v for k, v in asdict(recipe).items()},
         "started_from": earlier,
         "images": {"training": len(images), "held_out": len(held_out), "skipped": data.skipped_total},
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
@@ -232,8 +253,21 @@ def generate(
         network, out, name=recipe.name, mean=prepared.scaling.mean, scale=prepared.scaling.scale,
         labels=data.classes, pruned=prepared.pruned, uncounted=prepared.uncounted, provenance=provenance,
     )  # fmt: skip
-    calibrate(out, held_out, say=say)
+    is_labelled = calibrate_on is not None or not recipe.training.keep_head
+    calibrate(
+        out, held_out if calibrate_on is None else calibrate_on, is_labelled=is_labelled,
+        payload_images=payload_images, say=say,
+    )  # fmt: skip
     return load_bundle(out)
+
+
+def without_folder(argument: str) -> str:
+    """A command's argument with the name of a file instead of its path, which is this machine's business.
+
+    >>> without_folder("--data=/home/me/a.parquet"), without_folder("bundle:some/folder")
+    ('--data=a.parquet', 'bundle:folder')
+    """
+    return re.sub(r"[^=:]*/(?=[^/])", "", argument.rstrip("/"))
 
 
 def _views(
@@ -248,7 +282,8 @@ def _views(
     network, config = prepared.network, recipe.training
     if network.is_classifier_new:
         raise ConfigError("--views needs a final exit that is trained: give --start, or --backbone bundle:FOLDER")
-    key = views_key(network, images, views=config.views, size=recipe.image_size, seed=config.seed)
+    how: Any = {"views": config.views, "size": recipe.image_size, "seed": config.seed, "blended": config.blended}
+    key = views_key(network, images, **how)
     with TemporaryDirectory() as draft:
         export_draft(
             network, Path(draft), name=recipe.name, mean=prepared.scaling.mean, scale=prepared.scaling.scale,
@@ -258,7 +293,6 @@ def _views(
         engine = open_one(bundle, next(n for n in ENGINES if n in installed()), threads=torch.get_num_threads())
         exits = [(cut.name, i, cut.shape) for i in network.exit_cuts for cut in [network.cuts[i]]]
         return make_views(
-            engine, exits, bundle.last, len(classes), images, prepared.scaling, folder, key=key, views=config.views,
-            size=recipe.image_size, seed=config.seed,
+            engine, exits, bundle.last, len(classes), images, prepared.scaling, folder, key=key, **how,
             progress=lambda done, total: say(f"{done} of {total} views of images have gone through the backbone"),
         )  # fmt: skip

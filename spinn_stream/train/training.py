@@ -19,7 +19,7 @@ from torch import nn
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.train.backbone.depthwise import fast_depthwise
 from spinn_stream.train.backbone.network import EarlyExitNetwork
-from spinn_stream.train.data.images import LabelledImages, Scaling, augment
+from spinn_stream.train.data.images import LabelledImages, Scaling, augment, blend
 
 from .checkpoint import Checkpoint
 from .views import Views
@@ -45,6 +45,8 @@ class TrainingConfig:
     distillation: float = 0.5  # share of an exit's loss that comes from the final exit's softened answer
     distillation_temperature: float = 2.0
     freeze: str = ""  # name of the cut point up to which the backbone stays as it is; `backbone`: all of it
+    keep_head: bool = False  # the final exit is trained already: it stays, and its answers are the labels
+    blended: float = 0.0  # with a head that is kept: share of the crops over which another one is laid
     views: int = 0  # with all of it frozen: augmented views of every image that it is run on, once; 0: every epoch
     seed: int = 1
 
@@ -53,6 +55,10 @@ class TrainingConfig:
             raise ValueError(
                 f"got {self.epochs:g} epochs and a batch of {self.batch_size}, expected epochs > 0 and 2 or more"
             )
+        if self.keep_head and self.freeze != ALL:
+            raise ValueError(f"got a head to keep with {self.freeze or 'nothing'} frozen, expected {ALL} frozen")
+        if not 0 <= self.blended <= (1 if self.keep_head else 0):
+            raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 where labels teach")
         if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):
             raise ValueError(
                 f"got {self.views} views with {len(self.image_sizes)} image sizes and {self.freeze or 'nothing'} "
@@ -74,12 +80,17 @@ def joint_loss(
 ) -> torch.Tensor:
     """Final loss + weight(progress) * the sum of the exits' losses (SPINN, section on the model generator).
 
+    With a head that is kept there is no final loss, and its likeliest class is the label.
+
     Args:
         exits: (B, num_classes) logits per exit. final: the same of the final exit.
-        labels: (B,) int64.
+        labels: (B,) int64; not looked at with a head that is kept.
         progress: share of the training that is done, 0 to 1.
     """
-    total = F.cross_entropy(final, labels, label_smoothing=config.label_smoothing)
+    if config.keep_head:
+        labels, total = final.detach().argmax(1), final.new_zeros(())
+    else:
+        total = F.cross_entropy(final, labels, label_smoothing=config.label_smoothing)
     ramp = min(1.0, 2 * progress)
     weight = config.exit_weight_start + (config.exit_weight_end - config.exit_weight_start) * ramp
     t = config.distillation_temperature
@@ -168,10 +179,19 @@ def _optimizer(network: EarlyExitNetwork, new: list[nn.Parameter], config: Train
 
 
 def _run(
-    network: EarlyExitNetwork, pixels: torch.Tensor, scaling: Scaling, *, size: int, seed: int, device: str
+    network: EarlyExitNetwork,
+    pixels: torch.Tensor,
+    scaling: Scaling,
+    *,
+    size: int,
+    blended: float,
+    seed: int,
+    device: str,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Logits of every exit and the final one for crops of these images, (B, H, W, 3) uint8, that the seed decides."""
-    x = augment(pixels, size, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    x = augment(pixels, size, generator)
+    x = blend(x, blended, generator) if blended else x
     with torch.autocast(device, torch.bfloat16):
         answers: tuple[list[torch.Tensor], torch.Tensor] = network(((x - scaling.mean) * scaling.scale).to(device))
     return answers
@@ -241,7 +261,9 @@ def train(
                 exits, final = views.answers(network, rows, epoch, device)
             else:
                 pixels, size = torch.from_numpy(images.pixels[rows]), config.image_size(step / steps)
-                exits, final = _run(network, pixels, scaling, size=size, seed=seed, device=device)
+                exits, final = _run(
+                    network, pixels, scaling, size=size, blended=config.blended, seed=seed, device=device
+                )
             loss = joint_loss([e.float() for e in exits], final.float(), labels, config, step / steps)
             if not torch.isfinite(loss):
                 raise DataError(

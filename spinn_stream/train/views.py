@@ -18,7 +18,7 @@ import torch
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.runtime.engines.base import Engine
 from spinn_stream.train.backbone.network import EarlyExitNetwork
-from spinn_stream.train.data.images import LabelledImages, Scaling, augment
+from spinn_stream.train.data.images import LabelledImages, Scaling, augment, blend
 
 STATE = "views.json"
 LOGITS = "final"
@@ -63,9 +63,11 @@ class Views:
         return exits, torch.from_numpy(self.logits[at]).to(device)
 
 
-def views_key(network: EarlyExitNetwork, images: LabelledImages, *, views: int, size: int, seed: int) -> str:
+def views_key(
+    network: EarlyExitNetwork, images: LabelledImages, *, views: int, size: int, seed: int, blended: float = 0.0
+) -> str:
     """Hash of all that decides the stored activations: weights of the backbone, images, how they are cropped."""
-    digest = hashlib.sha256(json.dumps([views, size, seed, images.pixels.shape]).encode())
+    digest = hashlib.sha256(json.dumps([views, size, seed, blended, images.pixels.shape]).encode())
     for tensor in network.stages.state_dict().values():
         digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
     for i in range(0, len(images), 1000):
@@ -86,6 +88,7 @@ def make_views(
     views: int,
     size: int,
     seed: int,
+    blended: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Views:
     """Run the backbone over augmented views of the images and store what crosses at the exits; or open what is stored.
@@ -97,6 +100,7 @@ def make_views(
         folder: gets a file for every exit and one for the logits: two bytes a number.
         key: see `views_key`.
         size: of the network's input, in pixels.
+        blended: share of the crops over which another one is laid (see `images.blend`).
         progress: called with views of images done, and all.
 
     Raises:
@@ -117,6 +121,7 @@ def make_views(
             rows = slice(position * BATCH, min(count, (position + 1) * BATCH))
             generator = torch.Generator().manual_seed(seed * 10_000_000 + step)
             pixels = augment(torch.from_numpy(images.pixels[rows]), size, generator)
+            pixels = blend(pixels, blended, generator) if blended else pixels
             y = ((pixels - scaling.mean) * scaling.scale).contiguous().numpy()
             start = 0
             for name, cut in [*((name, cut) for name, cut, _ in exits), (LOGITS, last)]:

@@ -122,6 +122,22 @@ def test_evaluate_prints_the_json_that_scripts_read(trained: Path, toys: Path, t
     assert table.returncode == 0 and "calibration error" in table.stdout and "Traceback" not in table.stderr
 
 
+def test_evaluate_tells_the_agreement_with_the_final_exit_where_there_are_no_labels(trained: Path, toys: Path) -> None:
+    heap = next(folder for folder in toys.iterdir() if folder.is_dir())  # the images of one class: no subfolders
+    count = len(list(heap.iterdir()))
+    for options, images in (
+        (["--data", str(heap)], count),
+        (["--data", str(toys), "--unlabelled", "--held-out", "3"], 3),
+    ):
+        done = spinn("evaluate", str(trained), *options, "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["images"] == images and "final_top1" not in found
+        assert [row["agreement"] for row in found["exits"]][-1] == found["thresholds"][-1]["agreement"] == 1.0
+    table = spinn("evaluate", str(trained), "--data", str(heap))
+    assert "as the final exit" in table.stdout and "calibration error" not in table.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,6 +13,7 @@ from spinn_stream.train.cut.placement import fits_exit, place_exits
 from spinn_stream.train.cut.tracing import FoundCut, Trace
 
 from .exit_head import WHOLE_SIDE, ExitHead, halvings_for, head_width
+from .rest_head import rest_head
 
 DEFAULT_EXITS = 6
 
@@ -85,7 +86,12 @@ class EarlyExitNetwork(nn.Module):
 
 
 def attach_exits(
-    trace: Trace, num_classes: int, *, count: int | None = None, places: Sequence[str] | None = None
+    trace: Trace,
+    num_classes: int,
+    *,
+    count: int | None = None,
+    places: Sequence[str] | None = None,
+    keep_head: bool = False,
 ) -> EarlyExitNetwork:
     """Give a traced backbone untrained exit heads.
 
@@ -93,6 +99,8 @@ def attach_exits(
         count: how many, at equal distances of multiply-adds from 15 to 90 %; None: six, or as many as have a
             place where the network has fewer. Not used with `places`.
         places: names of the cut points instead.
+        keep_head: the backbone is trained to these classes: heads are what is left of it (see `rest_head`) if that
+            is less than all of it.
 
     Raises:
         ConfigError: no such cut points, too few of them, or none that a head fits.
@@ -112,8 +120,11 @@ def attach_exits(
     heads: dict[int, nn.Module] = {}
     for name in names:
         channels = cuts[index[name]].shape[0]
-        heads[index[name]] = ExitHead(
+        rest = rest_head(trace, index[name]) if keep_head else None
+        heads[index[name]] = rest or ExitHead(
             channels, width=width if sides[name] > WHOLE_SIDE else 0, halvings=halvings_for(sides[name]),
             num_classes=num_classes,
         )  # fmt: skip
-    return EarlyExitNetwork(cuts, trace.stages, heads)
+    network = EarlyExitNetwork(cuts, trace.stages, heads)
+    network.is_classifier_new = not keep_head
+    return network

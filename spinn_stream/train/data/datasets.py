@@ -1,4 +1,4 @@
-"""Labelled images from disk: parquet files of (image bytes, label), and folders with one subfolder per class.
+"""Images from disk: parquet files of (image bytes, label), and folders with one subfolder per class; or without labels.
 
 Two passes. The first reads labels alone and settles what the classes are, so that a wrong label is told
 before minutes of decoding. The second streams the images through a few threads into one array.
@@ -24,7 +24,7 @@ from spinn_stream.errors import ConfigError, DataError
 
 from .decoding import PictureArray, decode_square
 from .images import LabelledImages
-from .sources import CHUNK, CLASSES_FILE, EXPECTED, Source, few, open_sources
+from .sources import CHUNK, CLASSES_FILE, EXPECTED, Source, few, is_labelled, open_sources
 
 MAX_CLASSES = 100_000  # ImageNet-21k, the largest set in common use, has 21841
 MAX_SKIPPED_SHARE = 0.1
@@ -44,7 +44,8 @@ class Skipped:
 class Dataset:
     """Images in the order of the files: those of a folder come class by class, so shuffle before holding any out.
 
-    classes: names; `images.labels` are positions in it. skipped: the first twenty. skipped_total: all of them.
+    classes: names; `images.labels` are positions in it. None at all: the images have no labels, which then are 0.
+    skipped: the first twenty. skipped_total: all of them.
     """
 
     images: LabelledImages
@@ -55,8 +56,25 @@ class Dataset:
     @property
     def empty_classes(self) -> tuple[str, ...]:
         """The classes without any image."""
+        if not self.classes:
+            return ()
         counts = np.bincount(self.images.labels, minlength=len(self.classes))
         return tuple(name for name, count in zip(self.classes, counts, strict=True) if count == 0)
+
+
+def are_labelled(paths: Sequence[Path]) -> bool:
+    """Whether all of these come with labels (see `sources.is_labelled`)."""
+    return all(is_labelled(Path(path)) for path in paths)
+
+
+def load_pictures(paths: Sequence[Path], *, side: int, progress: Callable[[int, int], None] | None = None) -> Dataset:
+    """As `load_dataset`, without labels: those that there are, are not looked at. Folders may hold images at any depth.
+
+    Raises:
+        ConfigError, DataError: see `load_dataset`.
+    """
+    sources = _open_all(paths, labelled=False)
+    return _decoded(paths, sources, (), [source.codes for source in sources], side, progress)
 
 
 def load_dataset(
@@ -85,12 +103,27 @@ def load_dataset(
     """
     if not paths or side < 1 or (classes is not None and not classes):
         raise ConfigError(f"got {len(paths)} paths, side {side} and classes {classes}; expected at least one of each")
-    sources = [source for path in paths for source in open_sources(Path(path))]
+    sources = _open_all(paths, labelled=True)
+    names = _agree(sources, classes)
+    return _decoded(paths, sources, names, [_numbered(source, names) for source in sources], side, progress)
+
+
+def _open_all(paths: Sequence[Path], *, labelled: bool) -> list[Source]:
+    sources = [source for path in paths for source in open_sources(Path(path), labelled)]
     for path, times in Counter(source.path.resolve() for source in sources).items():
         if times > 1:
             raise ConfigError(f"{path} was given {times} times, alone or with its folder; pass it once")
-    names = _agree(sources, classes)
-    numbers = [_numbered(source, names) for source in sources]
+    return sources
+
+
+def _decoded(
+    paths: Sequence[Path],
+    sources: Sequence[Source],
+    names: tuple[str, ...],
+    numbers: Sequence[npt.NDArray[np.int64]],
+    side: int,
+    progress: Callable[[int, int], None] | None,
+) -> Dataset:
     total = sum(len(n) for n in numbers)
     if total == 0:
         raise DataError(f"no images in {', '.join(map(str, paths))}; {EXPECTED}")

@@ -68,6 +68,21 @@ def augment(
     return images.contiguous(memory_format=torch.channels_last)
 
 
+def blend(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Lay another image of the batch over some of them, at random opacity (mixup, Zhang et al. 2018).
+
+    What comes out is like no image that there is, and a teacher answers it as well (Beyer et al. 2022).
+
+    Args:
+        images: (B, 3, H, W). share: of the images that become such a blend.
+    """
+    batch = len(images)
+    others = images[torch.randperm(batch, generator=generator)]
+    opacity = torch.empty(batch, 1, 1, 1).uniform_(0, 1, generator=generator)
+    chosen = torch.empty(batch, 1, 1, 1).uniform_(0, 1, generator=generator) < share
+    return torch.lerp(images, others, opacity * chosen)
+
+
 def resize(pixels: torch.Tensor, size: int) -> torch.Tensor:
     """The plain path of evaluation: (B, H, W, 3) uint8 -> (B, 3, size, size) float32 in 0..255, bilinear."""
     images = pixels.permute(0, 3, 1, 2).float()

@@ -1,6 +1,7 @@
-"""Where labelled images lie on disk: parquet files, folders of them, and folders with a subfolder per class.
+"""Where images lie on disk: parquet files, folders of them, and folders with a subfolder per class.
 
-Opening a source reads its labels and its classes' names; `Source.encoded` then streams the images.
+Opening a source reads its labels and its classes' names; `Source.encoded` then streams the images. Without labels, a
+folder's images may lie in it at any depth.
 """
 
 from __future__ import annotations
@@ -91,23 +92,44 @@ class ParquetSource(Source):
                 yield from (pc.struct_field(column, "bytes") if column.type.num_fields else column).to_pylist()
 
 
-def open_sources(path: Path) -> list[Source]:
+def is_labelled(path: Path) -> bool:
+    """Whether there are labels: a column of them in every parquet file, or a subfolder that holds images.
+
+    Raises:
+        ConfigError: no such path. DataError: a damaged parquet file.
+    """
+    if path.is_dir():
+        tables = _tables_in(path)
+        if tables:
+            return all(is_labelled(table) for table in tables)
+        return any(True for folder in path.iterdir() if _is_folder(folder) for _ in _images_in(folder))
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file or folder; {EXPECTED}")
+    with _parquet_file(path) as file:
+        return any(name in file.schema_arrow.names for name in LABEL_COLUMNS)
+
+
+def open_sources(path: Path, labelled: bool = True) -> list[Source]:
+    """The sources that a path means.
+
+    Args:
+        labelled: read labels, which must be there; else every image is of class 0, whatever labels there are.
+    """
     if path.is_file():
-        return [_open_parquet(path)]
+        return [_open_parquet(path, labelled)]
     if not path.is_dir():
         raise ConfigError(f"{path}: no such file or folder; {EXPECTED}")
-    entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
-    tables = [p for p in entries if p.suffix.lower() == ".parquet" and p.is_file()]
-    folders = [p for p in entries if p.is_dir()]
+    tables = _tables_in(path)
+    folders = sorted(p for p in path.iterdir() if _is_folder(p))
     if not tables:
-        return [_open_folder(path, folders)]
+        return [_open_folder(path, folders) if labelled else _open_heap(path)]
     if any(True for folder in folders for _ in _images_in(folder)):
         raise ConfigError(f"{path}: holds parquet files and folders of images; pass the files or the folders wanted")
     splits = sorted({split for p in tables if (split := _split_of(p.name))})
     if len(splits) > 1:
         listed = "; ".join(few([p.name for p in tables if _split_of(p.name) == split]) for split in splits)
         raise ConfigError(f"{path}: holds files of several splits ({listed}); pass the files that are wanted")
-    sources = [_open_parquet(p) for p in tables]
+    sources = [_open_parquet(p, labelled) for p in tables]
     for other in sources[1:]:
         if other.layout != sources[0].layout:
             raise DataError(
@@ -136,34 +158,51 @@ def _open_folder(path: Path, folders: Sequence[Path]) -> FolderSource:
     return FolderSource(path, numbers, numbers >= 0, tuple(f.name for f in folders), None, files=tuple(files))
 
 
-def _open_parquet(path: Path) -> ParquetSource:
+def _open_heap(path: Path) -> FolderSource:
+    """A folder of images without labels, at any depth."""
+    files = tuple(sorted(_images_in(path)))
+    if not files:
+        raise DataError(
+            f"{path}: no images, expected some of {', '.join(sorted(EXTENSIONS))} in it or in its subfolders"
+        )
+    return FolderSource(path, *_unlabelled(len(files)), None, None, files=files)
+
+
+def _unlabelled(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Codes of so many images that need no label, and that each of them counts as having one."""
+    return np.zeros(count, np.int64), np.ones(count, bool)
+
+
+def _open_parquet(path: Path, labelled: bool) -> ParquetSource:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     with _parquet_file(path) as file:
         schema = file.schema_arrow
         image = _column(path, schema, IMAGE_COLUMNS, "image bytes")
-        label = _column(path, schema, LABEL_COLUMNS, "label")
         held = schema.field(image).type
         if pa.types.is_struct(held) and held.get_field_index("bytes") >= 0:
             held = held.field("bytes").type
         if not (pa.types.is_binary(held) or pa.types.is_large_binary(held) or pa.types.is_binary_view(held)):
             raise DataError(f"{path}: column {image} is {held}, expected encoded images: binary or struct<bytes, path>")
+        if not labelled:
+            return ParquetSource(path, *_unlabelled(file.metadata.num_rows), None, None, image, (image,))
+        label = _column(path, schema, LABEL_COLUMNS, "label")
         kind = schema.field(label).type
         column = file.read(columns=[label]).column(0)
         if pa.types.is_dictionary(kind):  # pandas' categories
             kind = kind.value_type
             column = column.cast(kind)
         declared = _hugging_face_names(schema, label) or _listed_names(path.parent / CLASSES_FILE)
-        labelled = pc.is_valid(column).to_numpy()
+        is_there = pc.is_valid(column).to_numpy()
         if pa.types.is_integer(kind):
             codes = pc.fill_null(column, 0).cast(pa.int64()).to_numpy()
-            return ParquetSource(path, codes, labelled, declared, declared, image, (image, label, "number"))
+            return ParquetSource(path, codes, is_there, declared, declared, image, (image, label, "number"))
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             encoded = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
             codes = pc.fill_null(encoded.indices, 0).cast(pa.int64()).to_numpy()
             names = tuple(encoded.dictionary.to_pylist())
-            return ParquetSource(path, codes, labelled, names, declared, image, (image, label, "name"))
+            return ParquetSource(path, codes, is_there, names, declared, image, (image, label, "name"))
     raise DataError(f"{path}: column {label} is {kind}, expected whole numbers or names")
 
 
@@ -205,6 +244,14 @@ def _listed_names(path: Path) -> tuple[str, ...] | None:
         if isinstance(entries, list) and names and all(isinstance(name, str) for name in names):
             return tuple(names)
     raise DataError(f'{path}: expected a JSON list of names, or of objects with "name"')
+
+
+def _tables_in(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.suffix.lower() == ".parquet" and p.is_file() and p.name[0] != ".")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
 
 
 def _is_image(path: Path) -> bool:

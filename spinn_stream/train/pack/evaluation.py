@@ -1,4 +1,7 @@
-"""What a bundle scores on labelled images: each exit, its calibration, and the curve of thresholds."""
+"""What a bundle scores on images: each exit, its calibration, and the curve of thresholds.
+
+Without labels, what the final exit answers is what is right: every accuracy is agreement with it then.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +21,51 @@ from .thresholds import Costs, Row, Scores
 
 @dataclass(frozen=True)
 class ExitScore:
-    """One exit on all images. macs_fraction: backbone up to it and its own head, over the whole backbone."""
+    """One exit on all images. macs_fraction: backbone up to it and its own head, over the whole backbone.
+
+    agreement: share of the images of which it says what the final exit says. top1, ece: right answers, and calibration
+    error; None without labels.
+    """
 
     name: str
     macs_fraction: float
-    top1: float
-    ece: float
+    agreement: float
+    top1: float | None
+    ece: float | None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every exit, the final one last, and for each threshold of the bundle what it gives on these images."""
+    """Every exit, the final one last, and for each threshold of the bundle what it gives on these images.
+
+    is_labelled: else the outcomes' accuracy is agreement with the final exit.
+    """
 
     images: int
     exits: tuple[ExitScore, ...]
     rows: tuple[Row, ...]
+    is_labelled: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """Fractions from 0 to 1 (mean_macs_fraction may exceed 1 by the heads)."""
+        """Fractions from 0 to 1 (mean_macs_fraction may exceed 1 by the heads); without labels, not what needs them."""
         return {
             "images": self.images,
-            "final_top1": self.exits[-1].top1,
-            "exits": [asdict(e) for e in self.exits],
+            **({"final_top1": self.exits[-1].top1} if self.is_labelled else {}),
+            "exits": [{k: v for k, v in asdict(e).items() if v is not None} for e in self.exits],
             "thresholds": [
                 {
-                    "threshold": r.threshold, "accuracy": r.outcome.accuracy,
+                    "threshold": r.threshold, self.measure: r.outcome.accuracy,
                     "mean_macs_fraction": r.outcome.mean_macs_fraction, "share": list(r.outcome.share),
                     "needed": list(r.needed),
                 }
                 for r in self.rows
             ],
         }  # fmt: skip
+
+    @property
+    def measure(self) -> str:
+        """What the outcomes' accuracy is."""
+        return "accuracy" if self.is_labelled else "agreement"
 
 
 def costs_of(bundle: Bundle) -> Costs:
@@ -62,22 +79,30 @@ def evaluate(
     bundle: Bundle,
     engine: Engine,
     pixels: Pixels,
-    labels: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64] | None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Run the bundle over the images as a client and a server would, uncoded, and score every exit.
 
     Args:
-        pixels: (N, H, W, 3) uint8, RGB. labels: (N,), indices into the bundle's labels.
+        pixels: (N, H, W, 3) uint8, RGB. labels: (N,), indices into the bundle's labels; None: there are none.
     """
     logits = collect_logits(bundle, engine, pixels, progress)
+    answers = logits.argmax(axis=2)
+    is_labelled = labels is not None
+    labels = answers[-1] if labels is None else labels
     sure, right = confidences(logits, tuple(e.temperature for e in bundle.exits), labels)
     costs = costs_of(bundle)
     fractions = [b + h for b, h in zip(costs.backbone, costs.heads, strict=True)] + [1.0]
     exits = tuple(
-        ExitScore(e.name, fraction, float(r.mean()), calibration_error(c, r))
-        for e, fraction, c, r in zip(bundle.exits, fractions, sure, right, strict=True)
+        ExitScore(
+            e.name,
+            fraction,
+            float((answer == answers[-1]).mean()),
+            *((float(r.mean()), calibration_error(c, r)) if is_labelled else (None, None)),
+        )
+        for e, fraction, answer, c, r in zip(bundle.exits, fractions, answers, sure, right, strict=True)
     )
     scores = Scores(sure, right, costs)
     rows = tuple(Row(r.threshold, r.needed, scores.play(r.needed)) for r in bundle.thresholds)
-    return Evaluation(len(labels), exits, rows)
+    return Evaluation(len(labels), exits, rows, is_labelled)

@@ -159,3 +159,8 @@ def test_a_cut_point_that_the_graph_lacks_is_an_engine_error(copy: Path) -> None
 def test_an_unknown_runtime_is_named(bundle: Bundle) -> None:
     with pytest.raises(ConfigError, match="expected one of auto, onnxruntime"):
         open_engine(bundle, "tensorrt")
+
+
+def test_a_bundle_that_is_built_in_is_known_by_its_name() -> None:
+    bundle = load_bundle(Path("lite-1000"))
+    assert bundle.name == "lite-1000" and len(bundle.labels) == 1000

@@ -18,7 +18,7 @@ import pytest
 from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.frame import crop
 from spinn_stream.train.data import decoding
-from spinn_stream.train.data.datasets import Skipped, load_dataset
+from spinn_stream.train.data.datasets import Skipped, are_labelled, load_dataset, load_pictures
 from spinn_stream.train.data.sources import CHUNK
 
 SIDE = 16
@@ -486,3 +486,37 @@ def test_progress_counts_every_image_up_to_all(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     load_dataset([path], side=SIDE, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(CHUNK, 150), (2 * CHUNK, 150), (150, 150)]
+
+
+def test_images_without_labels_are_read_from_parquet_and_from_folders_of_any_depth(tmp_path: Path) -> None:
+    table = tmp_path / "pool.parquet"
+    pq.write_table(
+        pa.table({"image": [GOOD, b"junk", *[encoded(BLUE)] * 30], "source": ["a", "b", *["c"] * 30]}), table
+    )
+    heap = tmp_path / "heap"
+    for name in ("one.png", "deeper/two.png", "deeper/still/three.png", ".thumbnails/four.png"):
+        (heap / name).parent.mkdir(parents=True, exist_ok=True)
+        (heap / name).write_bytes(GOOD)
+    assert not are_labelled([table])
+    found = load_pictures([table, heap], side=SIDE)
+    assert found.classes == () and found.empty_classes == () and len(found.images) == 31 + 3
+    assert not found.images.labels.any()
+    assert found.skipped == (Skipped("pool.parquet row 1", "does not decode as an image (got 4 bytes)"),)
+
+
+def test_labels_are_not_looked_at_where_none_are_asked_for(tmp_path: Path) -> None:
+    table = parquet(tmp_path / "a.parquet", [GOOD] * 3, [7, -1, None])
+    assert are_labelled([table])
+    assert len(load_pictures([table], side=SIDE).images) == 3
+
+
+def test_a_folder_is_labelled_if_its_subfolders_hold_images(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "1.png").write_bytes(GOOD)
+    assert are_labelled([tmp_path]) and not are_labelled([tmp_path / "plain"])
+    assert not are_labelled([tmp_path, tmp_path / "plain"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no images, expected some of \.bmp"):
+        load_pictures([tmp_path / "empty"], side=SIDE)
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        are_labelled([tmp_path / "nowhere"])
