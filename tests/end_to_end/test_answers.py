@@ -53,7 +53,10 @@ def test_provisional_results_come_before_the_final_one(serving: ServerProcess, b
     for r in out.results:
         kinds.setdefault(r["frame"], []).append(r["kind"])
     on_the_way = sum(e.cut <= 13 for e in bundle.exits)
-    assert on_the_way and all(k == ["provisional"] * on_the_way + ["final"] for k in kinds.values())
+    served = {r["frame"] for r in out.finals if r["where"] == "server"}
+    assert on_the_way and served and all(kinds[frame] == ["provisional"] * on_the_way + ["final"] for frame in served)
+    # A busy machine may leave some to the device, which passes more exits on its way.
+    assert all(set(k[:-1]) == {"provisional"} and k[-1] == "final" for k in kinds.values())
 
 
 def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
