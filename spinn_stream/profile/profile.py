@@ -80,7 +80,7 @@ class Profile:
         return total + sum(t.median_ms for cut, t in zip(self.exit_cuts, row.exits, strict=True) if cut in exits)
 
     def slowed(self, factor: float) -> Profile:
-        """The same of a processor that takes so many times as long."""
+        """The profile of a processor that takes `factor` times as long."""
 
         def times(timings: Sequence[Timing]) -> tuple[Timing, ...]:
             return tuple(Timing(t.median_ms * factor, t.p95_ms * factor) for t in timings)

@@ -48,7 +48,7 @@ ROUNDS, BUILD_EVERY = 12, 3
 """Streaks of runs of each engine, and after how many its graphs are built anew."""
 
 HOPELESS = 1.5
-"""An engine that takes more than so many times as long as the fastest one, after one round, runs no more."""
+"""An engine that takes more than this many times the fastest one's time in the first round is not tried again."""
 
 TIE = 0.01
 """Engines that differ by no more are equally fast: the medians of so many rounds are not known any better."""

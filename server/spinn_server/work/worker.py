@@ -58,7 +58,7 @@ class TailEngine:
         self._batcher = Batcher(limits)
         self._metrics = metrics
         self._open: dict[Request, None] = {}  # neither answered nor refused, oldest first
-        self._receivers: dict[Owner, PayloadReceiver] = {}  # who is there, and what is held of whom
+        self._receivers: dict[Owner, PayloadReceiver] = {}  # of every connection, with what later payloads may refer to
         self._refusing: tuple[RejectReason, str] | None = None  # why nothing more is taken
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()

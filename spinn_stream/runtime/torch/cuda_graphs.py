@@ -24,7 +24,7 @@ WARM_UP = 3
 """Runs before a capture: libraries choose their algorithms and take their memory."""
 
 TOLERANCE = 1e-3
-"""A graph is used where it gives what the modules give, to so much of the largest number."""
+"""A graph is used if its output differs from the modules' by at most this share of the largest number."""
 
 Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 

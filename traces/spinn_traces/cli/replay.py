@@ -32,7 +32,7 @@ def replay(
     repeats: Annotated[int, typer.Option(help="runs of each trace and policy")] = 1,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
-    device_slowdown: Annotated[float, typer.Option(help="the device takes so many times as long: a small board")] = 1.0,
+    device_slowdown: Annotated[float, typer.Option(help="the device takes k times as long: a small board")] = 1.0,
     simulate: Annotated[bool, typer.Option("--simulate", help="in virtual time, without processes")] = False,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="of both ends: auto, onnxruntime, openvino or torch")] = "auto",

@@ -25,8 +25,8 @@ class Settings:
     rtt_ms: float | str = 0.0  # added round trip, half of it each way
     loss: float | str = 0.0  # probability that a segment is lost; 0 to 1
     jitter_ms: float = 0.0  # a further delay from 0 to this, in a round trip
-    queue_ms: float = 100.0  # each direction's queue holds so much of its capacity, at least ten segments ...
-    queue_bytes: float | None = None  # ... or so many bytes
+    queue_ms: float = 100.0  # what a queue holds, as time at full capacity; at least ten segments ...
+    queue_bytes: float | None = None  # ... or in bytes
     stall: bool = False  # nothing moves
     refuse: bool = False  # no new connections
 

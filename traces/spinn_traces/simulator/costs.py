@@ -61,7 +61,7 @@ class CostedPace:
     Args:
         profile: of the engine at full speed. pace: how many times as long as that graphs take.
         graphs: those of which more is known, ms.
-        slowdown: everything takes so many times as long; may be changed. spend: takes seconds.
+        slowdown: the factor on every time; may be changed. spend: takes seconds.
     """
 
     def __init__(

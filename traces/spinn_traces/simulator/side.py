@@ -19,7 +19,7 @@ class Side:
     """profile: of the engine at full speed; pace: how many times as long as that its graphs take; graphs: those of
     which more is known (see `Costs`).
 
-    slowdown: everything takes so many times as long, and its own profile says so.
+    slowdown: the factor on every time; the side's own profile includes it.
     """
 
     profile: Profile
