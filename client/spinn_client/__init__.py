@@ -25,7 +25,7 @@ from spinn_client.events import (
 )
 from spinn_client.frames.feed import FeedConfig
 from spinn_client.frames.results import Result
-from spinn_client.link.connection import LinkConfig
+from spinn_client.link.config import LinkConfig
 from spinn_client.process import tune_process
 from spinn_client.sinks.base import Sink, open_sink
 from spinn_client.sources.base import Picture, Source, Unusable

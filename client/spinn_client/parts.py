@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from spinn_client.frames.frame_source import FrameSource
-from spinn_client.link.connection import Dial
-from spinn_client.link.dial import dial
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
+
+if TYPE_CHECKING:
+    from spinn_client.link.connection import Dial
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Parts:
     """What a simulation puts in the place of this machine's own."""
 
     host: Host = THIS_MACHINE  # clock, threads, pace
-    dial: Dial = dial  # opens connections
+    dial: Dial | None = None  # opens connections; None: WebSockets
     rng: random.Random = field(default_factory=random.Random)  # of the pauses between two tries to connect
     engine: tuple[Engine, Profile] | None = None  # instead of one that is opened and measured
     feed: Callable[[], FrameSource] | None = None  # instead of a source's own

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from spinn_client.device.device import Device
 from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
-from spinn_client.link.connection import Link
 from spinn_stream.plan import Plan
+
+if TYPE_CHECKING:
+    from spinn_client.link.connection import Link
 
 RATE_S = 0.5
 """Of the uplink's rate: an exponential mean over about this long."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
 from spinn_client.labels import checked_level, labels_of
-from spinn_client.link.connection import Link, LinkConfig, LinkObserver
-from spinn_client.link.opening import open_first
+from spinn_client.link.config import LinkConfig
+from spinn_client.link.opening import make_link, open_first
 from spinn_client.outlets import Outlets
 from spinn_client.parts import Parts
 from spinn_client.sinks.base import Sink
@@ -37,6 +37,9 @@ from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
 from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
 from spinn_stream.runtime.machine.host import Host, Slowed
+
+if TYPE_CHECKING:
+    from spinn_client.link.connection import Link, LinkObserver
 
 CLOSE_S = 1.5  # how long leaving a stream waits for its tasks
 T = TypeVar("T")
@@ -103,11 +106,9 @@ class Stream:
         self._now = self._parts.host.clock
         self._slowed = Slowed(device.slowdown)
         self._host = Host(pace=self._slowed) if parts is None else parts.host
-        self._stop_measuring = threading.Event()
-        self._sinks = tuple(sinks)
+        self._stop_measuring, self._sinks = threading.Event(), tuple(sinks)
         self._outlets = Outlets(self._sinks, on_result, on_event, self._failed, self._now)
         self._counts, self._rate = Counts(), Rate()
-        self._source_up = False
         self._plan: Plan | None = None  # the newest, and why it is
         self._reason: str | None = None
         self._pushed = source if isinstance(source, Pushed) else None
@@ -118,7 +119,7 @@ class Stream:
         self._pipeline: Pipeline | None = None
         self._running: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[Any] | None = None
-        self._closed = False
+        self._closed = self._source_up = False
         self.error: Exception | None = None
 
     # Opening and closing
@@ -156,8 +157,8 @@ class Stream:
         names = labels_of(bundle, self._labels)
         feed = await self._open_feed()
         if self._link_config is not None:
-            self._link = Link(self._link_config, bundle, self._parts.rng, group_of=names.group_of, host=self._host,
-                              dial=self._parts.dial)  # fmt: skip
+            self._link = await self._in_thread(make_link, self._link_config, bundle, names.group_of, self._host,
+                                               self._parts.rng, self._parts.dial)  # fmt: skip
             await open_first(self._link, lambda text: self._tell(Warned(self._now(), text)))
         made = self._parts.engine
         engine, profile = await self._in_thread(
@@ -394,7 +395,6 @@ class Stream:
         self._loop.call_soon_threadsafe(self._tell, kind(self._now(), what))
 
     def _warn_of_deadline(self, device: Device) -> None:
-        first = device.first_exit_ms(0) + SPARE_MS
-        if self._deadline_ms < first:
+        if self._deadline_ms < (first := device.first_exit_ms(0) + SPARE_MS):
             needs = f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs"
             self._tell(Warned(self._now(), f"{needs} for its first exit; frames may end in no_answer"))

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from spinn_client.link.connection import Link, LinkConfig
+from spinn_client.link.config import LinkConfig
+from spinn_client.link.connection import Link
 from spinn_server.admin.metrics import Metrics
 from spinn_server.server import Server, ServerConfig
 from spinn_server.work.scheduler import BatchLimits

@@ -16,11 +16,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.device import Device
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerLost, ServerRefusedUs, Warned
-from spinn_client.link.connection import Link
 from spinn_client.link.send_gate import SendGate
 from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
@@ -29,14 +28,17 @@ from spinn_stream.errors import EngineError
 from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
-from spinn_stream.wire import Reject
-from spinn_stream.wire import Result as ServerResult
 
 from .feed import Frame
 from .frame_source import FrameSource
 from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
 from .ledger import Ledger
 from .results import Result
+
+if TYPE_CHECKING:
+    from spinn_client.link.connection import Link
+    from spinn_stream.wire import Reject
+    from spinn_stream.wire import Result as ServerResult
 
 log = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from spinn_stream.wire import (
     max_server_message_bytes,
 )
 
+from .config import LinkConfig
 from .dial import CONNECT_TIMEOUT_S, dial
 
 log = logging.getLogger(__name__)
@@ -45,21 +46,6 @@ GOOD_BYE_S = 0.3
 
 Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
 """As `dial`."""
-
-
-@dataclass(frozen=True)
-class LinkConfig:
-    """Where the server is and how to talk to it."""
-
-    url: str  # ws://host:port or wss://host:port
-    token: str | None = None
-    tls_ca: Path | None = None  # certificate authority to trust besides the system's
-    max_in_flight: int = 16  # requests without an answer; the server may allow fewer
-    allow_offline: bool = False  # begin alone if the server cannot be reached
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_in_flight <= 1000:
-            raise ValueError(f"max_in_flight is {self.max_in_flight}, expected 1 to 1000")
 
 
 class LinkObserver(Protocol):

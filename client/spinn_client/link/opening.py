@@ -1,12 +1,33 @@
-"""The first connection to a server, or the decision to begin without it."""
+"""A link, made once there is a server, and its first connection, or the decision to begin without it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
+from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ServerUnreachable
+from spinn_stream.runtime.machine.host import Host
 
-from .connection import Link
+from .config import LinkConfig
+
+if TYPE_CHECKING:
+    from .connection import Dial, Link
+
+
+def make_link(
+    config: LinkConfig, bundle: Bundle, group_of: Sequence[int] | None, host: Host, rng: random.Random,
+    dial: Dial | None,
+) -> Link:  # fmt: skip
+    """A link that is not open yet. In a thread: loading the network's library takes long; a device alone needs none.
+
+    dial: opens connections; None: WebSockets.
+    """
+    from .connection import Link
+    from .dial import dial as dial_websocket
+
+    return Link(config, bundle, rng, group_of=group_of, host=host, dial=dial or dial_websocket)
 
 
 async def open_first(link: Link, warn: Callable[[str], object]) -> None:

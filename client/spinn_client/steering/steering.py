@@ -7,9 +7,9 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
-from spinn_client.link.connection import Link
 from spinn_client.link.server_backlog import ServerBacklog
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
@@ -32,6 +32,9 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .exit_rates import ExitRates
 from .guide import Asked
+
+if TYPE_CHECKING:
+    from spinn_client.link.connection import Link
 
 log = logging.getLogger(__name__)
 

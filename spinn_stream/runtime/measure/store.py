@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from platformdirs import user_cache_path
-
 from .timing import Stop, check, never
 
 if sys.platform != "win32":
@@ -52,6 +50,8 @@ def machine() -> dict[str, Any]:
 
 def _folder() -> Path:
     """Raises RuntimeError: the user has no home folder."""
+    from platformdirs import user_cache_path  # loaded late: it takes 17 ms, and not every process measures
+
     return user_cache_path("spinn-stream")
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from spinn_client import DeviceConfig, Event, FeedConfig, LinkConfig, PlanChanged, Result, Stream
-from spinn_client.link.dial import dial
 from spinn_client.parts import Parts
 from spinn_client.steering.guide import Asked
 from spinn_server.work.scheduler import BatchLimits
@@ -134,7 +133,7 @@ async def _main(
         on_event=on_event,
         parts=Parts(
             host=host,
-            dial=dial if server is None else server.network.dial,
+            dial=None if server is None else server.network.dial,
             rng=random.Random(f"{system.seed}/backoff"),
             engine=(system.engine, system.device.profile.slowed(system.device.slowdown)),
             feed=lambda: feed,
