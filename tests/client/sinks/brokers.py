@@ -27,8 +27,12 @@ persistence true
 persistence_location {folder}/
 autosave_interval 1
 autosave_on_changes true
+queue_qos0_messages true
 """
-"""Subscriptions outlive a kill, and a subscriber is sent everything at once: what was acknowledged is on its way."""
+"""Subscriptions outlive a kill, so that nothing is lost between the broker and the one who listens.
+
+What it acknowledges is on its way already, as a subscriber is sent everything at once.
+"""
 
 
 def wait_until(so: Callable[[], bool]) -> None:
