@@ -79,6 +79,7 @@ dist: .venv/.setup ## wheels and source archives of all four packages, in dist/
 	for package in . client server traces; do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit; done
 
 version: ## give all four packages another version: make version TO=0.2.0
+	@test -n "$(TO)" || { echo "which version? make version TO=0.2.0"; exit 1; }
 	sed -i -E 's/^version = ".*"/version = "$(TO)"/; s/"(spinn-(stream|client|server|traces))==[^"]*"/"\1==$(TO)"/' $(PACKAGES)
 
 clean: ## remove .venv/ and caches
