@@ -15,7 +15,7 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models clean
+.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models dist version clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -73,6 +73,14 @@ bundle-200: .venv/.setup ## train the bundle of 200 classes again: make bundle-2
 
 models: .venv/.setup ## fit the models of networks again and make traces/data/: make models DATA=folder of real traces
 	PATH="$(abspath $(BIN)):$$PATH" traces/make_models.sh "$(DATA)"
+
+dist: .venv/.setup ## wheels and source archives of all four packages, in dist/
+	rm -rf dist
+	for package in . client server traces; do $(BIN)/python -m build --no-isolation --outdir dist $$package || exit; done
+
+version: ## give all four packages another version: make version TO=0.2.0
+	@test -n "$(TO)" || { echo "which version? make version TO=0.2.0"; exit 1; }
+	sed -i -E 's/^version = ".*"/version = "$(TO)"/; s/"(spinn-(stream|client|server|traces))==[^"]*"/"\1==$(TO)"/' $(PACKAGES)
 
 clean: ## remove .venv/ and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -96,17 +96,17 @@ def _pip(python: Path, *arguments: str, check: bool = True) -> subprocess.Comple
     return _run([str(python), "-m", "pip", "--disable-pip-version-check", *arguments], check=check)
 
 
-def copy_checkout(to: Path) -> None:
-    """Copy PARTS, so that building leaves nothing in the checkout: what git does not ignore; all of it without git."""
+def copy_checkout(to: Path, parts: Iterable[str] = PARTS) -> None:
+    """Copy these parts, so that building leaves nothing here: what git does not ignore; all of it without git."""
     listed = ""
     if shutil.which("git"):
-        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PARTS]
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *parts]
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     if listed:
         files = {ROOT / name for name in listed.split("\0") if name}
     else:
         built = {"build", "dist", "__pycache__"}
-        under = [path for part in PARTS for path in (ROOT / part, *(ROOT / part).rglob("*"))]
+        under = [path for part in parts for path in (ROOT / part, *(ROOT / part).rglob("*"))]
         files = {p for p in under if not any(q in built or q.endswith(".egg-info") for q in p.relative_to(ROOT).parts)}
     for file in files:
         if file.is_file():

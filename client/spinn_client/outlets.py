@@ -122,7 +122,8 @@ class Outlets:
         self.no_more_results()
         loop = asyncio.get_running_loop()
         threads = [OneThread("closing a sink") for _ in self._sinks]
-        closing = [loop.run_in_executor(t, s.close) for t, s in zip(threads, self._sinks, strict=True)]
+        give_up_s = 0.75 * most_s  # and the rest is for saying so
+        closing = [loop.run_in_executor(t, s.close, give_up_s) for t, s in zip(threads, self._sinks, strict=True)]
         if closing:
             await asyncio.wait(closing, timeout=most_s)
         for future in closing:

@@ -181,7 +181,7 @@ class Stream:
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
         for sink in self._sinks:
-            sink.begin()
+            sink.begin(partial(self._tell_from_thread, Warned))
         self._parts.began()
         self._running = self._loop.create_task(self._run(self._pipeline), name="stream")
 

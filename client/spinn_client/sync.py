@@ -40,6 +40,8 @@ class SyncStream:
         self._stream = Stream(source, **options)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._ending = threading.Lock()
+        self._ended = False
 
     def __enter__(self) -> Self:
         self.open()
@@ -62,10 +64,13 @@ class SyncStream:
             raise
 
     def close(self) -> None:
-        """See `Stream.close`."""
-        loop, thread = self._loop, self._thread
-        if loop is None or thread is None or not thread.is_alive():
-            return
+        """See `Stream.close`. If another thread closes it already, wait for that."""
+        with self._ending:
+            if not self._ended and self._loop is not None and self._thread is not None:
+                self._ended = True
+                self._close(self._loop, self._thread)
+
+    def _close(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
         closing = asyncio.run_coroutine_threadsafe(self._stream.close(), loop)
         try:
             closing.result(CLOSE_S)

@@ -152,14 +152,19 @@ def _show_help() -> None:
 
 
 def _show_versions() -> None:
-    """One line for each of our packages that is installed."""
+    """One line for each of our packages that is installed, and one for each engine that is."""
     import importlib.metadata
+
+    from spinn_stream.runtime.engines.registry import ENGINES, installed
 
     for package in dict.fromkeys(package for package, _ in VERBS.values()):
         try:
             print(package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             continue
+    for name in installed():
+        package = ENGINES[name].package
+        print(f"engine {name}: {package} {importlib.metadata.version(package)}")
 
 
 def _load(verb: str) -> Callable[..., Any] | typer.Typer | None:

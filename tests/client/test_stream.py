@@ -428,6 +428,26 @@ def test_the_plain_form_iterates_asks_and_tells_events(photographs: list[Pixels]
     assert events is not None
 
 
+def test_the_plain_form_may_be_closed_by_several_threads_at_once(photographs: list[Pixels]) -> None:
+    failed: list[BaseException] = []
+
+    def close(stream: spinn.SyncStream) -> None:
+        try:
+            stream.close()
+        except BaseException as error:
+            failed.append(error)
+
+    stream = spinn.SyncStream(spinn.Pushed(), deadline_ms=PATIENCE_MS, device=ONNX)
+    stream.open()
+    threads = [threading.Thread(target=close, args=(stream,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    stream.close()
+    assert failed == [] and not any(thread.is_alive() for thread in threads)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [

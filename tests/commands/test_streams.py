@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -74,10 +75,13 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
         assert "Traceback" not in done.stderr and "ignored" not in done.stderr
 
 
-def test_the_version_is_that_of_all_packages() -> None:
-    packages = [line.split() for line in spinn("--version").stdout.splitlines()]
-    assert {"spinn-stream", "spinn-client", "spinn-server"} <= {name for name, _ in packages}
-    assert all(number[0].isdigit() for _, number in packages)
+def test_the_version_is_that_of_all_packages_and_engines() -> None:
+    lines = [line.split() for line in spinn("--version").stdout.splitlines()]
+    packages = {line[0]: line[1] for line in lines if len(line) == 2}
+    assert packages.keys() >= {"spinn-stream", "spinn-client", "spinn-server"}
+    assert all(number[0].isdigit() for number in packages.values())
+    version = importlib.metadata.version("onnxruntime")
+    assert ["engine", "onnxruntime:", "onnxruntime", version] in lines
 
 
 def python(script: str, *options: str, ignored: bool = False) -> subprocess.CompletedProcess[str]:

@@ -128,7 +128,7 @@ def test_times_since_1970_become_times_since_the_first_row(tmp_path: Path) -> No
     assert seconds.trace.times_s.tolist() == [0, 0.5]
     milliseconds = read(tmp_path, "1700000000000 1\n1700000000500 2\n")
     assert milliseconds.trace == seconds.trace
-    assert "times are read as milliseconds since 1970" in milliseconds.notes
+    assert milliseconds.units[0] == "time in ms, since 1970, as such large numbers are"
 
 
 def test_one_row_lasts_a_second(tmp_path: Path) -> None:
@@ -177,6 +177,21 @@ def test_cicv5g_has_round_trips_of_twice_its_delays_and_no_capacity(tmp_path: Pa
     assert said(tmp_path, text.removeprefix(CICV5G)) == found  # without its heading
 
 
+# 5Gophers
+
+
+GOPHERS = "protocol,num_tcp_conn,seq_num,anonymized_mCid,radio_type,throughput_mbps,nrStatus,primitive_handoff_type\n"
+
+
+def test_5gophers_has_a_downlink_in_seconds(tmp_path: Path) -> None:
+    rows = ("TCP,8,1,3,4G,92.1,NOT_RESTRICTED,", "TCP,8,2,3,5G,227,CONNECTED,P2", "TCP,8,5,4,5G,0,,")
+    found = said(tmp_path, GOPHERS + "\n".join(rows))
+    # steps are 1 and 3 s: the last lasts 2, their median; 92.1 + 3 x 227 Mb in 6 s
+    assert (found["format"], found["duration_s"], found["longest_outage_s"]) == ("5gophers", 6.0, 2.0)
+    assert found["down_mbps"] == pytest.approx((92.1 + 3 * 227) / 6)
+    assert found["assumed"] == ["up_mbps", "rtt_ms", "loss"]
+
+
 # MP-Traces
 
 
@@ -218,6 +233,7 @@ TEXTS = {
     "irish-5g": f"{IRISH_HEAD}\n2019.12.14_23.59.58,-8.3,5G,1000,90,D,-,-\n",
     "cicv5g": f"{CICV5G}1721634606184 1721634606208 24 328974.25 5C422503D\n",
     "mp-traces": "1,3207630\n2,5640138\n",
+    "5gophers": f"{GOPHERS}TCP,8,1,3,5G,227,CONNECTED,P2\n",
     "spinn-csv": "time_s,up_mbps\n0,5\n1,\n",
 }
 

@@ -43,6 +43,7 @@ def test_info_prints_one_object_for_each_file(good: Path, tmp_path: Path) -> Non
         "file": str(good), "format": "seconds-mbps", "duration_s": 4.0, "up_mbps": None,
         "down_mbps": pytest.approx(7.02 / 4), "rtt_ms": None, "longest_outage_s": 2.0,
         "assumed": ["up_mbps", "rtt_ms", "loss"],
+        "units": ["time in s, as is usual in this format", "rate in Mb/s, as is usual in this format"],
     }  # fmt: skip
     assert second["file"] == str(other) and second["down_mbps"] == 16
 

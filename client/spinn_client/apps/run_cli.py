@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 
 from spinn_client import DeviceConfig, Event, FeedConfig, FixedPlan, LinkConfig, Result, Stream
+from spinn_client.sinks.base import open_sink
 from spinn_client.sinks.files import OutputFile, check_outputs
 from spinn_client.sinks.jsonl import ResultLog
 from spinn_client.sinks.trace import TraceRecorder
@@ -55,6 +56,7 @@ def run(
     provisional: Annotated[bool, typer.Option("--provisional", help="report unsure local exits, too")] = False,
     late: Annotated[bool, typer.Option("--late", help="report answers after the deadline, too")] = False,
     jsonl: Annotated[Path | None, typer.Option(help="write results here, a JSON object a line; - for stdout")] = None,
+    sink: Annotated[list[str] | None, typer.Option(help="send results here: mqtt://HOST/TOPIC, jsonl:FILE")] = None,
     summary: Annotated[Path | None, typer.Option(help="write the run's figures here, as JSON")] = None,
     record_trace: Annotated[Path | None, typer.Option(help="write what the link shows here, as a trace")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no live table")] = False,
@@ -78,7 +80,9 @@ def run(
         )
     named = {"--jsonl": jsonl, "--summary": summary, "--record-trace": record_trace}
     outputs = {name: OutputFile(path, name) for name, path in named.items() if path is not None}
-    check_outputs(outputs.values(), inputs={"--source": Path(source)})
+    sinks = [open_sink(url) for url in sink or ()]
+    files = [opened.output for opened in sinks if isinstance(opened, ResultLog)]
+    check_outputs([*outputs.values(), *files], inputs={"--source": Path(source)})
     if not debug:
         quiet_decoders()
 
@@ -102,7 +106,7 @@ def run(
                 give_up_after_s=give_up_after_s,
             ),
             device=DeviceConfig(bundle, runtime, read_threads(threads), device_slowdown),
-            sinks=[ResultLog(outputs["--jsonl"])] if "--jsonl" in outputs else [],
+            sinks=[*sinks, *([ResultLog(outputs["--jsonl"])] if "--jsonl" in outputs else [])],
             on_result=on_result,
             on_event=on_event,
         )  # fmt: skip

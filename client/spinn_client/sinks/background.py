@@ -28,7 +28,7 @@ class Background(Generic[Item]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._started = False
         self.failure: BaseException | None = None
-        self.dropped = 0  # items that `put_newest` pushed out
+        self.dropped = 0  # items that `put_newest` pushed out, or that waited when it was closed
 
     def put(self, item: Item) -> bool:
         """Queue one item. False: it was not taken, since as many as may wait are waiting, or it is closed.
@@ -43,13 +43,14 @@ class Background(Generic[Item]):
         self._put(item, make_room=True)
 
     def close(self, within_s: float) -> bool:
-        """Take nothing more, and wait until all is delivered. False: not within the time; what waits is given up."""
+        """Take nothing more, and wait until all is delivered. False: not within the time; what waits is dropped."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._started:
             self._thread.join(within_s)
         with self._changed:
+            self.dropped += len(self._waiting)
             self._waiting.clear()
         return not self._thread.is_alive()
 

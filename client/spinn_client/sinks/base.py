@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Protocol
 
 from spinn_client.events import Event
 from spinn_client.frames.results import Result
+from spinn_client.sources.names import shown
 from spinn_stream.errors import ConfigError
 
 
@@ -16,8 +18,8 @@ class Sink(Protocol):
     It is made before the run, and says then what is wrong with its URL without touching what the URL names.
     """
 
-    def begin(self) -> None:
-        """The run really begins: open, create, connect."""
+    def begin(self, tell: Callable[[str], object]) -> None:
+        """The run really begins: open, create, connect. tell: takes a line for the user, from any thread."""
 
     def add(self, result: Result) -> None:
         """One result. Raises whatever the place has failed with; `ReaderGone`: nobody wants more."""
@@ -25,8 +27,8 @@ class Sink(Protocol):
     def event(self, event: Event) -> None:
         """Something that happened besides."""
 
-    def close(self) -> None:
-        """Deliver what is left. Raises whatever could not be."""
+    def close(self, within_s: float) -> None:
+        """Deliver what is left, in that time. Raises what the place has failed with."""
 
 
 _OPENERS: dict[str, str] = {}
@@ -38,17 +40,20 @@ def register_sink(scheme: str, opener: str) -> None:
 
 
 register_sink("jsonl", "spinn_client.sinks.jsonl:open_sink")
+register_sink("mqtt", "spinn_client.sinks.mqtt:open_sink")
+register_sink("mqtts", "spinn_client.sinks.mqtt:open_tls_sink")
 
 
 def open_sink(url: str) -> Sink:
-    """The sink that a URL names: `jsonl:FILE`, or `-` for JSON lines on stdout.
+    """The sink that a URL names: `jsonl:FILE`, `mqtt://HOST/TOPIC`, or `-` for JSON lines on stdout.
 
     Raises:
         ConfigError: no such scheme, or a place where nothing can go.
     """
     scheme, colon, rest = ("jsonl", ":", "-") if url == "-" else url.partition(":")
     if not colon or scheme not in _OPENERS:
-        raise ConfigError(f"the sink is {url!r}, expected - or one of {', '.join(f'{name}:...' for name in _OPENERS)}")
+        kinds = ", ".join(f"{name}:..." for name in _OPENERS)
+        raise ConfigError(f"the sink is {shown(url)}, expected - or one of {kinds}")
     module, _, function = _OPENERS[scheme].partition(":")
     sink: Sink = getattr(importlib.import_module(module), function)(rest)
     return sink

@@ -12,7 +12,7 @@ from .background import Background
 MAX_WAITING = 1000
 """Most results and events that may wait for a slow function; then the oldest is dropped."""
 
-LAST_CALL_S = 1.0  # well within the 2 s in which a stream closes
+LAST_CALL_S = 1.0
 
 
 class Callback:
@@ -33,7 +33,7 @@ class Callback:
     def dropped(self) -> int:
         return self._thread.dropped
 
-    def begin(self) -> None:
+    def begin(self, tell: Callable[[str], object]) -> None:
         """Nothing to open."""
 
     def add(self, result: Result) -> None:
@@ -43,9 +43,9 @@ class Callback:
         if self._on_event is not None:
             self._thread.put_newest(event)
 
-    def close(self) -> None:
-        """Wait for calls that are left, for LAST_CALL_S at most. Raises what a function raised."""
-        self._thread.close(LAST_CALL_S)
+    def close(self, within_s: float = LAST_CALL_S) -> None:
+        """Wait for calls that are left. Raises what a function raised."""
+        self._thread.close(within_s)
         if self._thread.failure is not None:
             raise self._thread.failure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from spinn_client.events import Event
@@ -24,9 +25,10 @@ class ResultLog:
     """
 
     def __init__(self, output: OutputFile | Path) -> None:
-        self._lines = LineWriter(output if isinstance(output, OutputFile) else OutputFile(output), _line)
+        self.output = output if isinstance(output, OutputFile) else OutputFile(output)
+        self._lines: LineWriter[tuple[float, Result]] = LineWriter(self.output, lambda given: f"{line(*given)}\n")
 
-    def begin(self) -> None:
+    def begin(self, tell: Callable[[str], object]) -> None:
         """Create or empty the file. The first result does that, too."""
         self._lines.begin()
 
@@ -56,6 +58,6 @@ def open_sink(path: str) -> ResultLog:
     return ResultLog(OutputFile(Path(path), "--sink"))
 
 
-def _line(given: tuple[float, Result]) -> str:
-    at_s, result = given
-    return json.dumps({**result.as_json(), "at_s": round(at_s, 6)}) + "\n"
+def line(at_s: float, result: Result) -> str:
+    """What is written of a result. at_s: when it was given, in seconds of `time.monotonic`."""
+    return json.dumps({**result.as_json(), "at_s": round(at_s, 6)})

@@ -16,7 +16,7 @@ from .made import result
 def test_results_and_events_come_in_order_in_one_thread() -> None:
     seen: list[object] = []
     sink = Callback(lambda r: seen.append((r.frame, threading.current_thread().name)), seen.append)
-    sink.begin()
+    sink.begin(print)
     sink.add(result(1))
     event: Event = ServerBack(1.0, "ws://x:1")
     sink.event(event)

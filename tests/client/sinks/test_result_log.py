@@ -38,9 +38,9 @@ def test_what_happens_besides_is_no_line(tmp_path: Path) -> None:
 def test_a_sink_of_json_lines_is_opened_by_its_url(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for url in (f"jsonl:{tmp_path}/with:colon.jsonl", "-"):
         sink = open_sink(url)
-        sink.begin()
+        sink.begin(print)
         sink.add(result(3))
-        sink.close()
+        sink.close(10.0)
     assert json.loads((tmp_path / "with:colon.jsonl").read_text())["frame"] == 3
     assert json.loads(capfd.readouterr().out)["frame"] == 3
 
@@ -48,7 +48,7 @@ def test_a_sink_of_json_lines_is_opened_by_its_url(tmp_path: Path, capfd: pytest
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("pigeon://loft", r"the sink is 'pigeon://loft', expected - or one of jsonl:\.\.\."),
+        ("pigeon://loft", r"the sink is pigeon://loft, expected - or one of jsonl:\.\.\."),
         ("results.jsonl", "expected - or one of"),
         ("jsonl:/no/such/folder/x", "cannot write /no/such/folder/x: there is no folder /no/such/folder"),
         ("jsonl:", "it is a folder"),

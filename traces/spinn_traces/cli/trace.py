@@ -47,7 +47,7 @@ def info(
     readings = _read_all(files, format_name, debug)
     if as_json:
         for path, reading in readings:
-            print(json.dumps(figures(reading, str(path))))
+            print(json.dumps({**figures(reading, str(path)), "units": reading.units}))
     else:
         _show(readings)
     _fail_if_missing(files, readings)
@@ -113,6 +113,7 @@ def _show(readings: list[tuple[Path, Reading]]) -> None:
             ("round trip", text(said["rtt_ms"], lambda v: f"{v:g} ms, median")),
             ("longest outage", text(said["longest_outage_s"], lambda v: f"{v:g} s")),
             ("assumed", ", ".join(said["assumed"]) or "nothing"),
+            *(("" if i else "units", unit) for i, unit in enumerate(reading.units)),
             *(("" if i else "notes", note) for i, note in enumerate(reading.notes)),
         ]
         for row in rows:

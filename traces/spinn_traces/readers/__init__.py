@@ -7,10 +7,11 @@ from pathlib import Path
 
 from spinn_stream.errors import ConfigError
 
-from . import cicv5g, irish_5g, mahimahi, mp_traces, rates, sabre, spinn_files
+from . import cicv5g, five_gophers, irish_5g, mahimahi, mp_traces, rates, sabre, spinn_files
 from .detect import detect
 from .reading import Reading
-from .text_file import TextFile, as_text, open_bytes
+from .tables.text_file import TextFile, as_text, open_bytes
+from .tables.units import UnknownUnit
 
 __all__ = ["FORMATS", "Reading", "read_trace", "write_parquet"]
 
@@ -24,6 +25,7 @@ TEXT: dict[str, Callable[[TextFile], Reading]] = {
     irish_5g.FORMAT: irish_5g.read,
     cicv5g.FORMAT: cicv5g.read,
     mp_traces.FORMAT: mp_traces.read,
+    five_gophers.FORMAT: five_gophers.read,
     spinn_files.CSV: spinn_files.read_csv,
 }
 
@@ -45,4 +47,8 @@ def read_trace(path: Path, format_name: str | None = None) -> Reading:
         if format_name == spinn_files.PARQUET or (format_name is None and raw.peek(4)[:4] == spinn_files.MAGIC):
             return spinn_files.read_parquet(path)
         with as_text(path, raw) as source:
-            return TEXT[format_name or detect(source, list(TEXT))](source)
+            first = next((line for line, _ in source.head()), 1)
+            try:
+                return TEXT[format_name or detect(source, list(TEXT))](source)
+            except UnknownUnit as error:
+                raise source.error(first, str(error)) from error

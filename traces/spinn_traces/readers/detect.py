@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from .cells import DECIMAL_COMMA, delimiter_of, is_heading, names_in, number_in, shown, split
-from .text_file import TextFile
+from .tables.cells import DECIMAL_COMMA, delimiter_of, is_heading, number_in, shown, split
+from .tables.text_file import TextFile
+from .tables.units import Column
 
-TIMES = {"time", "t", "s", "sec", "second", "seconds", "timestamp"}
-RATES = {"mbps", "mbit/s", "mb/s", "rate", "bandwidth", "throughput", "capacity"}
 HEADINGS = (
     ({"timestamp", "dl_bitrate"}, "irish-5g"),
     ({"pub_time", "delay"}, "cicv5g"),
-    ({"time_s"}, "spinn-csv"),
-    ({"second", "bytes"}, "mp-traces"),
-    ({"seconds", "bytes"}, "mp-traces"),
-    ({"time", "bytes"}, "mp-traces"),
+    ({"seq_num", "throughput", "nrstatus"}, "5gophers"),
 )
 FEWEST_BYTES = 10_000
 """Whole numbers after a comma that never reach this are rather Mb/s than bytes a second (0.08 Mb/s)."""
@@ -45,12 +41,17 @@ def _by_mark(first: str) -> str | None:
     if first.lstrip().startswith(("[", "{")):
         return "sabre"
     cells = split(first, delimiter_of(first))
-    names = set(names_in(cells)) if is_heading(cells) else set()
+    columns = [Column.of(cell) for cell in cells] if is_heading(cells) else []
+    names = {column.name for column in columns}
     for known, name in HEADINGS:
         if known <= names:
             return name
-    if len(cells) == 2 and names & TIMES and names & RATES:
-        return _rates(delimiter_of(first))
+    if "time_s" in (cell.lower() for cell in cells):
+        return "spinn-csv"
+    if len(columns) == 2 and any(column.is_time for column in columns):
+        if any(column.is_rate for column in columns):
+            return _rates(delimiter_of(first))
+        return "mp-traces" if any(column.is_size for column in columns) else None
     return None
 
 

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 
 from spinn_stream.trace import Rows
 
-from .cells import Cells, shown
 from .reading import Reading
-from .text_file import TextFile
+from .tables.cells import Cells, shown
+from .tables.text_file import TextFile
+from .tables.units import duration_unit, rate_unit
 
 FORMAT = "irish-5g"
 TIME, DOWN, PING = "timestamp", "dl_bitrate", "pingavg"
@@ -27,9 +28,11 @@ STAMP = re.compile(r"(\d{4})[.-](\d{2})[.-](\d{2})[_ T](\d{2})[.:](\d{2})[.:](\d
 def read(source: TextFile) -> Reading:
     table = Cells(source)
     for name in (TIME, DOWN):
-        if name not in table.heading:
+        if table.place(name) is None:
             raise source.error(1, f"the heading has no {name}; expected Timestamp and DL_bitrate among the columns")
-    at = {name: table.heading.index(name) for name in (TIME, DOWN, PING) if name in table.heading}
+    at = {name: place for name in (TIME, DOWN, PING) if (place := table.place(name)) is not None}
+    rate = rate_unit(table.headings[at[DOWN]], "kb/s")
+    ping_unit = duration_unit(table.headings[at[PING]] if PING in at else None, "ms", "round trip")
     rows = Rows(str(source.path), ("down_mbps", "rtt_ms"), same_time=True)
     pings = array("d")
     same, last = 0, None
@@ -40,12 +43,13 @@ def read(source: TextFile) -> Reading:
             for name, i in at.items()
             if name != TIME
         }
-        kbps, ping = found[DOWN], found.get(PING)
+        down, ping = found[DOWN], found.get(PING)
         if ping is not None:
+            ping *= ping_unit.factor
             pings.append(ping)
         same += seconds == last
         last = seconds
-        rows.add(line, seconds, (None if kbps is None else kbps / 1000, ping))
+        rows.add(line, seconds, (None if down is None else down * rate.factor, ping))
     trace = rows.finish()
     notes = [
         "DL_bitrate is what a download got: the downlink",
@@ -53,9 +57,9 @@ def read(source: TextFile) -> Reading:
     ]
     if same:
         notes.append(f"{same} rows have the time of the row before: averaged with it")
-    return Reading(
-        (source.path,), FORMAT, trace, (*notes, *rows.notes), rtt_median_ms=statistics.median(pings) if pings else None
-    )
+    units = ("time as a date, to the second", rate.said, *([ping_unit.said] if pings else []))
+    median = statistics.median(pings) if pings else None
+    return Reading((source.path,), FORMAT, trace, (*notes, *rows.notes), rtt_median_ms=median, units=units)
 
 
 def _seconds(source: TextFile, line: int, cell: str) -> float:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.trace import LIMITS, MAX_SAMPLES, Trace
 
-from .cells import shown
 from .reading import Reading
-from .text_file import TextFile, has_data, open_text
+from .tables.cells import shown
+from .tables.direction import DOWN, UP, direction_in, direction_of, other_direction
+from .tables.text_file import TextFile, has_data, open_text
 
 FORMAT = "mahimahi"
 BIN_MS = 20
@@ -27,21 +27,20 @@ MOST_IN_BIN = int(LIMITS["up_mbps"] * BIN_MS * 125 / PACKET_BYTES)
 LATEST_MS = MAX_SAMPLES * BIN_MS
 PLAIN = re.compile(r"[0-9\n]*")
 ONE = re.compile(r"[ \t]*[0-9]{1,18}[ \t]*")
-OTHER = {".up": ".down", ".down": ".up"}
-FIELD = {".up": "up_mbps", ".down": "down_mbps"}
+UNITS = ("time in whole ms, packets of 1500 bytes, as Mahimahi has them",)
 
 
 def read(source: TextFile) -> Reading:
-    """One direction, and the other where a file `.up` or `.down` lies beside it."""
+    """One direction, and the other if its file, with the opposite word in its name (`.up`, `.down`), lies beside it."""
     with ExitStack() as stack:
-        suffix, beside = direction(source.path)
+        field, note = direction_of(source.path, "neither up nor down in the name: taken as the downlink")
+        beside = other_direction(source.path)
         if beside is None:
-            field = FIELD.get(suffix, "down_mbps")
-            note = "" if suffix else "neither .up nor .down in the name: taken as the downlink"
-            alone = f"the other direction is not beside it ({source.path.name} alone)" if suffix else ""
-            notes = tuple(text for text in (note, alone) if text)
-            return Reading((source.path,), FORMAT, _trace(source, field), notes)
-        parts = [_trace(source, FIELD[suffix]), _trace(stack.enter_context(open_text(beside)), FIELD[OTHER[suffix]])]
+            alone = (f"the other direction is not beside it ({source.path.name} alone)",) * (
+                direction_in(source.path.name) is not None
+            )
+            return Reading((source.path,), FORMAT, _trace(source, field), (note, *alone), units=UNITS)
+        parts = [_trace(source, field), _trace(stack.enter_context(open_text(beside)), UP if field == DOWN else DOWN)]
     try:
         pair = _side_by_side(parts)
     except ValueError as error:
@@ -50,19 +49,7 @@ def read(source: TextFile) -> Reading:
     lengths = sorted(part.duration_s for part in parts)
     if lengths[0] < lengths[1]:
         notes += (f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi",)
-    return Reading((source.path, beside), FORMAT, pair, notes, tuple(parts))
-
-
-def direction(path: Path) -> tuple[str, Path | None]:
-    """The suffix that tells a file's direction (or nothing), and the file of the other one if there is one."""
-    suffixes = path.suffixes
-    packed = suffixes.pop() if suffixes and suffixes[-1] == ".gz" else ""
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix not in OTHER:
-        return "", None
-    base = path.name.removesuffix(packed).removesuffix(suffix)
-    names = [f"{base}{OTHER[suffix]}{end}" for end in dict.fromkeys((packed, "", ".gz"))]
-    return suffix, next((beside for name in names if (beside := path.with_name(name)).is_file()), None)
+    return Reading((source.path, beside), FORMAT, pair, notes, tuple(parts), units=UNITS)
 
 
 def _trace(source: TextFile, field: str) -> Trace:

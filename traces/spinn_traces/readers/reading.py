@@ -14,6 +14,7 @@ class Reading:
 
     files: those that were read: one, or the two of a pair. format: its name. notes: what was assumed, a sentence each.
     parts: traces of the files, where several became one; each has its own length, the whole has the longest.
+    units: which ones were taken, and why, a phrase each.
     rtt_median_ms: over the measurements, where rows without one repeat the row before; None: over the samples.
     """
 
@@ -23,3 +24,4 @@ class Reading:
     notes: tuple[str, ...] = ()
     parts: tuple[Trace, ...] = ()
     rtt_median_ms: float | None = None
+    units: tuple[str, ...] = ()

@@ -14,11 +14,13 @@ from typing import Any
 
 from spinn_stream.trace import MAX_DURATION_S, Rows
 
-from .cells import shown
 from .reading import Reading
-from .text_file import LONGEST_LINE, TextFile
+from .tables.cells import shown
+from .tables.direction import direction_of
+from .tables.text_file import LONGEST_LINE, TextFile
 
 FORMAT = "sabre"
+UNITS = ("duration in ms, as its key says", "bandwidth in kb/s, as its key says", "latency in ms, as its key says")
 NEEDED = ("duration_ms", "bandwidth_kbps")
 TOKEN = re.compile(r"([\s,]*)(\[|\]|\{[^{}]*\}|)")
 STATE = {"[": "before", "]": "within"}
@@ -28,7 +30,8 @@ EXPECTED = {"before": "a list of objects: [ {...}, ... ]", "within": "a flat obj
 
 def read(source: TextFile) -> Reading:
     """Raises TraceError: no list of such objects, or one that ends early."""
-    rows = Rows(str(source.path), ("down_mbps", "rtt_ms"))
+    field, note = direction_of(source.path, "bandwidth is what a download got: the downlink")
+    rows = Rows(str(source.path), (field, "rtt_ms"))
     at_ms = 0.0
     latencies: set[float | None] = set()
     for line, entry in _objects(source):
@@ -44,14 +47,14 @@ def read(source: TextFile) -> Reading:
         at_ms += duration
         if len(latencies) < 2:
             latencies.add(latency)
-    measured = {"down_mbps"}
-    notes = ["bandwidth is what a download got: the downlink"]
+    measured = {field}
+    notes = [note]
     if latencies - {None}:
         varies = len(latencies) > 1
         measured |= {"rtt_ms"} if varies else set()
         notes.append(f"latency is taken as the round trip{'' if varies else '; a constant, not measured'}")
     trace = rows.finish(end_s=at_ms / 1000, measured=measured)
-    return Reading((source.path,), FORMAT, trace, (*notes, *rows.notes))
+    return Reading((source.path,), FORMAT, trace, (*notes, *rows.notes), units=UNITS)
 
 
 def _number(source: TextFile, line: int, entry: dict[str, Any], key: str) -> float:

@@ -11,7 +11,7 @@ from spinn_stream.errors import ConfigError, TraceError
 from spinn_stream.trace import FIELDS, MAX_SAMPLES, Rows, Trace, parse_csv
 
 from .reading import Reading
-from .text_file import TextFile
+from .tables.text_file import TextFile
 
 CSV, PARQUET = "spinn-csv", "spinn-parquet"
 TIME = "time_s"
@@ -22,7 +22,7 @@ BATCH = 65_536
 
 def read_csv(source: TextFile) -> Reading:
     trace, rows = parse_csv(source.lines(), str(source.path))
-    return Reading((source.path,), CSV, trace, tuple(rows.notes), rtt_median_ms=rows.medians.get("rtt_ms"))
+    return _reading(source.path, CSV, trace, rows)
 
 
 def write_parquet(trace: Trace, path: Path) -> None:
@@ -93,7 +93,13 @@ def _read_parquet(path: Path, file: Any) -> Reading:
     end = _said_end(path, said[END]) if END in said else end
     measured = said[MEASURED].decode().split() if MEASURED in said else None
     trace = rows.finish(end_s=end, measured=measured)
-    return Reading((path,), PARQUET, trace, tuple(rows.notes), rtt_median_ms=rows.medians.get("rtt_ms"))
+    return _reading(path, PARQUET, trace, rows)
+
+
+def _reading(path: Path, format_name: str, trace: Trace, rows: Rows) -> Reading:
+    units = tuple(f"{name}, as the heading says" for name in (TIME, *trace.recorded))
+    median = rows.medians.get("rtt_ms")
+    return Reading((path,), format_name, trace, tuple(rows.notes), rtt_median_ms=median, units=units)
 
 
 def _said_end(path: Path, text: bytes) -> float:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 from .text_file import TextFile
+from .units import Column
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
-UNIT = re.compile(r"\s*[(\[].*?[)\]]")
 
 
 def delimiter_of(line: str) -> str | None:
@@ -51,21 +51,16 @@ def is_heading(cells: list[str]) -> bool:
     )
 
 
-def names_in(cells: list[str]) -> list[str]:
-    """Headings without their units, in small letters."""
-    return [UNIT.sub("", cell).strip().lower() for cell in cells]
-
-
 class Cells:
     """The rows of a table: numbers of lines and their cells, as many in each as in the first line.
 
-    heading: names of the columns, in small letters and without units; empty where the first line is data.
+    headings: the columns' names and units; empty if the first line is data.
     """
 
     def __init__(self, source: TextFile, *, columns: int | None = None) -> None:
         self._source = source
         self._rows = source.rows()
-        self.heading: list[str] = []
+        self.headings: list[Column] = []
         self._columns = columns
         self._delimiter: str | None = None
         self._waiting: tuple[int, str] | None = next(self._rows, None)
@@ -74,7 +69,7 @@ class Cells:
             self._delimiter = delimiter_of(line)
             cells = split(line, self._delimiter)
             if is_heading(cells):
-                self.heading = names_in(cells)
+                self.headings = [Column.of(cell) for cell in cells]
                 self._columns = len(cells)
                 self._waiting = None
 
@@ -93,6 +88,10 @@ class Cells:
                 number, f"{len(cells)} column{'s' * (len(cells) != 1)} in {shown(line)}, expected {self._columns}"
             )
         return number, cells
+
+    def place(self, name: str) -> int | None:
+        """Where the column of that name is; None: there is none."""
+        return next((i for i, column in enumerate(self.headings) if column.name == name), None)
 
     def number(self, line: int, cell: str, what: str) -> float:
         """A cell as a number.

@@ -1,0 +1,1 @@
+"""Text files in pieces, their tables, and the units of their columns."""
