@@ -32,6 +32,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -324,7 +325,7 @@ def main() -> None:
     for path in (args.images, args.clips):
         if not path.exists():
             parser.error(f"{path} is not there: give labelled images with --images and a folder of clips with --clips")
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     if args.plot is not None:
         draw(bundle, args.plot)
     network = Network(bundle, open_engine(bundle, args.runtime, threads=os.cpu_count() or 1))

@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--huge-pages", action="store_true", help="give them to the others, too")
     args = parser.parse_args()
     rule = StopRule(warm_up=5, least=100, spread=0.005, budget_s=args.seconds / BUILDS)
-    models = [contestants.default_model(), contestants.lite0_224()]
+    models = [contestants.lite2_128(), contestants.lite0_224()]
     precisions = ["f32", "bf16"] if has_bf16(models[0].bundle) else ["f32"]
     cases = [case(model, p, rule, huge_pages=args.huge_pages) for model in models for p in precisions]
     for model in models:

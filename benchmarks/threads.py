@@ -37,7 +37,7 @@ def counts(most: int) -> list[int]:
 
 
 def measure(threads: list[int], seconds: float) -> list[dict[str, Any]]:
-    model = contestants.default_model()
+    model = contestants.lite2_128()
     makers: dict[tuple[str, str, int], Maker] = {}
     for engine in ENGINES:
         for n in threads:

@@ -28,7 +28,7 @@ MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
-DEFAULT_BUNDLE = BUNDLES / "lite2-200"
+DEFAULT_BUNDLE = BUNDLES / "lite-1000"
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
