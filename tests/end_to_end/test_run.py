@@ -25,7 +25,7 @@ def serving() -> object:
 
 
 def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_path: Path) -> None:
-    options = ("--source", "demo", "--frames", "360")
+    options = (*DEFAULT, "--source", "demo", "--frames", "360")
     split = run_client(
         tmp_path / "split", *DEFAULT, *options, "--server", serving.address, "--split", "13", "--threshold", "0.5"
     )
