@@ -2,7 +2,7 @@
 
     python benchmarks/codec.py --images val.parquet --clips FOLDER [--json] [--bits 6] [--plot docs/codec.svg]
 
-At the first cut point of the default bundle's 8x8 stage; every byte of a message counted, its header too.
+At the first cut point of `lite2-200`'s 8x8 stage; every byte of a message counted, its header too.
 
 - intra: every frame a key frame. inter: as the product sends it: only frames that no exit on the device answers (the
   default threshold); a change is coded since the newest frame that was acknowledged, at least 100 ms old.
@@ -94,7 +94,7 @@ def parts(x: np.ndarray, size: int = 50) -> Iterator[np.ndarray]:
 
 
 class Network:
-    """The default bundle on one engine, in batches."""
+    """`lite2-200` on one engine, in batches."""
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine

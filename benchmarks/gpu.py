@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--json] [--device cuda] [--sizes 1,8,32,64] [--seconds 60]
 
-The default bundle in float32, from arrays to arrays, all in turn, each in a process of its own:
+`lite2-200` in float32, from arrays to arrays, all in turn, each in a process of its own:
 
     ours        the whole network through our interface, no exits, as CUDA graphs
     ours_tail   the tail from the middle

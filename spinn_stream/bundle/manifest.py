@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 GRAPH = "graph.onnx"
 EXIT_PREFIX = "exit:"
 
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 200 labels and 19 cut points take 20 kB
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 1,000 labels and 20 cut points with their tables take 200 kB
 MAX_GRAPH_BYTES = 1024 * 1024 * 1024  # VGG-16, the largest network anyone cuts, is 550 MB
 MAX_CODEC_BYTES = 64 * 1024 * 1024  # 1 MB for the default bundle
 MAX_CUT_POINTS = 1000

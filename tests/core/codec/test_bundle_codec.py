@@ -59,7 +59,8 @@ def test_bases_that_were_written_are_read(copy: Path) -> None:
     assert bundle.hash != load_bundle(LITE2_200).hash
 
 
-def test_the_default_bundle_has_a_basis_wherever_activations_are_sent_from(bundle: Bundle) -> None:
+def test_the_default_bundle_has_a_basis_wherever_activations_are_sent_from() -> None:
+    bundle = load_bundle()
     for cut in range(1, bundle.last):
         assert basis_of(bundle, cut).elements == bundle.cut_points[cut].elements
 
