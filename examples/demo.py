@@ -23,7 +23,7 @@ SECONDS_UP, SECONDS_AWAY, SECONDS_BACK = 6, 5, 6
 FPS = 30
 DEADLINE_MS = 150
 SLOWDOWN = 4
-SURE = 0.8
+SURE = 0.5
 
 
 def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
