@@ -177,8 +177,8 @@ def test_http_paths() -> None:
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
-    done = spinn("run", "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
-                 "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime", *SMALL)  # fmt: skip
+    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
+                 "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}
