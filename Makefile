@@ -69,7 +69,7 @@ bundle-200: .venv/.setup ## train the bundle of 200 classes again: make bundle-2
 	$(BIN)/spinn train --backbone efficientnet-lite2 --data $(TINY)/train-*.parquet --held-out 4000 \
 	    --exit-at block11,block16 --image-size 128 --freeze backbone --views 2 --epochs 15 --batch-size 128 --lr-heads 6e-3 \
 	    --distillation 0.7 --exit-weight 1 --label-smoothing 0 --seed 4 --start lite2-200.work/3/checkpoint.pt \
-	    --name lite2-200 --out spinn_stream/bundles/lite2-200 --work lite2-200.work/4
+	    --name lite2-200 --out benchmarks/bundles/lite2-200 --work lite2-200.work/4
 
 models: .venv/.setup ## fit the models of networks again and make traces/data/: make models DATA=folder of real traces
 	PATH="$(abspath $(BIN)):$$PATH" traces/make_models.sh "$(DATA)"

@@ -2,7 +2,7 @@
 
     python benchmarks/codec.py --images val.parquet --clips FOLDER [--json] [--bits 6] [--plot docs/codec.svg]
 
-At the first cut point of the default bundle's 8x8 stage; every byte of a message counted, its header too.
+At the first cut point of `lite2-200`'s 8x8 stage; every byte of a message counted, its header too.
 
 - intra: every frame a key frame. inter: as the product sends it: only frames that no exit on the device answers (the
   default threshold); a change is coded since the newest frame that was acknowledged, at least 100 ms old.
@@ -32,6 +32,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -93,7 +94,7 @@ def parts(x: np.ndarray, size: int = 50) -> Iterator[np.ndarray]:
 
 
 class Network:
-    """The default bundle on one engine, in batches."""
+    """`lite2-200` on one engine, in batches."""
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
         self.bundle, self.engine = bundle, engine
@@ -324,7 +325,7 @@ def main() -> None:
     for path in (args.images, args.clips):
         if not path.exists():
             parser.error(f"{path} is not there: give labelled images with --images and a folder of clips with --clips")
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     if args.plot is not None:
         draw(bundle, args.plot)
     network = Network(bundle, open_engine(bundle, args.runtime, threads=os.cpu_count() or 1))

@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import openvino as ov
 from in_turn import Maker, Run
+from lite2_200 import LITE2_200
 
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.runtime import answers
@@ -26,25 +27,25 @@ from spinn_stream.runtime.measure.worker import halfway, run_halves
 
 @dataclass(frozen=True)
 class Model:
-    """A network as a bundle (folder; None: the built-in one) and as torch's (backbone, its image size and classes)."""
+    """A network as a bundle (its folder) and as torch's (backbone, its image size and classes)."""
 
-    folder: Path | None
+    folder: Path
     backbone: str
     image_size: int
     classes: int
 
     @property
     def bundle(self) -> Bundle:
-        return load_bundle() if self.folder is None else load_bundle(self.folder)
+        return load_bundle(self.folder)
 
     @property
     def image(self) -> np.ndarray:
         return np.random.default_rng(0).standard_normal((1, 3, self.image_size, self.image_size), np.float32)
 
 
-def default_model() -> Model:
-    bundle = load_bundle()
-    return Model(None, "efficientnet-lite2", bundle.input.size, len(bundle.labels))
+def lite2_128() -> Model:
+    bundle = load_bundle(LITE2_200)
+    return Model(LITE2_200, "efficientnet-lite2", bundle.input.size, len(bundle.labels))
 
 
 def lite0_224() -> Model:

@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import uvloop
+from lite2_200 import LITE2_200
 from pinned import cores
 from rich.console import Console
 from rich.table import Table
@@ -70,7 +71,7 @@ class Pictures:
 
 
 def bound_fps(engine: Engine, pictures: list[Pixels]) -> float:
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     pieces = bundle.pieces(0, bundle.last)
     began = time.perf_counter()
     for n in range(TURN_FRAMES):
@@ -217,7 +218,7 @@ async def closings(address: str, server: subprocess.Popen[str], device: spinn.De
     with tempfile.TemporaryDirectory() as empty:  # nothing was ever measured
         kept = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = empty
-        found["opening"] = await leave_while_opening(one(device=spinn.DeviceConfig()), 1.0)
+        found["opening"] = await leave_while_opening(one(device=spinn.DeviceConfig(bundle=LITE2_200)), 1.0)
         os.environ.pop("XDG_CACHE_HOME") if kept is None else os.environ.update(XDG_CACHE_HOME=kept)
     with camera(0) as hanging:
         found["source hangs"] = await leave_while_opening(one(hanging), 1.0)
@@ -232,7 +233,7 @@ async def closings(address: str, server: subprocess.Popen[str], device: spinn.De
         await asyncio.sleep(0.05)
 
     asking: list[asyncio.Task[spinn.Result]] = []
-    slow = spinn.DeviceConfig(runtime=device.runtime, threads=1, slowdown=300)
+    slow = spinn.DeviceConfig(bundle=LITE2_200, runtime=device.runtime, threads=1, slowdown=300)
     found["inside ask"] = await leave(one(spinn.Pushed(), device=slow, deadline_ms=PATIENCE_MS), ask)
     await asyncio.gather(*asking, return_exceptions=True)
     found["a callback blocks for 1 s"] = await leave(
@@ -259,7 +260,19 @@ def import_s() -> float:
 
 @contextlib.contextmanager
 def serving(core: int, runtime: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    command = ["taskset", "-c", str(core), str(SPINN), "serve", "--port", "0", "--runtime", runtime]
+    command = [
+        "taskset",
+        "-c",
+        str(core),
+        str(SPINN),
+        "serve",
+        "--bundle",
+        str(LITE2_200),
+        "--port",
+        "0",
+        "--runtime",
+        runtime,
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         assert process.stdout is not None
@@ -272,10 +285,10 @@ def serving(core: int, runtime: str) -> Iterator[tuple[str, subprocess.Popen[str
 def measure(frames: int, runtime: str) -> dict[str, Any]:
     own, other = cores()
     os.sched_setaffinity(0, {own})
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     engine = open_engine(bundle, runtime, threads=1)
     stored_profile(bundle, engine, threads=1)
-    device = spinn.DeviceConfig(runtime=engine.name, threads=1)
+    device = spinn.DeviceConfig(bundle=LITE2_200, runtime=engine.name, threads=1)
     pictures = list(pixels_of(DemoSource()))[::20]
 
     async def served(address: str, server: subprocess.Popen[str]) -> dict[str, Any]:

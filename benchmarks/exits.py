@@ -106,7 +106,7 @@ def measure(
         temperatures = [fit_temperature(own[fit], labels[fit]) for own in labelled]
         chosen = Answers(labelled[:, fit], temperatures, classes).scores(bundle, labels[fit])
         rows = map_thresholds(chosen, len(bundle.exits) - 1)
-        threshold = default_threshold(rows, chosen.accuracy())
+        threshold = default_threshold(rows)
         needed = next(r.needed for r in rows if r.threshold == threshold)
         other = Answers(labelled[:, rest], temperatures, classes)
         errors.append([equal_count_error(s, w == labels[rest]) for s, w in zip(other.sure, other.said, strict=True)])

@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     engine = open_engine(bundle)
     table = pq.read_table(args.images)[:IMAGES]
     truth = np.array(table["label"])

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -268,7 +269,7 @@ def resident_mb() -> float:
 
 def measure(inputs: int, seed: int) -> dict[str, Any]:
     cv2.setNumThreads(1)
-    bundle = load_bundle()
+    bundle = load_bundle(Path(__file__).parent / "bundles" / "lite2-200")
     made = targets(bundle, open_engine(bundle, "onnxruntime"))
     before: list[float] = []
 

@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--json] [--device cuda] [--sizes 1,8,32,64] [--seconds 60]
 
-The default bundle in float32, from arrays to arrays, all in turn, each in a process of its own:
+`lite2-200` in float32, from arrays to arrays, all in turn, each in a process of its own:
 
     ours        the whole network through our interface, no exits, as CUDA graphs
     ours_tail   the tail from the middle
@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from in_turn import Contestant, Maker, Run, turns
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -36,13 +37,13 @@ STREAK = 20
 
 
 def inputs(cut: int, size: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((size, *load_bundle().cut_points[cut].shape), np.float32)
+    return np.random.default_rng(0).standard_normal((size, *load_bundle(LITE2_200).cut_points[cut].shape), np.float32)
 
 
 def ours(device: str, size: int, *, tail: bool) -> Run:
     from spinn_stream.runtime.torch import TorchEngine
 
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     start = halfway(bundle) if tail else 0
     engine = TorchEngine(bundle, device=device)
     engine.prepare(start, bundle.last, exit=False, batches=True)
@@ -56,7 +57,7 @@ def module(device: str, size: int, *, compiled: bool) -> Run:
     from spinn_stream.runtime.graph.onnx_file import read_graph
     from spinn_stream.runtime.torch import TorchGraph
 
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     names = [cut.name for cut in bundle.cut_points]
     network = TorchGraph(read_graph(bundle), device=device).carve(names[0], names[-1])
     torch.backends.cudnn.allow_tf32 = False

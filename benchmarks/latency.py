@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -37,8 +38,9 @@ def one_run(address: str, split: str, folder: Path) -> dict[str, Any]:
     """The summary of one `spinn run`."""
     summary = folder / "summary.json"
     subprocess.run(
-        pinned(0, "run", "--quiet", "--source", "demo", "--frames", str(FRAMES), "--fps", str(FPS), "--server", address,
-               "--split", split, "--threshold", "none", "--deadline-ms", "500", "--summary", str(summary)),
+        pinned(0, "run", "--bundle", str(LITE2_200), "--quiet", "--source", "demo", "--frames", str(FRAMES),
+               "--fps", str(FPS), "--server", address, "--split", split, "--threshold", "none", "--deadline-ms", "500",
+               "--summary", str(summary)),
         check=True, timeout=120,
     )  # fmt: skip
     loaded: dict[str, Any] = json.loads(summary.read_text())
@@ -51,7 +53,9 @@ def main() -> None:
     args = parser.parse_args()
     runs: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     console = Console(stderr=True)
-    server = subprocess.Popen(pinned(1, "serve", "--port", "0"), stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        pinned(1, "serve", "--bundle", str(LITE2_200), "--port", "0"), stdout=subprocess.PIPE, text=True
+    )
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[1]

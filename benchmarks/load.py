@@ -23,6 +23,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -39,7 +40,7 @@ SPIN = f"import os; os.sched_setaffinity(0, {{{CORE}}})\nwhile True: pass"
 
 
 async def run(runtime: str, fps: float) -> dict[str, Any]:
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     engine = open_engine(bundle, runtime)
     device = Device(bundle, engine, measure_profile(bundle, engine))
     plan = Plan(1, default_split(bundle, bundle.default_threshold), None)

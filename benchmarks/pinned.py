@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from lite2_200 import LITE2_200
+
 from spinn_server.admin.metrics import Metrics
 from spinn_server.server import Server, ServerConfig
 from spinn_server.work.worker import TailEngine
@@ -40,7 +42,7 @@ async def follow(slow_down: Callable[[float], object], base: float) -> None:
 
 async def serve(slowdown: float = 1.0) -> None:
     """A server that takes `slowdown` times as long. It says where it is, and runs until its standard input ends."""
-    bundle, slowed = load_bundle(), Slowed(1.0)
+    bundle, slowed = load_bundle(LITE2_200), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
     profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
     config, metrics = ServerConfig(port=0), Metrics()

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lite2_200 import LITE2_200
 from replays import play
 from rich.console import Console
 from rich.table import Table
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--device-slowdown", type=float, nargs="+", default=[8.0, 20.0])
     parser.add_argument("--repeats", type=int, default=2)
     options = parser.parse_args()
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     engine = open_engine(bundle, "auto", threads=1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py --data val.parquet [--json] [--torch-images 200]
 
-The final exit of the default bundle, batches of 50, all cores. The reference is ONNX Runtime in float32; torch is
+The final exit of `lite2-200`, batches of 50, all cores. The reference is ONNX Runtime in float32; torch is
 compared with it on the first images. Agreement is the share of images with the same top-1; among those whose two best
 classes lie 0.1 or more apart in (calibrated) probability, and among all.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--torch-images", type=int, default=200, help="torch is slow: so many images are enough")
     args = parser.parse_args()
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     images = load_dataset(args.data, side=bundle.input.size).images
     threads = os.cpu_count() or 1
     rows: list[dict[str, Any]] = []

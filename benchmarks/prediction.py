@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import uvloop
+from lite2_200 import LITE2_200
 from pinned import change, cores, finals, role, serve, shaper, wait_for_results
 from rich.console import Console
 from rich.table import Table
@@ -88,7 +89,7 @@ async def drive(address: str, results: Path, slowdown: float, text: str, source:
     stream = Stream(
         source, server=address, deadline_ms=DEADLINE_MS, plan=Asked(only(text), parse_sla("minimize latency_ms")),
         feed=FeedConfig(unpaced=True, loop=True) if unpaced else FeedConfig(fps=FPS, loop=True),
-        device=DeviceConfig(slowdown=slowdown), sinks=[ResultLog(results)],
+        device=DeviceConfig(bundle=LITE2_200, slowdown=slowdown), sinks=[ResultLog(results)],
     )  # fmt: skip
 
     async def predicted() -> None:
@@ -112,9 +113,11 @@ def play(seconds: float, data: str | None, figure: str | None) -> tuple[list[dic
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if data is None:
-            shuffled_demo(load_bundle(), folder / "demo")
-        material = prepare(data or str(folder / "demo"), load_bundle(), folder / "images", count=IMAGES, seed=0)
-        same = None if material.truth is None else measured(load_bundle(), material)
+            shuffled_demo(load_bundle(LITE2_200), folder / "demo")
+        material = prepare(
+            data or str(folder / "demo"), load_bundle(LITE2_200), folder / "images", count=IMAGES, seed=0
+        )
+        same = None if material.truth is None else measured(load_bundle(LITE2_200), material)
         server = stack.enter_context(role(__file__, "server", server_core))
         assert server.stdout is not None
         address = server.stdout.readline().strip().removeprefix("ws://")

@@ -2,7 +2,7 @@
 
     python benchmarks/runtime.py [--json] [--seconds 30] [--huge-pages]
 
-One thread pinned to one core, batch 1. For the default bundle and EfficientNet-Lite0 at 224 px, in float32 and, where
+One thread pinned to one core, batch 1. For `lite2-200` and EfficientNet-Lite0 at 224 px, in float32 and, where
 the processor computes in it, bfloat16, these run in turn, each in a process of its own, some runs in a row each (the
 first not counted), until every median is known to within 0.5 % or the time is up; what is compared with each other is a
 group of its own. All is built anew some times over: where a graph's weights happen to lie in memory is worth a few
@@ -20,7 +20,7 @@ Times are medians over all runs, and ratios medians of each turn's own ratio, wh
 between turns does not move. ratio_to_best is ours over the best whole graph of that precision, and
 halves_by_hand_ratio_to_best the better engine's halves by hand over it. exits_macs_share: the heads' multiply-adds over
 the backbone's. best_times_faster_than_eager: what the best whole graph reaches, which ours can hardly exceed.
-preprocess_ms: crop, resize, normalise and layout of a 1280x720 frame for the default bundle.
+preprocess_ms: crop, resize, normalise and layout of a 1280x720 frame for `lite2-200`.
 
 Our engines put their weights into huge pages where the system has them, and the others run as their own interface runs
 them. With --huge-pages they are given them, too: what is left is the price of the cut alone.
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--huge-pages", action="store_true", help="give them to the others, too")
     args = parser.parse_args()
     rule = StopRule(warm_up=5, least=100, spread=0.005, budget_s=args.seconds / BUILDS)
-    models = [contestants.default_model(), contestants.lite0_224()]
+    models = [contestants.lite2_128(), contestants.lite0_224()]
     precisions = ["f32", "bf16"] if has_bf16(models[0].bundle) else ["f32"]
     cases = [case(model, p, rule, huge_pages=args.huge_pages) for model in models for p in precisions]
     for model in models:

@@ -35,10 +35,11 @@ from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
+from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
-from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.plan import Conditions, LinkBelief, LinkState, Predictor, Scheduler, build_table, parse_sla
 from spinn_stream.plan.change.choice import choose
 from spinn_stream.profile import BatchProfile, Profile, Timing
@@ -125,7 +126,7 @@ def one_round(bundle: Bundle, seed: int) -> dict[str, list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of the bundle")
+    parser.add_argument("--bundle", type=Path, default=LITE2_200, help="folder of the bundle")
     args = parser.parse_args()
     bundle = load_bundle(args.bundle)
     rounds = [one_round(bundle, seed) for seed in range(ROUNDS)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lite2_200 import LITE2_200
 from replays import play
 from rich.console import Console
 from rich.table import Table
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--device-slowdown", type=float, default=1.0)
     parser.add_argument("--out", type=Path, help="keep the runs here")
     options = parser.parse_args()
-    bundle = load_bundle()
+    bundle = load_bundle(LITE2_200)
     engine = open_engine(bundle, "auto", threads=1)
     with tempfile.TemporaryDirectory() as name:
         config = ReplayConfig(

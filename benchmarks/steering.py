@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+from lite2_200 import LITE2_200
 from pinned import change, cores, finals, follow, role, serve, shaper, slow_down, wait_for_results
 from rich.console import Console
 from rich.table import Table
@@ -57,7 +58,7 @@ async def drive(address: str, results: Path, base: float) -> None:
     plans: list[PlanChanged] = []
     stream = Stream(
         "demo", server=address, deadline_ms=DEADLINE_MS, feed=FeedConfig(fps=FPS, loop=True),
-        device=DeviceConfig(slowdown=base), sinks=[ResultLog(results)],
+        device=DeviceConfig(bundle=LITE2_200, slowdown=base), sinks=[ResultLog(results)],
         on_event=lambda event: plans.append(event) if isinstance(event, PlanChanged) else None,
     )  # fmt: skip
     async with stream:
@@ -177,7 +178,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
     ages.set(ylabel="age of the answer, ms", ylim=(0, DEADLINE_MS * 1.25))
     ages.legend(loc="upper left", ncols=3, fontsize=8)
     names = [line["plans"][str(plan)].partition(",")[0] for plan in line["plan"]]
-    order = sorted(set(names), key=[c.name for c in load_bundle().cut_points].index)
+    order = sorted(set(names), key=[c.name for c in load_bundle(LITE2_200).cut_points].index)
     splits.step(line["captured_s"], [order.index(name) for name in names], where="post", color="C2")
     splits.set(yticks=range(len(order)), yticklabels=order, ylabel="the device stops at", xlabel="s")
     for name, at in line["changes"]:

@@ -2,7 +2,7 @@
 
     python benchmarks/threads.py [--json] [--seconds 60] [--most N]
 
-The default bundle in float32 on each engine, with 1, 2, 4, ... threads up to the cores that this process may use, all
+`lite2-200` in float32 on each engine, with 1, 2, 4, ... threads up to the cores that this process may use, all
 in turn, each in a process of its own: the network in two halves for one frame, and the tail from the middle for eight.
 Milliseconds are medians; times_faster: median over the turns of the ratio to the same engine with one thread.
 `spinn run` and `spinn serve` take `auto` threads unless told otherwise (docs/decisions/0022-threads.md).
@@ -37,7 +37,7 @@ def counts(most: int) -> list[int]:
 
 
 def measure(threads: list[int], seconds: float) -> list[dict[str, Any]]:
-    model = contestants.default_model()
+    model = contestants.lite2_128()
     makers: dict[tuple[str, str, int], Maker] = {}
     for engine in ENGINES:
         for n in threads:

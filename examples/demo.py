@@ -1,7 +1,8 @@
 """`make demo`: a real server and a real client on this machine, a clip, and a server that dies and comes back.
 
-Starts `spinn serve` and `spinn run` as a user would, kills the server with -9 in the middle, starts it again,
-and says what became of every frame. Ends by itself.
+Starts `spinn serve` and `spinn run` as a user would, the device four times as slow as this machine, so that the server
+helps. Kills the server with -9 in the middle, starts it again, and says what became of every frame: what was seen, what
+the scheduler changed, and why. Ends by itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ SPINN = Path(sys.executable).parent / "spinn"
 SECONDS_UP, SECONDS_AWAY, SECONDS_BACK = 6, 5, 6
 FPS = 30
 DEADLINE_MS = 150
+SLOWDOWN = 4
+SURE = 0.5
 
 
 def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
@@ -42,14 +46,19 @@ def wait_for_frames(count: int, results: Path, client: subprocess.Popen[Any]) ->
         time.sleep(0.05)
 
 
-def tell(results: Path, away: tuple[int, int]) -> None:
-    """What became of the frames while the server was away."""
+def tell(results: Path, summary: Path, away: tuple[int, int]) -> None:
+    """What was seen, what was planned, and what became of the frames while the server was away."""
     finals = [r for r in map(json.loads, results.read_text().splitlines()) if r["kind"] == "final"]
+    labels = Counter(r["label"] for r in finals if r["confidence"] is not None and r["confidence"] >= SURE)
+    seen = ", ".join(f"{label} ({count} frames)" for label, count in labels.most_common(5))
+    print(f"\nRecognised, {SURE:.0%} sure or more: {seen}.\nPlans of the scheduler, and why:")
+    for plan in json.loads(summary.read_text())["plans"]:
+        print(f"  plan {plan['id']} ({plan['frames']} frames): {plan['why']}")
     alone = [r for r in finals if away[0] <= r["frame"] < away[1]]
     by_device = sum(r["where"] == "device" for r in alone)
     oldest = max(r["age_ms"] for r in finals)
     print(
-        f"\nWhile the server was away (frames {away[0]} to {away[1] - 1}), "
+        f"While the server was away (frames {away[0]} to {away[1] - 1}), "
         f"the device answered {by_device} of {len(alone)} frames.\n"
         f"The oldest answer of the whole run was {oldest:.0f} ms old; the deadline is {DEADLINE_MS} ms."
     )
@@ -60,7 +69,7 @@ def main() -> int:
     total = FPS * (SECONDS_UP + SECONDS_AWAY + SECONDS_BACK)
     print(
         f"spinn-stream demo: {total / FPS:.0f} s of photographs under a moving camera, {FPS} frames a second.\n"
-        f"A device process runs the first layers; what it is unsure of goes to a server process.\n"
+        f"A device process, {SLOWDOWN} times as slow as this machine, lets a server process do what takes too long.\n"
         f"After {SECONDS_UP} s the server is killed (kill -9); {SECONDS_AWAY} s later it is started again.\n"
     )
     print("starting the server ...", flush=True)
@@ -70,7 +79,7 @@ def main() -> int:
         results, summary = Path(folder, "results.jsonl"), Path(folder, "summary.json")
         client = subprocess.Popen([
             str(SPINN), "run", "--source", "demo", "--loop", "--frames", str(total), "--server", address,
-            "--codec", "transform:6",  # fixes the plan: split in the middle, whatever is faster
+            "--device-slowdown", str(SLOWDOWN),
             "--deadline-ms", str(DEADLINE_MS), "--jsonl", str(results), "--summary", str(summary),
         ])  # fmt: skip
         try:
@@ -83,7 +92,7 @@ def main() -> int:
             server, _ = start_server(int(address.rpartition(":")[2]))
             code = client.wait(timeout=120)
             if code == 0:
-                tell(results, (killed_at, back_at))
+                tell(results, summary, (killed_at, back_at))
             return code
         except KeyboardInterrupt:
             return 130

@@ -19,6 +19,8 @@ from spinn_stream.frame import crop, normalise
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 
+from .bundles import LITE2_200
+
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
     atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
@@ -50,7 +52,7 @@ def one_torch_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
-    return load_bundle()
+    return load_bundle(LITE2_200)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .bundles import LITE2_200
 from .stalls import Stalls
 
 SPINN = Path(sys.executable).parent / "spinn"
@@ -70,9 +71,10 @@ def wait_ready(process: subprocess.Popen[str]) -> str:
     return line.split()[1]
 
 
-def _with_engine(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Both ends on one engine, where none is named: `auto` depends on how busy the machine is with other tests."""
-    return options if "--runtime" in options else (*options, "--runtime", "onnxruntime")
+def _completed(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Both ends on one engine, if none is named: `auto` depends on how busy the machine is. So with the bundle."""
+    usual = {"--runtime": "onnxruntime", "--bundle": str(LITE2_200)}
+    return (*options, *(part for name, value in usual.items() if name not in options for part in (name, value)))
 
 
 @contextlib.contextmanager
@@ -90,7 +92,7 @@ def _gone_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
     """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
-    command = [str(SPINN), "serve", "--port", str(port), *_with_engine(options)]
+    command = [str(SPINN), "serve", "--port", str(port), *_completed(options)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     with _gone_at_the_end(process):
         yield ServerProcess(process, wait_ready(process))
@@ -197,7 +199,7 @@ class ClientProcess:
             str(self.jsonl),
             "--summary",
             str(self.summary),
-            *_with_engine(options),
+            *_completed(options),
         ]
         self._stalls = Stalls()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -9,6 +9,8 @@ from typing import Any
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_traces.replay.record import Finals, LinkSeries, Machine, PlanUse, RunRecord, RunSpec, TraceUse
 
+from .bundles import LITE2_200
+
 MACHINE = Machine("a processor", 2, "Linux", "3.11", "0.1.0", "onnxruntime", 0, 1)
 
 
@@ -21,7 +23,7 @@ def trace_use(name: str = "drive.csv", content: str = "c0", **other: Any) -> Tra
 
 
 def run_spec(bundle: Bundle | None = None, **other: Any) -> RunSpec:
-    bundle = bundle or load_bundle()
+    bundle = bundle or load_bundle(LITE2_200)
     said: dict[str, Any] = {
         "trace": trace_use(), "policy": "device-only", "repeat": 0, "source": "demo", "source_name": "demo",
         "source_content": "demo", "truth": "whole network", "fps": None, "deadline_ms": 150.0, "duration_s": 10.0,

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 GRAPH = "graph.onnx"
 EXIT_PREFIX = "exit:"
 
-MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 200 labels and 19 cut points take 20 kB
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # 1,000 labels and 20 cut points with their tables take 200 kB
 MAX_GRAPH_BYTES = 1024 * 1024 * 1024  # VGG-16, the largest network anyone cuts, is 550 MB
 MAX_CODEC_BYTES = 64 * 1024 * 1024  # 1 MB for the default bundle
 MAX_CUT_POINTS = 1000
@@ -28,7 +28,7 @@ MAX_ELEMENTS = 64 * 1024 * 1024  # of one activation: 256 MiB as float32
 MAX_ROWS = 10_000  # of a table
 
 BUNDLES = Path(__file__).parent.parent / "bundles"
-DEFAULT_BUNDLE = BUNDLES / "lite2-200"
+DEFAULT_BUNDLE = BUNDLES / "lite-1000"
 
 
 def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:

@@ -46,7 +46,6 @@ def calibrate(
         from spinn_stream.train.data.datasets import are_labelled, load_dataset, load_pictures
         from spinn_stream.train.generator import split_held_out
         from spinn_stream.train.pack.calibrate import calibrate as fit
-        from spinn_stream.train.pack.calibrate import measure_payloads
     except ImportError as error:
         raise ConfigError(f"calibrating needs {error.name}: pip install 'spinn-stream[train]'") from error
     model = load_bundle(bundle)
@@ -73,8 +72,8 @@ def calibrate(
             _forget_codec(out)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("cut points", total=None)
-        (measure_payloads if payloads_only else fit)(
-            out, images, is_labelled=is_labelled, payload_images=payload_images,
+        fit(
+            out, images, is_labelled=is_labelled, payload_images=payload_images, payloads_only=payloads_only,
             say=lambda text: console.print(text, soft_wrap=True),
             progress=lambda n, total: bar.update(task, completed=n, total=total),
         )  # fmt: skip

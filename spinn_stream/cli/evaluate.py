@@ -112,7 +112,7 @@ def _show(found: Evaluation, name: str) -> None:
     for row in found.rows[::5]:
         share = (f"{s:.0%}" for s in row.outcome.share)
         outcome = row.outcome
-        table.add_row(f"{row.threshold:.2f}", f"{outcome.accuracy:.2%}", f"{outcome.mean_macs_fraction:.1%}", *share)
+        table.add_row(f"{row.threshold:g}", f"{outcome.accuracy:.2%}", f"{outcome.mean_macs_fraction:.1%}", *share)
     console.print(table)
 
 

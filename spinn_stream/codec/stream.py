@@ -18,7 +18,7 @@ from .base import Codec, CodingCost, ReceiverEnd, SenderEnd
 from .basis import Basis, Floats, Grid, basis_of
 
 MAX_HELD_BYTES = 4 * 1024 * 1024
-"""Of one stream at the receiver: 16 activations of 131,072 elements, the largest of the default bundle."""
+"""Of one stream at the receiver: 5 activations of 401,408 elements, the largest of the default bundle."""
 
 MAX_SENT = 64
 """Requests that the sender remembers at most; those beyond are not referred to."""

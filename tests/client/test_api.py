@@ -13,6 +13,7 @@ import pytest
 
 import spinn_client as spinn
 
+from ..bundles import DEFAULT
 from ..processes import ServerProcess, server
 
 DOC = Path(__file__).parent.parent.parent / "docs" / "embed.md"
@@ -21,7 +22,7 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.S)
 
 @pytest.fixture(scope="module")
 def serving() -> Iterator[ServerProcess]:
-    with server() as running:
+    with server(*DEFAULT) as running:
         yield running
 
 

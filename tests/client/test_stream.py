@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +26,11 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
 
+from ..bundles import LITE2_200
+
 Pixels = npt.NDArray[np.uint8]
 
-ONNX = spinn.DeviceConfig(runtime="onnxruntime")
+ONNX = spinn.DeviceConfig(bundle=LITE2_200, runtime="onnxruntime")
 PATIENCE_MS = 20_000.0
 """A deadline that no machine misses, however busy."""
 
@@ -167,9 +170,7 @@ def test_asking_needs_a_pushed_source_and_a_stream_that_runs(photographs: list[P
 
 def test_leaving_answers_whoever_still_waits(photographs: list[Pixels]) -> None:
     async def main() -> object:
-        async with spinn.Stream(
-            spinn.Pushed(), deadline_ms=PATIENCE_MS, device=spinn.DeviceConfig(runtime="onnxruntime", slowdown=200)
-        ) as stream:
+        async with spinn.Stream(spinn.Pushed(), deadline_ms=PATIENCE_MS, device=replace(ONNX, slowdown=200)) as stream:
             asked = asyncio.create_task(stream.ask(photographs[0]))
             await asyncio.sleep(0.1)
         return (await asyncio.gather(asked, return_exceptions=True))[0]

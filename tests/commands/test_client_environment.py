@@ -11,6 +11,7 @@ import pytest
 from benchmarks import client_size
 from benchmarks.client_size import FRAMES, LIMIT_MB, Environment
 
+from ..bundles import DEFAULT
 from ..processes import server
 
 
@@ -45,7 +46,7 @@ def test_the_device_alone_answers_every_frame_and_all_of_it_is_under_the_limit(
 
 
 def test_device_and_server_answer_every_frame(environment: Environment, tmp_path: Path) -> None:
-    with server() as running:
+    with server(*DEFAULT) as running:
         options = ("--server", running.address, "--split", "block7", "--threshold", "none")
         results = client_size.play(environment, tmp_path, *options)
     assert client_size.answered(results) == len(results) == FRAMES

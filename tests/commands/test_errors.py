@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
+from spinn_stream.bundle import MANIFEST
 
+from ..bundles import LITE2_200, SMALL
 from ..processes import server, spinn
 
 
@@ -100,8 +101,8 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 @pytest.fixture
 def other_bundle(tmp_path: Path) -> Path:
-    """The default bundle with other temperatures: the same graph, another hash."""
-    folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
+    """The small bundle with other temperatures: the same graph, another hash."""
+    folder = Path(shutil.copytree(LITE2_200, tmp_path / "other"))
     manifest = json.loads((folder / MANIFEST).read_text())
     for exit_ in manifest["exits"]:
         exit_["temperature"] = 1.5
@@ -116,7 +117,7 @@ def test_a_bundle_of_another_hash_is_refused_and_both_are_named(other_bundle: Pa
         done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle),
                      "--runtime", "onnxruntime")  # fmt: skip
         assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
-        for folder in (other_bundle, DEFAULT_BUNDLE):
+        for folder in (other_bundle, LITE2_200):
             assert load_bundle(folder).hash[:12] in done.stderr
         assert running.get("/healthz") == "ok\n"
 
@@ -125,7 +126,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("open sesame\n")
     wrong.write_text("open says me\n")
-    common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--runtime", "onnxruntime")
+    common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--runtime", "onnxruntime", *SMALL)
     with server("--token-file", str(right)) as running:
         to = ("--server", running.address)
         assert spinn(*common, *to, "--token-file", str(right)).returncode == 0
@@ -176,7 +177,7 @@ def test_http_paths() -> None:
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
-    done = spinn("run", "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
+    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
                  "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
@@ -196,7 +197,7 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
     with server("--tls-cert", str(cert), "--tls-key", str(key)) as running:
         assert running.address.startswith("wss://")
         common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--server", running.address,
-                  "--runtime", "onnxruntime")  # fmt: skip
+                  "--runtime", "onnxruntime", *SMALL)  # fmt: skip
         assert spinn(*common, "--tls-ca", str(cert)).returncode == 0
         untrusted = spinn(*common)
         assert untrusted.returncode == 1 and "certificate" in untrusted.stderr

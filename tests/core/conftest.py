@@ -1,4 +1,4 @@
-"""The default bundle with made-up profiles, so that every machine plans the same."""
+"""The small bundle with made-up profiles, so that every machine plans the same."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
 
+from ..bundles import DEFAULT
 from ..processes import server, spinn
 
 STATES = {"ok", "warning", "failed", "skipped"}
@@ -35,7 +36,7 @@ def failed(lines: dict[str, list[dict[str, Any]]]) -> set[str]:
 
 
 def test_all_is_well_with_a_server_and_a_source() -> None:
-    with server() as running:
+    with server(*DEFAULT) as running:
         lines = doctor("--server", running.address, "--source", "demo", *LONG, code=0)
     assert "the same bundle, engine onnxruntime" in lines["server"][0]["text"]
     assert "kB" in lines["round trip"][0]["text"] and "640x480" in lines["source demo"][0]["text"]
@@ -46,7 +47,7 @@ def test_a_server_wants_its_token(tmp_path: Path) -> None:
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("open sesame\n")
     wrong.write_text("open says me\n")
-    with server("--token-file", str(right)) as running:
+    with server("--token-file", str(right), *DEFAULT) as running:
         lines = doctor("--server", running.address, "--token-file", str(wrong), code=1)
         assert failed(lines) == {"server"} and "unauthorised" in lines["server"][0]["text"]
         assert "--token-file" in lines["server"][0]["to_do"]
@@ -58,7 +59,7 @@ def test_a_server_with_another_bundle_fails(tmp_path: Path) -> None:
     other = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
     manifest = json.loads((other / MANIFEST).read_text())
     (other / MANIFEST).write_text(json.dumps({**manifest, "name": "other"}))
-    with server() as running:
+    with server(*DEFAULT) as running:
         lines = doctor("--server", running.address, "--bundle", str(other), *LONG, code=1)
     assert failed(lines) == {"server"} and "bundle_mismatch" in lines["server"][0]["text"]
     assert "the same --bundle" in lines["server"][0]["to_do"]

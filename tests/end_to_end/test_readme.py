@@ -128,6 +128,9 @@ def test_make_demo_ends_by_itself_with_its_figures() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("answered on the device", "answered by the server", "answered alone in trouble", "age of the answers"):
         assert said in done.stderr
+    assert {"espresso", "Egyptian cat", "missile"} <= set(re.findall(r"[:,] ([A-Za-z ]+) \(\d+ frames\)", done.stdout))
+    plans = re.findall(r"^  plan \d+ \(\d+ frames\): (.+)$", done.stdout, re.MULTILINE)
+    assert len(plans) >= 2 and all(plans)  # the server dies: another plan, and the reason for it
     away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
     assert away is not None and int(away[1]) >= int(away[2]) - 3 >= 100  # it ends a moment after the server is back
     oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)

@@ -26,6 +26,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, cnn_co
 from spinn_stream.wire import Hello, Infer, Reject, decode, encode
 
+from ..bundles import SMALL
 from ..commands.test_errors import free_port
 from ..processes import spinn, wait_ready
 from ..server.engine_kinds import BROKEN, SETTING_UP
@@ -44,7 +45,7 @@ class Serving:
         if held:
             self.setting_up.touch()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", VERB, "serve", "--port", str(port), "--runtime", runtime],
+            [sys.executable, "-c", VERB, "serve", "--port", str(port), "--runtime", runtime, *SMALL],
             env=os.environ | {BROKEN: str(self.broken), SETTING_UP: str(self.setting_up)},
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

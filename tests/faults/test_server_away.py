@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ..bundles import LITE2_200
 from ..processes import ClientProcess, RunOutput, run_client, server
 from ..shaped import shaped_link
 
@@ -137,9 +138,9 @@ def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> N
     """The server comes back with a bundle of another hash: the device goes on alone."""
     import shutil
 
-    from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
+    from spinn_stream.bundle import MANIFEST
 
-    folder = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
+    folder = Path(shutil.copytree(LITE2_200, tmp_path / "other"))
     manifest = json.loads((folder / MANIFEST).read_text())
     manifest["name"] = "another"
     (folder / MANIFEST).write_text(json.dumps(manifest))

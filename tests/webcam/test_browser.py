@@ -14,6 +14,7 @@ from typing import Any
 import av
 import pytest
 
+from ..bundles import DEFAULT
 from ..processes import run_client
 from .conftest import CODE_PX, END_S, FPS, Browsers, Clip, Demo, Seen, demo
 
@@ -246,7 +247,9 @@ def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, 
 
 
 def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Path, browser: Browsers) -> None:
-    ran = run_client(tmp_path, "--source", str(clip.video), "--unpaced", "--split", "final", "--threshold", "none")
+    ran = run_client(
+        tmp_path, "--source", str(clip.video), "--unpaced", "--split", "final", "--threshold", "none", *DEFAULT
+    )
     expected = labels_of(ran.finals)
     camera = (*FAKE, f"--use-file-for-fake-video-capture={clip.mjpeg}")
     with demo("--source", "browser", "--deadline-ms", "400") as started, browser(*camera) as found:

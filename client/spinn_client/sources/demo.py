@@ -14,7 +14,7 @@ from spinn_stream.frame import Pixels
 from .base import Picture, Unusable
 
 PHOTOGRAPHS = ("chelsea", "coffee", "rocket")
-"""A cat and an espresso, which the default model knows, and a rocket, which it does not."""
+"""A cat, an espresso and a rocket: the default model knows all three, the rocket as a missile."""
 
 FPS = 30.0
 SECONDS_EACH = 4.0

@@ -80,7 +80,7 @@ def _edgent(bundle: Bundle, table: PlanTable) -> Mask:
     """One exit that answers all frames, and one split (Li et al., Edgent, MECOMM 2018; IEEE TWC 2020).
 
     Departs: a plan names a threshold, not an exit, so only exits that some row of the bundle's thresholds sends all
-    frames to can be had; with the default bundle the first and the final one. The coding is as for Neurosurgeon.
+    frames to can be had; often the first and the final one. The coding is as for Neurosurgeon.
     """
     alone = np.array([max(row.share) >= SAME_EXIT for row in bundle.thresholds])
     right_sized = np.array([t is None for t in table.thresholds])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-from spinn_stream.bundle import load_bundle
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.runtime import Engine, open_engine
 from spinn_stream.train.data.images import LabelledImages
 
-from .calibration import collect_logits, confidences, fit_temperature
+from .calibration import Logits, collect_logits, confidences, fit_temperature
 from .codec_fit import MOST_IMAGES, fit_bases
 from .evaluation import costs_of
 from .export import complete, write_bases, write_payloads
@@ -28,6 +30,7 @@ def calibrate(
     *,
     is_labelled: bool = True,
     payload_images: int = PAYLOAD_IMAGES,
+    payloads_only: bool = False,
     say: Callable[[str], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -36,55 +39,40 @@ def calibrate(
     Args:
         is_labelled: else what the final exit answers is what is right, and its own temperature stays at 1.
         payload_images: that the table of payloads is measured on, the first ones.
-        progress: called with the cut points done and how many there are; twice, for fitting and measuring.
+        payloads_only: temperatures, thresholds and the codec stay; the table of payloads is measured anew.
+        progress: called with the cut points done and how many there are; once for each table.
     """
     bundle = load_bundle(folder)
     engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
-    say(f"fitting temperatures and thresholds on {len(held_out)} held-out images")
-    logits = collect_logits(bundle, engine, held_out.pixels)
-    if not is_labelled:
-        held_out = LabelledImages(held_out.pixels, logits[-1].argmax(axis=1))
-    fitted = [fit_temperature(exit_logits, held_out.labels) for exit_logits in logits]
-    temperatures = tuple(fitted if is_labelled else [*fitted[:-1], 1.0])
-    sure, right = confidences(logits, temperatures, held_out.labels)
-    scores = Scores(sure, right, costs_of(bundle))
-    rows = map_thresholds(scores, len(bundle.exits) - 1)
-    complete(  # what it has is whole then, should the rest, which takes longest, be broken off
-        folder, bundle, temperatures=temperatures, rows=rows, payloads=[],
-        default_threshold=default_threshold(rows, scores.accuracy()),
-        provenance={"tables": {"thresholds_on": len(held_out)}},
-    )  # fmt: skip
     few = held_out.take(slice(0, payload_images))
-    others = held_out.take(slice(-MOST_IMAGES, None)) if len(held_out) > payload_images + MOST_IMAGES else held_out
-    say(f"fitting the codec on {min(len(others), MOST_IMAGES)} of them")
-    write_bases(folder, fit_bases(bundle, engine, others.pixels, progress))
-    bundle = load_bundle(folder)
-    say(f"measuring payloads and tails on {len(few)} of them")
-    uncoded = Uncoded(logits[:, : len(few)], few.labels, temperatures, [row.needed for row in rows])
+    images = few if payloads_only else held_out
+    if not payloads_only:
+        say(f"fitting temperatures and thresholds on {len(images)} held-out images")
+    logits = collect_logits(bundle, engine, images.pixels)
+    if not is_labelled:
+        images = LabelledImages(images.pixels, logits[-1].argmax(axis=1))
+    if not payloads_only:
+        _fit_thresholds(folder, bundle, logits, images.labels, is_labelled=is_labelled)
+        others = images.take(slice(-MOST_IMAGES, None)) if len(images) > payload_images + MOST_IMAGES else images
+        say(f"fitting the codec on {min(len(others), MOST_IMAGES)} of them")
+        write_bases(folder, fit_bases(bundle, engine, others.pixels, progress))
+        bundle = load_bundle(folder)
+    say(f"measuring payloads and tails on {len(few)} of {len(held_out)} held-out images")
+    uncoded = Uncoded(
+        logits[:, : len(few)], images.labels[: len(few)], tuple(e.temperature for e in bundle.exits),
+        [row.needed for row in bundle.thresholds],
+    )  # fmt: skip
     write_payloads(folder, bundle, payload_table(bundle, engine, few.pixels, uncoded, progress), len(few))
 
 
-def measure_payloads(
-    folder: Path,
-    held_out: LabelledImages,
-    *,
-    is_labelled: bool = True,
-    payload_images: int = PAYLOAD_IMAGES,
-    say: Callable[[str], None],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+def _fit_thresholds(
+    folder: Path, bundle: Bundle, logits: Logits, labels: npt.NDArray[np.int64], *, is_labelled: bool
 ) -> None:
-    """Measure the table of payloads of a bundle anew; temperatures, thresholds and the codec stay.
-
-    Args:
-        is_labelled, payload_images: see `calibrate`.
-        progress: called with the cut points done and how many there are.
-    """
-    bundle = load_bundle(folder)
-    engine: Engine = open_engine(bundle, "onnxruntime", threads=torch.get_num_threads())
-    few = held_out.take(slice(0, payload_images))
-    say(f"measuring payloads and tails on {len(few)} of {len(held_out)} held-out images")
-    logits = collect_logits(bundle, engine, few.pixels)
-    temperatures, needs = tuple(e.temperature for e in bundle.exits), [row.needed for row in bundle.thresholds]
-    labels = few.labels if is_labelled else logits[-1].argmax(axis=1)
-    payloads = payload_table(bundle, engine, few.pixels, Uncoded(logits, labels, temperatures, needs), progress)
-    write_payloads(folder, bundle, payloads, len(few))
+    """Write temperatures and thresholds: the bundle is whole then, should what takes longest be broken off."""
+    fitted = [fit_temperature(exit_logits, labels) for exit_logits in logits]
+    temperatures = tuple(fitted if is_labelled else [*fitted[:-1], 1.0])
+    rows = map_thresholds(Scores(*confidences(logits, temperatures, labels), costs_of(bundle)), len(bundle.exits) - 1)
+    complete(
+        folder, bundle, temperatures=temperatures, rows=rows, payloads=[], default_threshold=default_threshold(rows),
+        provenance={"tables": {"thresholds_on": len(labels)}},
+    )  # fmt: skip

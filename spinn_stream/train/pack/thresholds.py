@@ -12,16 +12,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-GRID = tuple(round(0.02 * i, 2) for i in range(51))
-"""Thresholds for which a bundle holds a row; what lies between takes the next higher row."""
+GRID = (*(round(0.02 * i, 2) for i in range(50)), 0.99, 0.995, 0.998, 1.0)
+"""Thresholds for which a bundle holds a row, closer together where careful ones differ; what lies between takes the
+next higher row."""
 
 FOLDS = 4
 
-_CANDIDATES = (*(round(0.02 * i, 2) for i in range(5, 50)), 0.99)
+CONFIDENCE = 0.95
+"""That a row's true loss is no more than its bound."""
+
+_CANDIDATES = GRID[5:-1]
 _PRICES = tuple(float(p) for p in np.geomspace(0.5, 60, 80))
 """How many backbone runs one more right answer may cost: the slopes at which the hull is sampled."""
 
@@ -53,14 +59,14 @@ class Outcome:
 class Row:
     """One threshold: what every early exit needs, and what came or is to be expected of it.
 
-    error: standard error of the accuracy that it is expected to lose against the final exit alone; 0 where the
-    outcome was played, not estimated.
+    most_lost: upper confidence bound of the accuracy that it loses against the final exit alone; 0 where the outcome
+    was played, not estimated.
     """
 
     threshold: float
     needed: Needed
     outcome: Outcome
-    error: float = 0.0
+    most_lost: float = 0.0
 
 
 class Scores:
@@ -129,16 +135,17 @@ class Scores:
                 kept.append((outcome, needed))
         return kept
 
-    def differing(self, needed: Needed) -> float:
-        """Share of the images where the answer is right and the final exit's is wrong, or the other way round."""
+    def changed(self, needed: Needed) -> tuple[int, int]:
+        """How many images lose the right answer that the final exit has, and how many get one that it does not have."""
         waiting = np.ones(len(self), bool)
-        count = 0
+        worse = better = 0
         for e, least in enumerate(needed):
             if least is not None:
                 leaves = waiting & (self._confidences[e] >= least)
-                count += int(np.count_nonzero(leaves & (self._right[e] != self._right[-1])))
+                worse += int(np.count_nonzero(leaves & ~self._right[e] & self._right[-1]))
+                better += int(np.count_nonzero(leaves & self._right[e] & ~self._right[-1]))
                 waiting &= ~leaves
-        return count / len(self)
+        return worse, better
 
     def cheapest(self, price: float, start: Needed) -> Needed:
         """Coordinate descent on mean cost - price * accuracy, from `start`, until nothing helps."""
@@ -175,24 +182,37 @@ def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> 
     if len(scores) < 2 * FOLDS:  # a toy: nothing to estimate from
         return [Row(t, n, scores.play(n), 1.0) for t, n in zip(grid, chosen, strict=True)]
     played: list[list[Outcome]] = [[] for _ in grid]
-    weights, best = [], 0.0
+    changed = np.zeros((len(grid), 2), np.int64)
+    weights = []
     for k in range(FOLDS):
         rest = scores.take(fold == k)
         weights.append(len(rest) / len(scores))
-        best += weights[-1] * rest.accuracy()
-        for outcomes, needed in zip(played, _choose(scores.take(fold != k), exits, grid), strict=True):
-            outcomes.append(rest.play(needed))
+        for i, needed in enumerate(_choose(scores.take(fold != k), exits, grid)):
+            played[i].append(rest.play(needed))
+            changed[i] += rest.changed(needed)
     rows = []
-    for threshold, needed, outcomes in zip(grid, chosen, played, strict=True):
+    for threshold, needed, outcomes, (worse, better) in zip(grid, chosen, played, changed.tolist(), strict=True):
         mean = Outcome(
             float(np.dot(weights, [o.accuracy for o in outcomes])),
             float(np.dot(weights, [o.mean_macs_fraction for o in outcomes])),
             tuple(float(s) for s in np.dot(weights, [o.share for o in outcomes])),
         )
-        lost = best - mean.accuracy
-        error = math.sqrt(max(scores.differing(needed) - lost * lost, 0.0) / len(scores))
-        rows.append(Row(threshold, needed, mean, error))
+        rows.append(Row(threshold, needed, mean, lost_at_most(worse, better, len(scores))))
     return rows
+
+
+def lost_at_most(worse: int, better: int, images: int) -> float:
+    """Upper bound of the accuracy that is lost, at CONFIDENCE, one-sided (Agresti and Min 2005, for paired answers).
+
+    Half an image is added to every cell of the table of both answers: few images without a loss prove little.
+
+    Args:
+        worse, better: see `Scores.changed`, of these images.
+    """
+    worse_share, better_share = (worse + 0.5) / (images + 2), (better + 0.5) / (images + 2)
+    lost = worse_share - better_share
+    error = math.sqrt((worse_share + better_share - lost * lost) / (images + 2))
+    return lost + NormalDist().inv_cdf(CONFIDENCE) * error
 
 
 def _choose(scores: Scores, exits: int, grid: Sequence[float]) -> list[Needed]:
@@ -214,15 +234,13 @@ def _choose(scores: Scores, exits: int, grid: Sequence[float]) -> list[Needed]:
     return chosen
 
 
-def default_threshold(rows: Sequence[Row], best: float, most_lost: float = 0.01) -> float:
-    """The threshold of the cheapest row that loses no more than `most_lost` of right answers, by one standard error.
+def default_threshold(rows: Sequence[Row], most_lost: float = 0.01) -> float:
+    """The threshold of the cheapest row whose bound is `most_lost` of right answers or less; 1 if there is none.
 
-    Of rows that cost the same, the highest threshold.
-
-    Args:
-        best: accuracy of the final exit alone on the same images.
+    Rows are tested from the highest threshold downwards, until one fails. So many tests are no more likely to let a bad
+    row pass than one is (fixed sequence testing: Angelopoulos et al. 2021, Learn then Test). Of rows that cost the
+    same, the highest threshold.
     """
-    good = [r for r in rows if r.outcome.accuracy - r.error >= best - most_lost]
-    if not good:
-        return 1.0
-    return min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold)).threshold
+    good = takewhile(lambda row: row.most_lost <= most_lost, reversed(rows))
+    best = min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold), default=None)
+    return 1.0 if best is None else best.threshold

@@ -16,10 +16,12 @@ from spinn_stream.bundle import CODEC, DEFAULT_BUNDLE, GRAPH, MANIFEST, Bundle, 
 from spinn_stream.errors import BundleError, ConfigError, EngineError
 from spinn_stream.runtime import open_engine
 
+from ...bundles import LITE2_200
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle"))
+    return Path(shutil.copytree(LITE2_200, tmp_path / "bundle"))
 
 
 def change(folder: Path, how: Callable[[dict[str, Any]], None]) -> None:
@@ -28,10 +30,11 @@ def change(folder: Path, how: Callable[[dict[str, Any]], None]) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_the_default_bundle_is_small_and_has_early_exits_and_its_own(bundle: Bundle) -> None:
+def test_the_default_bundle_is_small_and_has_early_exits_and_the_classes_of_imagenet() -> None:
+    bundle = load_bundle()
     assert len(bundle.exits) >= 3 and bundle.exits[-1].cut == bundle.last
-    assert len(bundle.labels) == 200
-    assert sum(f.stat().st_size for f in DEFAULT_BUNDLE.iterdir()) <= 20_000_000
+    assert len(bundle.labels) == 1000 and len(bundle.payloads) > 100
+    assert sum(f.stat().st_size for f in DEFAULT_BUNDLE.iterdir()) <= 24_000_000
     assert {f.name for f in DEFAULT_BUNDLE.iterdir()} == {MANIFEST, GRAPH, CODEC, "training.jsonl"}
 
 

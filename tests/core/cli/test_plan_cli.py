@@ -15,6 +15,8 @@ from spinn_stream.cli.plan import plan
 from spinn_stream.errors import ConfigError, SlaError
 from spinn_stream.profile import Profile
 
+from ...bundles import SMALL
+
 APP = typer.Typer()
 APP.command()(plan)
 
@@ -27,7 +29,7 @@ def profile_file(made: Profile, tmp_path: Path) -> str:
 
 
 def run(profile_file: str, *arguments: str) -> Result:
-    both = ("--device-profile", profile_file, "--server-profile", profile_file)
+    both = ("--device-profile", profile_file, "--server-profile", profile_file, *SMALL)
     return CliRunner().invoke(APP, [*arguments, *both], env={"COLUMNS": "110"})
 
 

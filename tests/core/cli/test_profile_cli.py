@@ -14,10 +14,11 @@ from spinn_stream.errors import ConfigError
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import open_engine, stored_profile
 
+from ...bundles import SMALL
 from ...processes import spinn
 
 SEVENTEEN = ",".join(str(n) for n in range(1, 18))  # more than a server tells its clients of
-COMMON = ("profile", "--quick", "--batches", "1,2", "--threads", "2")  # nobody else's figures have two threads
+COMMON = ("profile", *SMALL, "--quick", "--batches", "1,2", "--threads", "2")  # nobody else's figures have two threads
 TIMEOUT_S = 300
 
 

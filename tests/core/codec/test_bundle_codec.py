@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spinn_stream.bundle import CODEC, DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle
+from spinn_stream.bundle import CODEC, MANIFEST, Bundle, load_bundle
 from spinn_stream.codec import default_setting, encode_payload
 from spinn_stream.codec.basis import as_arrays, basis_of, read_basis
 from spinn_stream.errors import BundleError
 from spinn_stream.train.pack.export import write_bases
 
+from ...bundles import LITE2_200
 from .bases import a_basis
 
 SPLIT = 9
@@ -25,7 +26,7 @@ SPLIT = 9
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "bundle"))
+    return Path(shutil.copytree(LITE2_200, tmp_path / "bundle"))
 
 
 def bases(bundle: Bundle) -> dict[int, object]:
@@ -55,10 +56,11 @@ def test_bases_that_were_written_are_read(copy: Path) -> None:
     for cut in range(1, bundle.last):
         assert bundle.has_basis(cut) and basis_of(bundle, cut) is basis_of(bundle, cut)
         assert np.array_equal(basis_of(bundle, cut).mean, written[cut].mean)  # type: ignore[attr-defined]
-    assert bundle.hash != load_bundle(DEFAULT_BUNDLE).hash
+    assert bundle.hash != load_bundle(LITE2_200).hash
 
 
-def test_the_default_bundle_has_a_basis_wherever_activations_are_sent_from(bundle: Bundle) -> None:
+def test_the_default_bundle_has_a_basis_wherever_activations_are_sent_from() -> None:
+    bundle = load_bundle()
     for cut in range(1, bundle.last):
         assert basis_of(bundle, cut).elements == bundle.cut_points[cut].elements
 

@@ -94,7 +94,7 @@ GIVEN = numpy_helper.from_array(np.zeros(3, np.float32), "given")
 
 
 def graph(*nodes: tuple[str, str], names: tuple[str, ...] = ("input", "stem", "block0")) -> onnx.ModelProto:
-    """Nodes of one or two inputs that have the names of the default bundle's first cut points: "a b", "c"."""
+    """Nodes of one or two inputs that have the names of the small bundle's first cut points: "a b", "c"."""
     infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in names]
     made = [helper.make_node("Add" if " " in given else "Relu", given.split(), [out]) for given, out in nodes]
     return helper.make_model(helper.make_graph(made, "small", infos[:1], infos[1:], [GIVEN]))

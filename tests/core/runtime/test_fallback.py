@@ -17,6 +17,8 @@ from spinn_stream.runtime.choice import Choice
 from spinn_stream.runtime.engines import registry
 from spinn_stream.runtime.fallback import FallbackEngine
 
+from ...bundles import LITE2_200
+
 Floats = npt.NDArray[np.float32]
 
 
@@ -105,9 +107,10 @@ def test_where_none_opens_each_one_s_reason_is_given() -> None:
 def test_a_runtime_that_is_not_installed_is_replaced_and_it_is_said_how_to_get_it(name: str) -> None:
     script = (
         f"import sys; sys.modules[{name!r}] = None\n"
+        "from pathlib import Path\n"
         "from spinn_stream.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
-        f"print(open_engine(load_bundle(), {name!r}, warn=print).name)\n"
+        f"print(open_engine(load_bundle(Path({str(LITE2_200)!r})), {name!r}, warn=print).name)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
     said, engine = done.stdout.splitlines()
@@ -118,9 +121,10 @@ def test_a_runtime_that_is_not_installed_is_replaced_and_it_is_said_how_to_get_i
 def test_torch_says_that_it_needs_onnx_too() -> None:
     script = (
         "import sys; sys.modules['onnx'] = None\n"
+        "from pathlib import Path\n"
         "from spinn_stream.bundle import load_bundle\n"
         "from spinn_stream.runtime import open_engine\n"
-        "print(open_engine(load_bundle(), 'torch', warn=print).name)\n"
+        f"print(open_engine(load_bundle(Path({str(LITE2_200)!r})), 'torch', warn=print).name)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
     said, engine = done.stdout.splitlines()

@@ -19,6 +19,8 @@ from spinn_stream.runtime import Choice, Engine, choose_engine, measure_profile,
 from spinn_stream.runtime.measure import store
 from spinn_stream.runtime.measure.timing import StopRule, sample
 
+from ...bundles import LITE2_200
+
 WAITING = "another process is measuring this machine; waiting for it ..."
 TIMEOUT_S = 120
 
@@ -77,15 +79,16 @@ def test_a_choice_that_is_given_up_leaves_no_process_and_is_not_kept(bundle: Bun
     assert not worker_processes() and not list(cache.glob("*.json"))
 
 
-SCRIPT = """
+SCRIPT = f"""
 import signal, sys, threading
+from pathlib import Path
 from spinn_stream.bundle import load_bundle
 from spinn_stream.errors import Interrupted
 from spinn_stream.runtime import choose_engine
 stop = threading.Event()
 signal.signal(signal.SIGINT, lambda *_: stop.set())
 try:
-    choose_engine(load_bundle(), say=lambda text: print(text, flush=True), stop=stop.is_set)
+    choose_engine(load_bundle(Path({str(LITE2_200)!r})), say=lambda text: print(text, flush=True), stop=stop.is_set)
 except Interrupted as error:
     print(error)
 """

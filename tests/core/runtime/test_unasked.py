@@ -11,13 +11,16 @@ import pytest
 
 from spinn_stream.runtime.engines.registry import ENGINES, installed
 
-SCRIPT = """
+from ...bundles import LITE2_200
+
+SCRIPT = f"""
 import sys
+from pathlib import Path
 import numpy as np
 from spinn_stream.bundle import load_bundle
 from spinn_stream.runtime.engines.registry import open_one
 
-bundle = load_bundle()
+bundle = load_bundle(Path({str(LITE2_200)!r}))
 engine = open_one(bundle, sys.argv[1], threads=1)
 engine.run(0, bundle.last, np.zeros((1, *bundle.cut_points[0].shape), np.float32))
 assert "openvino_telemetry" not in sys.modules

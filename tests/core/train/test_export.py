@@ -21,6 +21,7 @@ from spinn_stream.train.pack.calibration import collect_logits, confidences
 from spinn_stream.train.pack.evaluation import costs_of, evaluate
 from spinn_stream.train.pack.export import export_draft
 from spinn_stream.train.pack.tables import settings_of
+from spinn_stream.train.pack.thresholds import GRID
 
 from .tiny import CLASSES, SIZE, backbone, images, network
 from .zoo import ZOO, build
@@ -108,7 +109,7 @@ def test_the_tables_hold_what_a_run_of_each_split_gives(exported: Exported, text
     assert rows[2, text].bytes_mean == pytest.approx(np.mean(sizes), abs=0.05)
     assert rows[2, text].accuracy["final"] == pytest.approx(good / 60, abs=1e-4)
     sure = confidences(whole, tuple(e.temperature for e in bundle.exits), data.labels)[0][0]
-    assert len(rows[2, text].lost) == len(bundle.thresholds) == 51
+    assert len(rows[2, text].lost) == len(bundle.thresholds) == len(GRID)
     for threshold, lost in zip(bundle.thresholds, rows[2, text].lost, strict=True):
         least = threshold.needed[0]  # of the stem's exit, which is before the cut
         sent = [least is None or c < least for c in sure]

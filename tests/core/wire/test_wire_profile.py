@@ -31,7 +31,9 @@ from spinn_stream.wire import (
 )
 from spinn_stream.wire.messages import MAX_BATCHES
 
-BUNDLE = load_bundle()
+from ...bundles import LITE2_200
+
+BUNDLE = load_bundle(LITE2_200)
 CUTS = tuple(e.cut for e in BUNDLE.exits[:-1])
 COLUMNS = BUNDLE.last + len(CUTS) + 1
 

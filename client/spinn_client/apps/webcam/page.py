@@ -367,10 +367,8 @@ class Page:
 
 def plan_in_words(state: State, cuts: list[str]) -> str:
     """What is done with a frame."""
-    plan, last = state.plan, len(cuts) - 1
-    sure = (
-        "" if plan.confidence_threshold is None else f"; an exit answers if it is {plan.confidence_threshold:.0%} sure"
-    )
+    plan, last, threshold = state.plan, len(cuts) - 1, state.plan.confidence_threshold
+    sure = "" if threshold is None else f"; an exit answers if it is {100 * threshold:.3g}% sure"
     if plan.split >= last:
         return f"All on the device{sure}."
     codec = "" if plan.codec is None else f", sent as {plan.codec}"
