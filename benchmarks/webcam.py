@@ -151,11 +151,12 @@ def memory(pid: int) -> dict[str, float]:
     """Resident MB of the process and of those that it started."""
     found = {"webcam": _resident(pid)}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            name = next((word for word in words if word in ("serve", "shape")), None)
-            if name is not None:
-                found[name] = _resident(int(child))
+        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
+            for child in (task / "children").read_text().split():
+                words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+                name = next((word for word in words if word in ("serve", "shape")), None)
+                if name is not None:
+                    found[name] = _resident(int(child))
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 import av
 import pytest
 
-from ..processes import run_client
+from ..processes import run_client, shaped_link
+from ..rtsp import encoded, rtsp_camera
+from ..stalls import Stalls
 from .conftest import CODE_PX, END_S, FPS, Browsers, Clip, Demo, Seen, demo
 
 pytestmark = pytest.mark.alone
@@ -40,7 +43,10 @@ WATCH = (
 }"""
 ).replace("CODE", str(CODE_PX))
 
-DEADLINE_MS, SEEN_MS = 150, 60
+OLD_MS = 3000
+"""Two pictures on the way and one that waits, each a second at most."""
+
+DEADLINE_MS, BACK_MS, SEEN_MS = 250, 2000, 60
 """The page is looked at every 20 ms, and takes a frame or two to show what it was told."""
 
 KINDS = """() => {
@@ -50,16 +56,10 @@ KINDS = """() => {
   setInterval(() => window.kinds.push([performance.now(), root.dataset.kind, cut()]), 20);
 }"""
 
-STATE = """() => {
-  const root = document.querySelector("[data-lane=ours]");
-  return { kind: root.dataset.kind, reason: document.querySelector(".reason").textContent,
-           plan: document.querySelector(".plan").textContent };
-}"""
-
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Demo]:
-    with demo("--source", "demo", "--device-slowdown", "6") as started:
+    with demo("--source", "demo", "--device-slowdown", "6", "--deadline-ms", str(DEADLINE_MS)) as started:
         yield started
 
 
@@ -114,10 +114,12 @@ def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, se
 
 
 def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server_s_back(page: Any) -> None:
-    """Within a deadline and within 2 s on a machine of its own; a busy one may take longer."""
+    """Within a deadline, and within 2 s; longer by as much as the machine let nobody run meanwhile."""
     choose(page, "goal", "spare the battery")  # with a device this slow, the server is asked
     wait_for_kind(page, "server")
     page.evaluate(KINDS)
+    stalls = Stalls()
+    zero_s = time.monotonic() - page.evaluate("performance.now()") / 1000
     click(page, "Outage")
     page.wait_for_selector("text=End the outage")
     page.wait_for_timeout(2000)
@@ -125,23 +127,28 @@ def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server
     page.wait_for_selector("text=End the outage", state="hidden")
     wait_for_kind(page, "server")
     kinds = page.evaluate("window.kinds")
+    stalls.end()
     began = min(at for at, _, cut in kinds if cut)
     ended = max(at for at, _, cut in kinds if cut)
     last = max(at for at, kind, _ in kinds if kind == "server" and at < ended)
     back = min(at for at, kind, _ in kinds if kind == "server" and at > ended)
-    assert last - began <= 10 * (DEADLINE_MS + SEEN_MS)
-    assert back - ended <= 20_000
+
+    def stood_still_ms(since: float, until: float) -> float:
+        return stalls.within_ms(zero_s + since / 1000, zero_s + until / 1000)
+
+    assert last - began <= DEADLINE_MS + SEEN_MS + stood_still_ms(began, last)
+    assert back - ended <= BACK_MS + SEEN_MS + stood_still_ms(ended, back)
     choose(page, "goal", "quick answers")
 
 
 def test_another_goal_brings_another_plan_and_its_reason_in_words(page: Any) -> None:
     choose(page, "goal", "as right as it gets")
-    page.wait_for_function("() => document.querySelector('.reason').textContent.includes('accuracy')")
-    before = page.evaluate(STATE)
+    page.wait_for_selector(".plan >> text=because something else is asked for now")
+    before = page.locator(".plan").text_content()
     choose(page, "goal", "spare the server")
     page.wait_for_function(
-        "(before) => document.querySelector('.plan').textContent !== before.plan"
-        " && document.querySelector('.reason').textContent !== before.reason",
+        "(before) => document.querySelector('.plan').textContent !== before"
+        " && document.querySelector('.plan').textContent.includes('because')",
         arg=before,
     )
     choose(page, "goal", "quick answers")
@@ -164,9 +171,9 @@ def test_keys_do_what_buttons_do(page: Any) -> None:
     deadline = page.locator("[aria-label='deadline of every answer'] [tabindex]")
     deadline.focus()
     deadline.press("ArrowRight")
-    page.wait_for_selector(".value >> text=160 ms")
+    page.wait_for_selector(".value >> text=260 ms")
     deadline.press("ArrowLeft")
-    page.wait_for_selector(".value >> text=150 ms")
+    page.wait_for_selector(".value >> text=250 ms")
 
 
 def test_two_pages_show_the_same_and_one_sees_what_the_other_changes(page: Any, chromium: Any, running: Demo) -> None:
@@ -178,9 +185,9 @@ def test_two_pages_show_the_same_and_one_sees_what_the_other_changes(page: Any, 
     deadline = other.locator("[aria-label='deadline of every answer'] [tabindex]")
     deadline.focus()
     deadline.press("ArrowRight")
-    page.wait_for_selector(".value >> text=160 ms")
+    page.wait_for_selector(".value >> text=260 ms")
     deadline.press("ArrowLeft")
-    page.wait_for_selector(".value >> text=150 ms")
+    page.wait_for_selector(".value >> text=250 ms")
     other.close()
 
 
@@ -238,11 +245,70 @@ def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, 
         window.createImageBitmap = async (blob) => {
           await new Promise((done) => setTimeout(done, 500)); return real(blob); }; }"""
     )
-    slow.wait_for_timeout(8000)
-    behind = slow.evaluate("spinnWebcam.figures(6)")
-    assert 0 < behind["fps"] < 3
-    assert behind["label_ms"]["p50"] < 5000
+    check_that_delays_do_not_grow(slow, most_fps=3)
     slow.close()
+
+
+def test_a_viewer_on_a_slow_link_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
+    """1 Mb/s: three or four pictures of 35 kB a second, of the 30 that the clip has."""
+    host, _, port = running.address.removeprefix("http://").strip("/").partition(":")
+    with shaped_link(int(port)) as link:
+        slow = chromium.new_page()
+        slow.set_default_timeout(TRIES_MS)
+        slow.goto(f"http://{host}:{link.port}")
+        slow.wait_for_selector(".answer[data-kind]")
+        link.state({"down_mbps": 1.0, "rtt_ms": 50.0})
+        check_that_delays_do_not_grow(slow, most_fps=15)
+        slow.close()
+
+
+def check_that_delays_do_not_grow(page: Any, most_fps: float) -> None:
+    """Of pictures and labels, over three looks of 4 s, when what was on its way before has come."""
+    looks = []
+    for _ in range(4):
+        page.wait_for_timeout(4000)
+        looks.append(page.evaluate("spinnWebcam.figures(4)"))
+    for look in looks[1:]:
+        assert 0 < look["fps"] < most_fps
+        assert look["picture_ms"]["p50"] < OLD_MS and look["label_ms"]["p50"] < OLD_MS, looks
+
+
+def test_a_server_that_is_not_there_is_said_and_the_device_answers(chromium: Any) -> None:
+    with demo("--source", "demo", "--server", "ws://127.0.0.1:1") as started:
+        page = chromium.new_page()
+        page.set_default_timeout(TRIES_MS)
+        page.goto(started.address)
+        page.wait_for_selector(".answer[data-kind=device]")
+        page.wait_for_selector(".chip.bad >> text=server: unreachable: trying again")
+        page.wait_for_selector(".plan >> text=Everything runs on the device")
+        page.close()
+
+
+def test_an_rtsp_camera_is_shown_and_its_loss_is_said(chromium: Any, clip: Clip) -> None:
+    with rtsp_camera(encoded(clip.video)) as camera, demo("--source", camera.address) as started:
+        page = chromium.new_page()
+        page.set_default_timeout(TRIES_MS)
+        page.goto(started.address)
+        page.wait_for_selector(".stage[data-live]")
+        page.wait_for_selector(".answer[data-kind]")
+        page.wait_for_selector(f".chip.good >> text=camera: {camera.address}")
+        camera.cut()
+        page.wait_for_selector(f".notice >> text={camera.address} gives no more pictures; trying again")
+        page.wait_for_selector(".chip.bad >> text=camera")
+        page.close()
+
+
+def test_the_newest_page_with_a_camera_is_used_and_the_other_is_told(running: Demo, browser: Browsers) -> None:
+    with browser(*FAKE) as started:
+        first, second = started.new_page(), started.new_page()
+        for page in (first, second):
+            page.set_default_timeout(TRIES_MS)
+            page.goto(running.address)
+            page.wait_for_selector(".answer[data-kind]")
+            click(page, "My camera")
+            page.wait_for_selector(".chip.good >> text=camera: the visitor's camera")
+        first.wait_for_selector("[data-notice=camera] >> text=another camera is used now")
+        second.wait_for_selector("[data-notice=camera]", state="hidden")
 
 
 def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Path, browser: Browsers) -> None:
@@ -267,7 +333,7 @@ def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Pa
     longest = {second: counts.most_common(1)[0][0] for second, counts in shown.items()}
     assert len(expected) >= clip.seconds // 2, "the clip is to have seconds that are sure"
     right = [second for second, label in expected.items() if longest.get(second) == label]
-    assert len(right) >= 0.8 * len(expected), (expected, longest)  # 0.9 and more on a machine of its own
+    assert len(right) >= 0.9 * len(expected), (expected, longest)
     assert watched.errors == []
 
 
