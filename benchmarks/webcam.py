@@ -9,9 +9,9 @@ thread. The streams have a thread of their own.
     python benchmarks/webcam.py --soak [--minutes 10]
 
 Two viewers, of which one is in the background for a tenth of the time. Told is the memory of the processes, and the
-heaps of both pages after a collection; the least of three looks, since pictures come and go. A line is fitted to each
-from a quarter of the time on: before, the last minute's charts and the browser's own lists fill, and scripts are
-compiled.
+heaps of both pages after a collection; the least of three looks, since pictures come and go. A line is fitted to the
+second half of each. In the first half the charts and the browser's own lists fill, scripts are compiled, and the parts
+of the network that new plans use are loaded.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ HIDE = """(hidden) => {
 
 SOAK_STEPS = 40
 FLAT = 0.05
-"""Growth over the fitted part of the soak that still counts as flat: allocators keep what they had."""
+"""Growth over the second half of the soak that still counts as flat: allocators keep what they had."""
 
 
 def make_clip(folder: Path) -> Path:
@@ -197,13 +197,17 @@ def soak(clip: Path, minutes: float, *given: str) -> dict[str, Any]:
             print(
                 f"{step + 1:3d}/{SOAK_STEPS}  {fps:.1f} frames/s  {_rounded(samples[-1])}", file=sys.stderr, flush=True
             )
-    early, late = SOAK_STEPS // 4, SOAK_STEPS - 1
-    lines = {name: np.polyfit(times[early:], [s[name] for s in samples[early:]], 1) for name in samples[-1]}
-    fitted = {name: np.polyval(line, [times[early], times[late]]) for name, line in lines.items()}
-    growth = {name: float(end / start - 1) for name, (start, end) in fitted.items()}
+    return {"minutes": minutes, **fitted(times, samples)}
+
+
+def fitted(minutes: list[float], samples: list[dict[str, float]]) -> dict[str, Any]:
+    """What a line through the looks of the second half says of each memory."""
+    half = len(samples) // 2
+    lines = {name: np.polyfit(minutes[half:], [s[name] for s in samples[half:]], 1) for name in samples[-1]}
+    ends = {name: np.polyval(line, [minutes[half], minutes[-1]]) for name, line in lines.items()}
+    growth = {name: float(end / start - 1) for name, (start, end) in ends.items()}
     return {
-        "minutes": minutes,
-        "mb": [{"minute": round(at, 2), **_rounded(sample)} for at, sample in zip(times, samples, strict=True)],
+        "mb": [{"minute": round(at, 2), **_rounded(sample)} for at, sample in zip(minutes, samples, strict=True)],
         "mb_a_minute": {name: round(float(line[0]), 3) for name, line in lines.items()},
         "growth": {name: round(value, 3) for name, value in growth.items()},
         "flat": max(growth.values()) <= FLAT,

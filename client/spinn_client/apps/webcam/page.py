@@ -16,6 +16,7 @@ from .controls import Controls, attempt
 from .timeline import CHARTS, DEVICE, OURS, STEP_S, kinds, options
 
 TITLE = "spinn webcam"
+PURPOSE = "what the camera sees, told by this device, a server, or both together"
 
 SLAS = {
     DEFAULT_SLA: "quick answers",
@@ -120,6 +121,7 @@ class Page:
     def _top(self) -> None:
         with ui.element("header").classes("top"):
             ui.html("<b>spinn</b> webcam", sanitize=False).classes("name")
+            ui.label(PURPOSE).classes("purpose")
             self._server_chip = ui.label("server").classes("chip")
             self._camera_chip = ui.label("camera").classes("chip")
             self._pages_chip = ui.label().classes("chip")

@@ -82,8 +82,8 @@ class Overlay {
     this.root.dataset.unsure = sure < 0.5;
     if (answer.label !== null) set(this.label, answer.label); // without an answer, the last one stays, paler
     set(this.confidence, answer.confidence === null ? "" : `${Math.round(100 * sure)} %`);
-    set(this.age, `${Math.round(answer.age)} ms`);
-    set(this.where, answer.where === "server" ? "server" : "device");
+    set(this.age, `${Math.round(answer.age)} ms old`);
+    set(this.where, answer.where === null ? "no answer in time" : `from the ${answer.where}`);
     if (this.bar) this.bar.style.transform = `scaleX(${sure})`;
     if (this.why) set(this.why, `${REASONS[answer.reason] ?? ""}${answer.exit ? ` · exit ${answer.exit}` : ""}`);
     if (this.top) {
