@@ -15,7 +15,7 @@ from typing import Any
 import av
 import pytest
 
-from ..processes import run_client, shaped_link
+from ..processes import run_client, shaper
 from ..rtsp import encoded, rtsp_camera
 from ..stalls import Stalls
 from .conftest import CODE_PX, END_S, FPS, Browsers, Clip, Demo, Seen, demo
@@ -252,7 +252,7 @@ def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, 
 def test_a_viewer_on_a_slow_link_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
     """1 Mb/s: three or four pictures of 35 kB a second, of the 30 that the clip has."""
     host, _, port = running.address.removeprefix("http://").strip("/").partition(":")
-    with shaped_link(int(port)) as link:
+    with shaper(int(port)) as link:
         slow = chromium.new_page()
         slow.set_default_timeout(TRIES_MS)
         slow.goto(f"http://{host}:{link.port}")
