@@ -4,8 +4,8 @@
     python docs/screenshots.py webcam [--bundle DIR]           the page of `spinn webcam`: dark, light, on a phone
 
 Needs Chromium or Chrome on the PATH (headless) and Pillow, the second one Playwright for Python, too. Pages are asked
-for their light and dark form as a browser does, by prefers-color-scheme. Pictures have a palette of 128 colours, so
-that they stay small.
+for their light and dark form as a browser does, by prefers-color-scheme. Pictures have a palette of 128 colours, or
+256 with a photograph, so that they stay small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCHEMES = {"dark": 0, "light": 1}  # Chromium's names of prefers-color-scheme
 WIDTH = 1240
-WEBCAM = {"dark": (1280, 1150, "dark"), "light": (1280, 1150, "light"), "phone": (390, 844, "dark")}
+WEBCAM = {"dark": (1280, 1200, "dark"), "light": (1280, 1200, "light"), "phone": (390, 844, "dark")}
 SURE = """() => {
   const ours = document.querySelector("[data-lane=ours]");
   const sure = parseInt(ours.querySelector("[data-part=confidence]").textContent) >= 70;
@@ -45,10 +45,10 @@ def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> N
 
 
 def take_webcam(browser: str, out: Path, *options: str) -> None:
-    """The page a minute after its start, on a device that is three times as slow, at a moment when it is sure."""
+    """The page a minute after its start, on a device that is twice as slow, at a moment when it is sure."""
     from playwright.sync_api import sync_playwright
 
-    given = ["--source", "demo", "--port", "0", "--device-slowdown", "3", "--deadline-ms", "300", "--compare", *options]
+    given = ["--source", "demo", "--port", "0", "--device-slowdown", "2", "--deadline-ms", "200", "--compare", *options]
     demo = subprocess.Popen(
         [sys.executable, "-m", "spinn_stream", "webcam", *given], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True,
@@ -70,7 +70,7 @@ def take_webcam(browser: str, out: Path, *options: str) -> None:
                     raw = page.screenshot()
                     if page.evaluate(SURE):  # all the while that the picture took
                         break
-                picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(128)
+                picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(256)
                 picture.save(out / f"webcam-{name}.png", optimize=True)
                 page.close()
             chromium.close()

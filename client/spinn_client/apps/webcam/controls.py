@@ -124,7 +124,7 @@ class Controls:
         link = self.backend.link
         imposed = (0.0 if self.backend.outage else link.mbps) if self.backend.shaped else None
         self.timeline.sample(time.monotonic(), seen, imposed)
-        expected = self.session.opened and (self.camera.source != VISITOR or self.visitor != "")
+        expected = self.visitor != "" if self.camera.source == VISITOR else self.camera.source != ""
         silent = expected and self.camera.silent_s > SILENT_S
         if silent and not self._silent:
             self.trouble(f"{self.camera_in_words} gives no pictures for {SILENT_S:.0f} s")

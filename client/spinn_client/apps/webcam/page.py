@@ -16,7 +16,7 @@ from .controls import Controls, attempt
 from .timeline import CHARTS, DEVICE, OURS, STEP_S, kinds, options
 
 TITLE = "spinn webcam"
-PURPOSE = "what the camera sees, told by this device, a server, or both together"
+PURPOSE = "what the camera sees, told by this device or a server"
 
 SLAS = {
     DEFAULT_SLA: "quick answers",
