@@ -1,11 +1,11 @@
 """Pictures for the documentation, in docs/ or where --out says:
 
     python docs/screenshots.py report.html [--height 2400]     a replay's report, light and dark
-    python docs/screenshots.py webcam                          the page of `spinn webcam`: dark, light, on a phone
+    python docs/screenshots.py webcam [--bundle DIR]           the page of `spinn webcam`: dark, light, on a phone
 
 Needs Chromium or Chrome on the PATH (headless) and Pillow, the second one Playwright for Python, too. Pages are asked
-for their light and dark form as a browser does, by prefers-color-scheme. Pictures have a palette of 128 colours, so
-that they stay small.
+for their light and dark form as a browser does, by prefers-color-scheme. Pictures have a palette of 128 colours, or
+256 with a photograph, so that they stay small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCHEMES = {"dark": 0, "light": 1}  # Chromium's names of prefers-color-scheme
 WIDTH = 1240
-WEBCAM = {"dark": (1280, 1150, "dark"), "light": (1280, 1150, "light"), "phone": (390, 844, "dark")}
+WEBCAM = {"dark": (1280, 1200, "dark"), "light": (1280, 1200, "light"), "phone": (390, 844, "dark")}
 SURE = """() => {
   const ours = document.querySelector("[data-lane=ours]");
   const sure = parseInt(ours.querySelector("[data-part=confidence]").textContent) >= 70;
@@ -44,11 +44,11 @@ def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> N
         Image.open(raw).convert("RGB").quantize(128).save(picture, optimize=True)
 
 
-def take_webcam(browser: str, out: Path) -> None:
-    """The page a minute after its start, on a device that is three times as slow, at a moment when it is sure."""
+def take_webcam(browser: str, out: Path, *options: str) -> None:
+    """The page a minute after its start, on a device that is twice as slow, at a moment when it is sure."""
     from playwright.sync_api import sync_playwright
 
-    given = ["--source", "demo", "--port", "0", "--device-slowdown", "3", "--deadline-ms", "300", "--compare"]
+    given = ["--source", "demo", "--port", "0", "--device-slowdown", "2", "--deadline-ms", "200", "--compare", *options]
     demo = subprocess.Popen(
         [sys.executable, "-m", "spinn_stream", "webcam", *given], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True,
@@ -70,7 +70,7 @@ def take_webcam(browser: str, out: Path) -> None:
                     raw = page.screenshot()
                     if page.evaluate(SURE):  # all the while that the picture took
                         break
-                picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(128)
+                picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(256)
                 picture.save(out / f"webcam-{name}.png", optimize=True)
                 page.close()
             chromium.close()
@@ -84,13 +84,14 @@ def main() -> int:
     parser.add_argument("page", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--height", type=int, default=2400)
+    parser.add_argument("--bundle", help="folder of the bundle")
     args = parser.parse_args()
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print(f"screenshots: none of {', '.join(BROWSERS)} is on the PATH", file=sys.stderr)
         return 1
     if args.page == Path("webcam"):
-        take_webcam(browser, args.out)
+        take_webcam(browser, args.out, *(["--bundle", args.bundle] if args.bundle is not None else []))
         return 0
     for scheme in SCHEMES:
         picture = args.out / f"replay-{scheme}.png"

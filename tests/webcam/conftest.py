@@ -22,6 +22,10 @@ from spinn_client.sources.demo import DemoSource
 
 START_S = 60.0
 END_S = 20.0
+TRIES_MS = 30_000
+
+DEADLINE_MS = 250
+"""Of the page that most tests look at."""
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-extensions",
@@ -123,3 +127,37 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
             video.write(pixels)
     video.release()
     return found
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Demo]:
+    with demo("--source", "demo", "--device-slowdown", "6", "--deadline-ms", str(DEADLINE_MS)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def chromium(browser: Browsers) -> Iterator[Any]:
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture
+def page(chromium: Any, running: Demo, seen: Seen) -> Iterator[Any]:
+    """The page, once the server is there and answers are shown."""
+    page = chromium.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(TRIES_MS)
+    seen.watch(page)
+    page.goto(running.address)
+    page.wait_for_selector(".answer[data-kind]")
+    page.wait_for_selector(".chip.good >> text=server")
+    yield page
+    page.close()
+
+
+def click(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name).click()

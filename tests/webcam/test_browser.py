@@ -6,42 +6,25 @@ import json
 import signal
 import subprocess
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
-from ..bundles import DEFAULT
-from ..processes import run_client
-from .conftest import CODE_PX, END_S, FPS, Browsers, Clip, Demo, Seen, demo
+from spinn_stream.bundle.manifest import BUNDLES
+
+from ..processes import shaper
+from ..stalls import Stalls
+from .conftest import DEADLINE_MS, END_S, TRIES_MS, Demo, Seen, click, demo
 
 pytestmark = pytest.mark.alone
 
-FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
-CONFIDENT = 0.5
-TRIES_MS = 30_000
+OLD_MS = 3000
+"""Two pictures on the way and one that waits, each a second at most."""
 
-WATCH = (
-    """() => {
-  window.seen = [];
-  const small = document.createElement("canvas");
-  small.width = 4; small.height = 1;
-  const pen = small.getContext("2d", { willReadFrequently: true });
-  setInterval(() => {
-    const canvas = document.querySelector(".stage canvas");
-    const label = document.querySelector("[data-lane=ours] [data-part=label]").textContent;
-    if (!canvas.width || !label) return;
-    pen.drawImage(canvas, 0, 0, 4 * CODE, CODE, 0, 0, 4, 1);
-    const bits = [0, 1, 2, 3].map((bit) => (pen.getImageData(bit, 0, 1, 1).data[1] > 127) << bit);
-    window.seen.push([bits.reduce((a, b) => a + b), label]);
-  }, 40);
-}"""
-).replace("CODE", str(CODE_PX))
-
-DEADLINE_MS, SEEN_MS = 150, 60
+BACK_MS, SEEN_MS = 2000, 60
 """The page is looked at every 20 ms, and takes a frame or two to show what it was told."""
 
 KINDS = """() => {
@@ -50,46 +33,6 @@ KINDS = """() => {
   const cut = () => [...document.querySelectorAll("button")].some((b) => b.textContent.includes("End the outage"));
   setInterval(() => window.kinds.push([performance.now(), root.dataset.kind, cut()]), 20);
 }"""
-
-STATE = """() => {
-  const root = document.querySelector("[data-lane=ours]");
-  return { kind: root.dataset.kind, reason: document.querySelector(".reason").textContent,
-           plan: document.querySelector(".plan").textContent };
-}"""
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Demo]:
-    with demo("--source", "demo", "--device-slowdown", "6") as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def chromium(browser: Browsers) -> Iterator[Any]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture
-def seen() -> Seen:
-    return Seen()
-
-
-@pytest.fixture
-def page(chromium: Any, running: Demo, seen: Seen) -> Iterator[Any]:
-    """The page, once the server is there and answers are shown."""
-    page = chromium.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(TRIES_MS)
-    seen.watch(page)
-    page.goto(running.address)
-    page.wait_for_selector(".answer[data-kind]")
-    page.wait_for_selector(".chip.good >> text=server")
-    yield page
-    page.close()
-
-
-def click(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name).click()
 
 
 def wait_for_kind(page: Any, *kinds: str, ms: float = TRIES_MS) -> float:
@@ -115,10 +58,12 @@ def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, se
 
 
 def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server_s_back(page: Any) -> None:
-    """Within a deadline and within 2 s on a machine of its own; a busy one may take longer."""
+    """Within a deadline, and within 2 s; longer by as much as the machine let nobody run meanwhile."""
     choose(page, "goal", "spare the battery")  # with a device this slow, the server is asked
     wait_for_kind(page, "server")
     page.evaluate(KINDS)
+    stalls = Stalls()
+    zero_s = time.monotonic() - page.evaluate("performance.now()") / 1000
     click(page, "Outage")
     page.wait_for_selector("text=End the outage")
     page.wait_for_timeout(2000)
@@ -126,23 +71,28 @@ def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server
     page.wait_for_selector("text=End the outage", state="hidden")
     wait_for_kind(page, "server")
     kinds = page.evaluate("window.kinds")
+    stalls.end()
     began = min(at for at, _, cut in kinds if cut)
     ended = max(at for at, _, cut in kinds if cut)
     last = max(at for at, kind, _ in kinds if kind == "server" and at < ended)
     back = min(at for at, kind, _ in kinds if kind == "server" and at > ended)
-    assert last - began <= 10 * (DEADLINE_MS + SEEN_MS)
-    assert back - ended <= 20_000
+
+    def stood_still_ms(since: float, until: float) -> float:
+        return stalls.within_ms(zero_s + since / 1000, zero_s + until / 1000)
+
+    assert last - began <= DEADLINE_MS + SEEN_MS + stood_still_ms(began, last)
+    assert back - ended <= BACK_MS + SEEN_MS + stood_still_ms(ended, back)
     choose(page, "goal", "quick answers")
 
 
 def test_another_goal_brings_another_plan_and_its_reason_in_words(page: Any) -> None:
     choose(page, "goal", "as right as it gets")
-    page.wait_for_function("() => document.querySelector('.reason').textContent.includes('accuracy')")
-    before = page.evaluate(STATE)
+    page.wait_for_selector(".plan >> text=because something else is asked for now")
+    before = page.locator(".plan").text_content()
     choose(page, "goal", "spare the server")
     page.wait_for_function(
-        "(before) => document.querySelector('.plan').textContent !== before.plan"
-        " && document.querySelector('.reason').textContent !== before.reason",
+        "(before) => document.querySelector('.plan').textContent !== before"
+        " && document.querySelector('.plan').textContent.includes('because')",
         arg=before,
     )
     choose(page, "goal", "quick answers")
@@ -165,9 +115,9 @@ def test_keys_do_what_buttons_do(page: Any) -> None:
     deadline = page.locator("[aria-label='deadline of every answer'] [tabindex]")
     deadline.focus()
     deadline.press("ArrowRight")
-    page.wait_for_selector(".value >> text=160 ms")
+    page.wait_for_selector(".value >> text=260 ms")
     deadline.press("ArrowLeft")
-    page.wait_for_selector(".value >> text=150 ms")
+    page.wait_for_selector(".value >> text=250 ms")
 
 
 def test_two_pages_show_the_same_and_one_sees_what_the_other_changes(page: Any, chromium: Any, running: Demo) -> None:
@@ -179,9 +129,9 @@ def test_two_pages_show_the_same_and_one_sees_what_the_other_changes(page: Any, 
     deadline = other.locator("[aria-label='deadline of every answer'] [tabindex]")
     deadline.focus()
     deadline.press("ArrowRight")
-    page.wait_for_selector(".value >> text=160 ms")
+    page.wait_for_selector(".value >> text=260 ms")
     deadline.press("ArrowLeft")
-    page.wait_for_selector(".value >> text=150 ms")
+    page.wait_for_selector(".value >> text=250 ms")
     other.close()
 
 
@@ -202,32 +152,6 @@ def test_a_killed_server_is_told_and_started_again(page: Any) -> None:
     page.wait_for_selector(".chip.good >> text=server: connected")
 
 
-def test_a_camera_that_is_denied_busy_or_not_there_is_said_with_what_to_do(page: Any) -> None:
-    for name, says in (
-        ("NotAllowedError", "Allow it"),
-        ("NotReadableError", "The camera is busy"),
-        ("NotFoundError", "finds no camera"),
-    ):
-        page.evaluate(
-            "(name) => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', name)); }",
-            name,
-        )
-        click(page, "My camera")
-        page.wait_for_selector(f"[data-notice=camera] >> text={says}")
-
-
-def test_a_machine_without_a_camera_and_a_refusal_are_told_apart(running: Demo, browser: Browsers) -> None:
-    for flag, says in (
-        ("--use-fake-ui-for-media-stream", "finds no camera"),
-        ("--deny-permission-prompts", "Allow it"),
-    ):
-        with browser(flag, *FAKE[: flag.startswith("--deny")]) as started:
-            page = started.new_page()
-            page.goto(running.address)
-            click(page, "My camera")
-            page.wait_for_selector(f"[data-notice=camera] >> text={says}", timeout=TRIES_MS)
-
-
 def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
     slow = chromium.new_page()
     slow.set_default_timeout(TRIES_MS)
@@ -239,51 +163,55 @@ def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, 
         window.createImageBitmap = async (blob) => {
           await new Promise((done) => setTimeout(done, 500)); return real(blob); }; }"""
     )
-    slow.wait_for_timeout(8000)
-    behind = slow.evaluate("spinnWebcam.figures(6)")
-    assert 0 < behind["fps"] < 3
-    assert behind["label_ms"]["p50"] < 5000
+    check_that_delays_do_not_grow(slow, most_fps=3)
     slow.close()
 
 
-def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Path, browser: Browsers) -> None:
-    ran = run_client(
-        tmp_path, "--source", str(clip.video), "--unpaced", "--split", "final", "--threshold", "none", *DEFAULT
-    )
-    expected = labels_of(ran.finals)
-    camera = (*FAKE, f"--use-file-for-fake-video-capture={clip.mjpeg}")
-    with demo("--source", "browser", "--deadline-ms", "400") as started, browser(*camera) as found:
-        page = found.new_page()
+def test_a_viewer_on_a_slow_link_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
+    """1 Mb/s: three or four pictures of 35 kB a second, of the 30 that the clip has."""
+    host, _, port = running.address.removeprefix("http://").strip("/").partition(":")
+    with shaper(int(port)) as link:
+        slow = chromium.new_page()
+        slow.set_default_timeout(TRIES_MS)
+        slow.goto(f"http://{host}:{link.port}")
+        slow.wait_for_selector(".answer[data-kind]")
+        link.state({"down_mbps": 1.0, "rtt_ms": 50.0})
+        check_that_delays_do_not_grow(slow, most_fps=15)
+        slow.close()
+
+
+def check_that_delays_do_not_grow(page: Any, most_fps: float) -> None:
+    """Of pictures and labels, over three looks of 4 s, when what was on its way before has come."""
+    looks = []
+    for _ in range(4):
+        page.wait_for_timeout(4000)
+        looks.append(page.evaluate("spinnWebcam.figures(4)"))
+    for look in looks[1:]:
+        assert 0 < look["fps"] < most_fps
+        assert look["picture_ms"]["p50"] < OLD_MS and look["label_ms"]["p50"] < OLD_MS, looks
+
+
+def test_a_server_that_is_not_there_is_said_and_the_device_answers(chromium: Any) -> None:
+    with demo("--source", "demo", "--server", "ws://127.0.0.1:1") as started:
+        page = chromium.new_page()
         page.set_default_timeout(TRIES_MS)
-        watched = Seen()
-        watched.watch(page)
         page.goto(started.address)
-        page.wait_for_selector("text=choose “My camera” to begin")
-        page.wait_for_function("() => window.spinnWebcam && document.querySelector('.charts canvas')")
-        click(page, "My camera")
+        page.wait_for_selector(".answer[data-kind=device]")
+        page.wait_for_selector(".chip.bad >> text=server: unreachable: trying again")
+        page.wait_for_selector(".plan >> text=Everything runs on the device")
+        page.close()
+
+
+def test_the_bundle_and_the_labels_that_are_named_are_those_of_the_page_and_its_server(chromium: Any) -> None:
+    groups = set(json.loads((BUNDLES / "everyday.json").read_text()).values())
+    with demo("--source", "demo", "--bundle", "lite-1000", "--labels", "everyday") as started:
+        page = chromium.new_page()
+        page.set_default_timeout(TRIES_MS)
+        page.goto(started.address)
+        page.wait_for_selector(".chip.good >> text=server: connected")
         page.wait_for_selector(".answer[data-kind]")
-        page.evaluate(WATCH)
-        page.wait_for_timeout(1500 * clip.seconds)
-        shown: dict[int, Counter[str]] = defaultdict(Counter)
-        for second, label in page.evaluate("window.seen"):
-            shown[second][label] += 1
-    longest = {second: counts.most_common(1)[0][0] for second, counts in shown.items()}
-    assert len(expected) >= clip.seconds // 2, "the clip is to have seconds that are sure"
-    right = [second for second, label in expected.items() if longest.get(second) == label]
-    assert len(right) >= 0.8 * len(expected), (expected, longest)  # 0.9 and more on a machine of its own
-    assert watched.errors == []
-
-
-def labels_of(finals: list[dict[str, Any]]) -> dict[int, str]:
-    """The label given most often in each second, for the seconds in which answers are confident."""
-    by_second: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for result in finals:
-        by_second[result["frame"] // FPS].append(result)
-    return {
-        second: Counter(r["label"] for r in results).most_common(1)[0][0]
-        for second, results in by_second.items()
-        if sum(r["confidence"] for r in results) / len(results) >= CONFIDENT
-    }
+        assert page.locator("[data-lane=ours] [data-part=label]").text_content() in groups
+        page.close()
 
 
 def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
@@ -303,23 +231,3 @@ def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
     assert process.returncode == 0 and f"pictures in {recorded}" in rest
     with av.open(str(recorded)) as video:
         assert next(video.decode(video=0)).width == 640
-
-
-def test_a_self_signed_page_that_is_open_to_the_network_asks_for_its_token(browser: Browsers) -> None:
-    with (
-        demo("--source", "browser", "--host", "0.0.0.0", "--tls", "self-signed") as started,
-        browser(*FAKE) as found,
-    ):
-        _, _, port_and_token = started.address.rpartition(":")
-        port, _, token = port_and_token.partition("/?token=")
-        here = f"https://127.0.0.1:{port}/"
-        page = found.new_context(ignore_https_errors=True).new_page()
-        page.set_default_timeout(TRIES_MS)
-        assert len(token) >= 20
-        refused = page.goto(here)
-        assert refused is not None and refused.status == 401
-        page.goto(f"{here}?token={token}")
-        assert page.url == here
-        page.wait_for_function("() => window.spinnWebcam && document.querySelector('.charts canvas')")
-        click(page, "My camera")
-        page.wait_for_selector(".stage[data-live]")

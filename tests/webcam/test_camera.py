@@ -12,6 +12,10 @@ import pytest
 
 from spinn_client.apps.webcam.camera import LARGEST_JPEG, VISITOR, Camera, Shot, jpeg_size
 
+from ..rtsp import encoded, rtsp_camera
+
+WAIT_S = 20.0
+
 
 def jpeg(height: int, width: int) -> bytes:
     _, encoded = cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))
@@ -89,3 +93,25 @@ def test_a_source_that_cannot_be_opened_is_said_once_and_tried_again(shots: queu
     assert shots.get(timeout=10).pixels.shape == (8, 8, 3)
     camera.close()
     assert said.empty()
+
+
+def test_an_rtsp_camera_that_is_lost_is_said_and_played_on_once_it_is_back(
+    shots: queue.Queue[Shot], tmp_path: Path
+) -> None:
+    path, said = tmp_path / "clip.avi", queue.Queue[str]()
+    clip = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (320, 240))
+    for grey in (40, 200):
+        clip.write(np.full((240, 320, 3), grey, np.uint8))
+    clip.release()
+    pictures = encoded(path)
+    camera = Camera(shots.put, said.put)
+    with rtsp_camera(pictures) as there:
+        camera.use(there.address)
+        seen = {float(shots.get(timeout=WAIT_S).pixels.mean()) > 120 for _ in range(10)}
+        assert seen == {True, False}
+    assert said.get(timeout=WAIT_S) == f"{there.address} gives no more pictures; trying again"
+    while not shots.empty():
+        shots.get_nowait()
+    with rtsp_camera(pictures, there.port):
+        assert shots.get(timeout=WAIT_S).pixels.shape == (240, 320, 3)
+    camera.close()

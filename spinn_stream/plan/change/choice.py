@@ -33,9 +33,14 @@ class Binding:
     over: float
     gain: float
 
+    @property
+    def broken(self) -> bool:
+        """Whether the plan breaks it."""
+        return self.over > KEPT * self.constraint.unit
+
     def __str__(self) -> str:
         name = self.constraint.metric.name
-        if self.over > KEPT * self.constraint.unit:
+        if self.broken:
             return f"{self.constraint} cannot be kept: {shown(name, self.value)}, off by {shown(name, self.over)}"
         return f"{self.constraint}: {shown(name, self.value)}"
 

@@ -28,9 +28,10 @@ from typing import NamedTuple
 from spinn_stream.plan.predict.predictor import Prediction
 from spinn_stream.plan.sla.sla import Constraint, Sla
 
-from .choice import KEPT, choose, shown, violations
+from .choice import KEPT, choose, violations
 from .config import SchedulerConfig
 from .evidence import Evidence, Gain
+from .reason import gained, repaired
 
 _STEADY = ("accuracy", "accuracy_drop", "server_cost")
 """Figures that hardly waver with the conditions: no headroom is asked of them."""
@@ -38,7 +39,7 @@ _STEADY = ("accuracy", "accuracy_drop", "server_cost")
 
 @dataclass(frozen=True)
 class Change:
-    """place: of the plan to change to, in the prediction. why: for the log."""
+    """place: of the plan to change to, in the prediction. why: a clause of a reason (see `reason`)."""
 
     place: int
     why: str
@@ -169,7 +170,7 @@ class Hysteresis:
         worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[current])))
         value = float(prediction.of(worst.metric.name)[current])
         self._repairs.append(now)
-        return Change(best if spare is None else spare, f"the plan breaks {worst}: {shown(worst.metric.name, value)}")
+        return Change(best if spare is None else spare, repaired(worst, value))
 
     def _keeps_elsewhere(self, sla: Sla, elsewhere: Callable[[float], Prediction]) -> int | None:
         """The best plan where conditions are less favourable, if it keeps the constraints there; the less so the more
@@ -203,7 +204,7 @@ class Hysteresis:
             share = gain / max(abs(ours), 1e-9)
             if target.metric.absolute:  # a point of accuracy is a small share of it and much: in tolerances, then
                 share = self._config.margin * gain / max(slack, 1e-9)
-            found = Change(best, f"{name} {shown(name, theirs)}, not {shown(name, ours)}"), share
+            found = Change(best, gained(target.metric, ours, theirs)), share
             if n:
                 return _Better(found[0], Gain(found[1], first=False, later=True))
         return None if found is None else _Better(found[0], Gain(found[1], first=True, later=False))

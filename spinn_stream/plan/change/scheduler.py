@@ -26,6 +26,7 @@ from spinn_stream.plan.sla.sla import Sla
 from .choice import Binding, RunnerUp, binding, choose, runner_up
 from .config import SchedulerConfig
 from .hysteresis import Change, Hysteresis
+from .reason import AGREED, ASKED, FIRST, SERVER_AWAY, SERVER_BACK, reason
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Scheduler:
         self._names = [cut.name for cut in bundle.cut_points]
         self._bundle, self._power = bundle, power
         self._plans = len(table)
-        self._why_first = "first plan"
+        self._why_first = FIRST
         self.use_table(table)
         self._next_id = first_id
         self._current: int | None = None  # number of the plan in the table
@@ -105,7 +106,7 @@ class Scheduler:
             raise
         self._sla, self._seen, self._current = sla, None, None
         self._next_id = max(self._next_id, first_id)
-        self._why_first = "another agreement"
+        self._why_first = AGREED
 
     @property
     def plan(self) -> Plan | None:
@@ -116,7 +117,7 @@ class Scheduler:
         """The best plan under these conditions, whatever is in force. Changes nothing; its id is 0."""
         prediction, sla = self._predict(now)
         index, violation = choose(prediction, sla)
-        return self._decision(prediction, sla, index, violation, "asked", 0)
+        return self._decision(prediction, sla, index, violation, ASKED, 0)
 
     def decide(self, now: float, conditions: Conditions) -> Decision | None:
         """The plan to change to; None: keep the one in force."""
@@ -154,7 +155,7 @@ class Scheduler:
             return None
         here = np.flatnonzero(number == self._current)
         if not here.size or (before.link is None) != (self._seen.link is None):
-            return Change(best, "no server" if self._seen.link is None else "the server is there")
+            return Change(best, SERVER_AWAY if self._seen.link is None else SERVER_BACK)
         return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._elsewhere)
 
     def _elsewhere(self, slower: float) -> Prediction:
@@ -175,17 +176,9 @@ class Scheduler:
         plan, figures = prediction.plan(index, id), prediction.figures(index)
         bound = binding(prediction, sla, index, violation)
         second = runner_up(prediction, sla, index)
-        threshold = "no exit" if plan.confidence_threshold is None else f"threshold {plan.confidence_threshold:g}"
-        reason = f"{why}: split {self._names[plan.split]}, {threshold}"
-        if plan.codec is not None:
-            reason += f", {plan.codec}"
-        reason += (
-            f"; predicted {figures.latency_ms:.0f} ms, {figures.throughput_fps:.1f} fps, "
-            f"accuracy {100 * figures.accuracy:.1f} %"
-        )
-        if bound is not None:
-            reason += f"; {bound}" if violation > 0 else f"; bound by {bound}"
-        return Decision(plan, figures, reason, violation <= 0, bound, second)
+        first = sla.targets[0].metric
+        said = reason(plan, self._names, why, figures, bound, first, float(prediction.of(first.name)[index]))
+        return Decision(plan, figures, said, violation <= 0, bound, second)
 
 
 def _harder(now: Conditions, factor: float) -> Conditions:

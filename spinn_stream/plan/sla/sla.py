@@ -16,13 +16,14 @@ from decimal import Decimal
 class Metric:
     """A figure of a plan.
 
-    rises: more is better. units: name -> how many of the canonical unit, which comes first and is also meant where
-    none is written. absolute: tolerances are differences, not shares of the best. scale: a constraint is violated by
-    1 when the figure is off by its bound or by this, whichever is larger.
+    said: what it is called in a sentence. rises: more is better. units: name -> how many of the canonical unit, which
+    comes first and is also meant where none is written. absolute: tolerances are differences, not shares of the best.
+    scale: a constraint is violated by 1 when the figure is off by its bound or by this, whichever is larger.
     """
 
     name: str
     meaning: str
+    said: str
     rises: bool
     units: dict[str, float]
     scale: float
@@ -39,17 +40,29 @@ _SHARE = {"": 1.0, "%": 0.01}
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("latency_ms", "mean age of answers, from capture", False, _MS, 1.0),
-        Metric("latency_ms.p95", "age that 95 % of the answers keep", False, _MS, 1.0),
-        Metric("throughput_fps", "answers a second", True, {"fps": 1.0, "Hz": 1.0, "/s": 1.0}, 1.0),
-        Metric("accuracy", "share of right answers", True, _SHARE, 0.1, True, 1.0),
-        Metric("accuracy_drop", "loss against the whole network, in points", False, _SHARE, 0.1, True, 1.0),
+        Metric("latency_ms", "mean age of answers, from capture", "the age of answers", False, _MS, 1.0),
         Metric(
-            "uplink", "bytes a second to the server", False,
+            "latency_ms.p95", "age that 95 % of the answers keep", "the age that 95 % of the answers keep", False, _MS,
+            1.0,
+        ),
+        Metric(
+            "throughput_fps", "answers a second", "the number of answers a second", True,
+            {"fps": 1.0, "Hz": 1.0, "/s": 1.0}, 1.0,
+        ),
+        Metric("accuracy", "share of right answers", "the share of right answers", True, _SHARE, 0.1, True, 1.0),
+        Metric(
+            "accuracy_drop", "loss against the whole network, in points", "the loss of accuracy", False, _SHARE, 0.1,
+            True, 1.0,
+        ),
+        Metric(
+            "uplink", "bytes a second to the server", "the traffic to the server", False,
             {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "b/s": 0.125, "kb/s": 125.0, "Mb/s": 125e3, "Gb/s": 125e6}, 1e3,
         ),
-        Metric("server_cost", "ms of an idle server's computing a frame", False, _MS, 1.0),
-        Metric("device_energy", "mJ a frame, an estimate", False, {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}, 1.0),
+        Metric("server_cost", "ms of an idle server's computing a frame", "the server's work", False, _MS, 1.0),
+        Metric(
+            "device_energy", "mJ a frame, an estimate", "the device's energy for a frame", False,
+            {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}, 1.0,
+        ),
     )
 }  # fmt: skip
 """All figures that an SLA may speak of, in the order of the predictor's columns."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from spinn_stream.bundle import DEFAULT_BUNDLE
 from spinn_stream.errors import ConfigError, SpinnError
 from spinn_stream.trace import Trace, parse_csv
 
@@ -170,10 +171,13 @@ class Backend:
 
     Args:
         named: ws://HOST:PORT of a server that runs already; None: one of our own. say: gets one line for people.
+        bundle, runtime: of our own server.
     """
 
-    def __init__(self, named: str | None, say: Callable[[str], object], *, runtime: str = "auto") -> None:
-        self.named, self._say, self._runtime = named, say, runtime
+    def __init__(
+        self, named: str | None, say: Callable[[str], object], *, bundle: Path = DEFAULT_BUNDLE, runtime: str = "auto"
+    ) -> None:
+        self.named, self._say, self._bundle, self._runtime = named, say, bundle, runtime
         self.shaped = named is None or named.lower().startswith("ws://")  # TLS would not know us by another name
         self.link, self.outage, self.playing = Link(), False, ""
         self.server: Child | None = None
@@ -230,8 +234,9 @@ class Backend:
                 return
             self.starting = True
             child = self.server = Child(
-                "serve", "--port", str(self._port), "--runtime", self._runtime, on_end=self._ended
-            )
+                "serve", "--port", str(self._port), "--bundle", str(self._bundle), "--runtime", self._runtime,
+                on_end=self._ended,
+            )  # fmt: skip
         try:
             child.wait_ready()
         finally:

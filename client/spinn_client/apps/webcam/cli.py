@@ -51,6 +51,7 @@ def webcam(
     record: Annotated[Path | None, typer.Option(help="write pictures and answers here, as MP4")] = None,
     traces: Annotated[Path | None, typer.Option(help="folder of recorded networks (CSV)")] = None,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
+    labels: Annotated[str | None, typer.Option(help="everyday, or a JSON FILE, class -> group")] = None,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
     threads: Threads = "auto",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
@@ -75,7 +76,9 @@ def webcam(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     link = None if server is None else LinkConfig(server, read_token(server_token_file), tls_ca, allow_offline=True)
-    setup = Setup(_source(source), link, device, traces_in(traces), sla, deadline_ms, device_slowdown, compare)
+    setup = Setup(
+        _source(source), link, device, traces_in(traces), sla, deadline_ms, device_slowdown, compare, bundle, labels
+    )
     recorder = Recorder(record) if record is not None else None
 
     def controls(**outlets: Any) -> Controls:

@@ -24,6 +24,7 @@ from spinn_client import (
     State,
     Warned,
 )
+from spinn_stream.bundle import DEFAULT_BUNDLE
 
 from .backend import Backend, Link, read_trace
 from .camera import SILENT_S, VISITOR, Camera, Shot
@@ -47,7 +48,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Setup:
-    """What the command line names. server: None: one of our own. traces: recorded networks by name."""
+    """What the command line names.
+
+    server: None: one of our own, with this bundle. traces: recorded networks by name. labels: see `Stream`.
+    """
 
     source: str
     server: LinkConfig | None
@@ -57,6 +61,8 @@ class Setup:
     deadline_ms: float | None = None
     slowdown: float = 1.0
     compare: bool = False
+    bundle: Path = DEFAULT_BUNDLE
+    labels: str | None = None
 
 
 class Controls:
@@ -85,8 +91,10 @@ class Controls:
         self._silent = False
         self._compared_by = ""  # the address by which the server alone is asked
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.backend = Backend(setup.server.url if setup.server else None, self.trouble, runtime=setup.device.runtime)
-        self.session = Session(setup.device, self._answered, self._told, self.trouble)
+        self.backend = Backend(
+            setup.server.url if setup.server else None, self.trouble, bundle=setup.bundle, runtime=setup.device.runtime
+        )
+        self.session = Session(setup.device, self._answered, self._told, self.trouble, labels=setup.labels)
         wish = self.session.wish
         self.session.wish = replace(
             wish, sla=setup.sla or wish.sla, deadline_ms=setup.deadline_ms or wish.deadline_ms, slowdown=setup.slowdown
@@ -116,7 +124,7 @@ class Controls:
         link = self.backend.link
         imposed = (0.0 if self.backend.outage else link.mbps) if self.backend.shaped else None
         self.timeline.sample(time.monotonic(), seen, imposed)
-        expected = self.session.opened and (self.camera.source != VISITOR or self.visitor != "")
+        expected = self.visitor != "" if self.camera.source == VISITOR else self.camera.source != ""
         silent = expected and self.camera.silent_s > SILENT_S
         if silent and not self._silent:
             self.trouble(f"{self.camera_in_words} gives no pictures for {SILENT_S:.0f} s")

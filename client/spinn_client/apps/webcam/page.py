@@ -9,7 +9,6 @@ from typing import Any
 
 from nicegui import events, ui
 
-from spinn_client import State
 from spinn_stream.plan import DEFAULT_SLA
 
 from .camera import VISITOR
@@ -17,6 +16,7 @@ from .controls import Controls, attempt
 from .timeline import CHARTS, DEVICE, OURS, STEP_S, kinds, options
 
 TITLE = "spinn webcam"
+PURPOSE = "what the camera sees, told by this device or a server"
 
 SLAS = {
     DEFAULT_SLA: "quick answers",
@@ -102,8 +102,7 @@ class Page:
                 self._lanes()
                 with ui.element("section").classes("card"):
                     self._heading("The plan, and why")
-                    self._plan = ui.label("loading").classes("plan")
-                    self._reason = ui.label().classes("reason").props('aria-live="polite"')
+                    self._plan = ui.label("loading").classes("plan").props('aria-live="polite"')
                 with ui.element("section").classes("card happened"):
                     self._heading("What happened")
                     self._notes = ui.element("div").classes("notes")
@@ -122,6 +121,7 @@ class Page:
     def _top(self) -> None:
         with ui.element("header").classes("top"):
             ui.html("<b>spinn</b> webcam", sanitize=False).classes("name")
+            ui.label(PURPOSE).classes("purpose")
             self._server_chip = ui.label("server").classes("chip")
             self._camera_chip = ui.label("camera").classes("chip")
             self._pages_chip = ui.label().classes("chip")
@@ -311,9 +311,7 @@ class Page:
         pages = len(controls.hub.viewers)
         self._pages_chip.text = f"{pages} pages are open; what one changes holds for all"
         self._pages_chip.visible = pages > 1
-        names = controls.session.names[0]
-        self._plan.text = plan_in_words(state, names) if state else f"starting: {controls.session.at}"
-        self._reason.text = controls.reason
+        self._plan.text = controls.reason or f"starting: {controls.session.at}"
         trouble = [note for note in controls.notes if note.trouble and time.monotonic() - note.at < 6]
         self._trouble.visible = bool(trouble)
         if trouble:
@@ -363,18 +361,6 @@ class Page:
             return
         for name, drawn in self._charts.items():
             drawn.run_chart_method("setOption", {"series": self._controls.timeline.series(name, self._kinds)})
-
-
-def plan_in_words(state: State, cuts: list[str]) -> str:
-    """What is done with a frame."""
-    plan, last, threshold = state.plan, len(cuts) - 1, state.plan.confidence_threshold
-    sure = "" if threshold is None else f"; an exit answers if it is {100 * threshold:.3g}% sure"
-    if plan.split >= last:
-        return f"All on the device{sure}."
-    codec = "" if plan.codec is None else f", sent as {plan.codec}"
-    if plan.split == 0:
-        return f"The picture goes to the server{codec}{sure}."
-    return f"The device computes up to {cuts[plan.split]}, the server the rest{codec}{sure}."
 
 
 def _mbps(value: float | None) -> str:

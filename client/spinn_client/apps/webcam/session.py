@@ -92,7 +92,7 @@ class Session:
 
     Args:
         on_answer, on_event: called in that thread; events are of our own stream.
-        say: gets one line for people.
+        say: gets one line for people. labels: see `Stream`.
     """
 
     def __init__(
@@ -101,8 +101,11 @@ class Session:
         on_answer: Callable[[Answer], object],
         on_event: Callable[[Event], object],
         say: Callable[[str], object],
+        *,
+        labels: str | None = None,
     ) -> None:
         self._device, self._on_answer, self._on_event, self._say = device, on_answer, on_event, say
+        self._labels = labels
         self.wish = Wish()
         self.at = "loading"  # what the start is busy with
         self._lanes: dict[str, Lane] = {}
@@ -228,8 +231,8 @@ class Session:
         self, name: LaneName, on_event: Callable[[Event], object], server: LinkConfig | None, **asked: str
     ) -> Lane:
         return Lane(
-            name, self._on_answer, on_event, server=server, deadline_ms=self.wish.deadline_ms, device=self._device,
-            **asked,
+            name, self._on_answer, on_event, server=server, deadline_ms=self.wish.deadline_ms, labels=self._labels,
+            device=self._device, **asked,
         )  # fmt: skip
 
     def _others(self) -> list[Lane]:

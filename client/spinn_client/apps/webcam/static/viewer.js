@@ -34,28 +34,36 @@ class Clock {
 class Figures {
   // What was shown in the last seconds; read by benchmarks and tests.
   constructor() {
-    this.shown = [];
-    this.delays = [];
+    this.pictures = [];
     this.labels = [];
   }
-  picture() {
-    this.keep(this.shown, performance.now());
+  picture(delay) {
+    this.keep(this.pictures, delay);
   }
-  label(label, delay) {
-    this.keep(this.delays, delay);
-    this.keep(this.labels, [performance.now(), label]);
+  label(delay) {
+    this.keep(this.labels, delay);
   }
-  keep(list, value) {
-    list.push(value);
+  keep(list, delay) {
+    list.push([performance.now(), delay]);
     if (list.length > 2000) list.splice(0, 1000);
   }
   of(seconds) {
+    // Delays: from capture, by the program's clock, in ms.
     const since = performance.now() - seconds * 1000;
-    const frames = this.shown.filter((t) => t > since).length;
-    const labels = this.labels.filter(([t]) => t > since).length;
-    const delays = this.delays.slice(this.delays.length - labels).sort((a, b) => a - b);
-    const at = (q) => delays[Math.min(delays.length - 1, Math.floor(q * delays.length))];
-    return { fps: frames / seconds, labels_per_s: labels / seconds, label_ms: { p50: at(0.5), p95: at(0.95) } };
+    const lately = (list) => list.filter(([at]) => at > since);
+    const quantiles = (list) => {
+      const delays = list.map(([, delay]) => delay).sort((a, b) => a - b);
+      const at = (q) => delays[Math.min(delays.length - 1, Math.floor(q * delays.length))];
+      return { p50: at(0.5), p95: at(0.95) };
+    };
+    const pictures = lately(this.pictures);
+    const labels = lately(this.labels);
+    return {
+      fps: pictures.length / seconds,
+      labels_per_s: labels.length / seconds,
+      picture_ms: quantiles(pictures),
+      label_ms: quantiles(labels),
+    };
   }
 }
 
@@ -74,8 +82,8 @@ class Overlay {
     this.root.dataset.unsure = sure < 0.5;
     if (answer.label !== null) set(this.label, answer.label); // without an answer, the last one stays, paler
     set(this.confidence, answer.confidence === null ? "" : `${Math.round(100 * sure)} %`);
-    set(this.age, `${Math.round(answer.age)} ms`);
-    set(this.where, answer.where === "server" ? "server" : "device");
+    set(this.age, `${Math.round(answer.age)} ms old`);
+    set(this.where, answer.where === null ? "no answer in time" : `from the ${answer.where}`);
     if (this.bar) this.bar.style.transform = `scaleX(${sure})`;
     if (this.why) set(this.why, `${REASONS[answer.reason] ?? ""}${answer.exit ? ` · exit ${answer.exit}` : ""}`);
     if (this.top) {
@@ -156,12 +164,14 @@ class Viewer {
       if (answer.lane !== "ours") continue;
       const painted = new MessageChannel(); // its turn comes once this frame is on the screen
       painted.port1.onmessage = () => {
-        const now = this.clock.at(performance.now());
-        if (now !== undefined) this.figures.label(answer.label, 1000 * (now - answer.captured));
+        if (this.clock.offset !== undefined) this.figures.label(this.delay(answer.captured));
         painted.port1.close();
       };
       painted.port2.postMessage(0);
     }
+  }
+  delay(captured) {
+    return 1000 * (this.clock.at(performance.now()) - captured);
   }
   async picture(data) {
     if (new DataView(data).getUint8(0) !== PICTURE) return;
@@ -181,7 +191,7 @@ class Viewer {
         }
         this.context.transferFromImageBitmap(bitmap);
         this.stage.dataset.live = true;
-        this.figures.picture();
+        if (this.clock.offset !== undefined) this.figures.picture(this.delay(new DataView(next).getFloat64(5, true)));
       } catch {
         // half a picture from a camera: the next one is whole
       }
