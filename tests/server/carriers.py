@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from spinn_server.carriers.base import CarrierClosed
 from spinn_stream.bundle import Bundle
@@ -22,11 +23,11 @@ class MemoryCarrier:
 
     # as the server wants it
 
-    async def recv(self) -> bytes:
+    async def recv(self) -> tuple[bytes, float]:
         data = await self._inbox.get()
         if data is None:
             raise CarrierClosed("the client left")
-        return data
+        return data, time.monotonic()
 
     async def send(self, data: bytes) -> None:
         self._sent.put_nowait(data)

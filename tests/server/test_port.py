@@ -38,14 +38,14 @@ def test_before_there_is_an_engine_it_is_alive_and_not_ready(bundle: Bundle, eng
     async def main() -> None:
         metrics = Metrics()
         reception = Reception(metrics)
-        async with listen_for(reception, bundle, ANY, None) as address:
+        async with listen_for(reception, [bundle], ANY, None, metrics) as address:
             assert await asyncio.to_thread(get, address, "/healthz") == (200, "ok\n")
             for path in ("/readyz", "/"):
                 said = await asyncio.to_thread(get, address, path)
                 assert said == (503, "starting: the engine is being set up\n")
             with pytest.raises(InvalidStatus, match="503"):
                 await connect(address, proxy=None)
-            server = Server(bundle, TailEngine(bundle, engine, BatchLimits(), metrics), metrics, ANY)
+            server = Server([TailEngine(bundle, engine, BatchLimits(), metrics)], metrics, ANY)
             reception.hand_to(server)
             async with server.running():
                 assert await asyncio.to_thread(get, address, "/readyz") == (200, "ok\n")
@@ -57,7 +57,7 @@ def test_before_there_is_an_engine_it_is_alive_and_not_ready(bundle: Bundle, eng
 def test_a_port_that_is_taken_is_said_at_once(bundle: Bundle) -> None:
     async def main(port: int) -> None:
         with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .*in use"):
-            async with listen_for(Reception(Metrics()), bundle, ServerConfig(port=port), None):
+            async with listen_for(Reception(Metrics()), [bundle], ServerConfig(port=port), None, Metrics()):
                 pass
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken_is_said_at_once(bundle: Bundle) -> None:
 def test_a_host_that_is_none_is_said(bundle: Bundle, host: str) -> None:
     async def main() -> None:
         with pytest.raises(ConfigError, match="cannot listen on"):
-            async with listen_for(Reception(Metrics()), bundle, ServerConfig(host=host, port=0), None):
+            async with listen_for(Reception(Metrics()), [bundle], ServerConfig(host=host, port=0), None, Metrics()):
                 pass
 
     asyncio.run(main())
@@ -83,7 +83,7 @@ def test_an_address_of_ipv6_is_printed_as_its_own_client_takes_it(bundle: Bundle
 
     async def main() -> None:
         tail = TailEngine(bundle, engine, BatchLimits(), Metrics())
-        async with Server(bundle, tail, Metrics(), ServerConfig(host="::1", port=0)).listen() as address:
+        async with Server([tail], Metrics(), ServerConfig(host="::1", port=0)).listen() as address:
             assert address.startswith("ws://[::1]:")
             await (await dial(address, None, 1000)).close()
 
@@ -99,7 +99,9 @@ def test_a_fault_of_our_own_behind_a_path_is_answered_and_logged_once(caplog: py
             raise AssertionError("no session begins")
 
     async def main() -> None:
-        async with listening("127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test") as address:
+        async with listening(
+            "127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test", metrics=Metrics()
+        ) as address:
             status, said = await asyncio.to_thread(get, address, "/metrics")
             assert status == 500 and "the server made a mistake" in said
 
@@ -116,7 +118,9 @@ def test_a_fault_of_our_own_before_a_session_begins_is_logged_once(caplog: pytes
             raise IndexError("beyond the end")
 
     async def main() -> None:
-        async with listening("127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test") as address:
+        async with listening(
+            "127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test", metrics=Metrics()
+        ) as address:
             websocket = await dial(address, None, 1000)
             await websocket.wait_closed()
 

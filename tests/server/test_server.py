@@ -75,9 +75,8 @@ def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Wo
         with_engine: Engine = engine, limits: BatchLimits = ONE_BY_ONE, **config: str
     ) -> AsyncIterator[World]:
         metrics = Metrics()
-        server = Server(
-            bundle, TailEngine(bundle, with_engine, limits, metrics), metrics, ServerConfig(batch=limits, **config)
-        )
+        tail = TailEngine(bundle, with_engine, limits, metrics)
+        server = Server([tail], metrics, ServerConfig(batch=limits, **config))
         async with server.running() as running:
             w = World(server, running, bundle, payloads)
             yield w

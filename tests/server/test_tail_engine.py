@@ -227,7 +227,7 @@ def test_an_engine_that_does_not_run_any_more_ends_the_work_and_leaves_no_reques
 def test_an_engine_that_hangs_ends_the_work(
     bundle: Bundle, engine: Engine, inputs: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BATCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(worker, "STEP_TIMEOUT_S", 0.05)
     held = Held(engine)
     head = engine.run(0, SPLIT, inputs[:1], exit=False)[0]
 
@@ -236,7 +236,7 @@ def test_an_engine_that_hangs_ends_the_work(
         h = Harness(tail, bundle, [cnn_co.encode(head)])
         tail.join(h.told)
         h.submit(0)
-        with pytest.raises(EngineError, match="held has not finished a batch of 1 within"):
+        with pytest.raises(EngineError, match="held has not finished a step of 1 within"):
             await tail.run()
         assert h.told.reasons == {0: "internal"}
 

@@ -21,8 +21,8 @@ class Carrier(Protocol):
     def peer(self) -> str:
         """Who is at the other end, for the log."""
 
-    async def recv(self) -> bytes:
-        """The next message.
+    async def recv(self) -> tuple[bytes, float]:
+        """The next message, and when it arrived, in seconds on the server's clock.
 
         Raises:
             CarrierClosed: there will be none. RemoteProtocolError: the peer sent what is no message of bytes.

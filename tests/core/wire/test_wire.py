@@ -75,7 +75,7 @@ class Pair:
 def pair(bundle: Bundle) -> Pair:
     return Pair(
         ClientSession(bundle, SUPPORTED, max_in_flight=4),
-        ServerSession(bundle, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
+        ServerSession({bundle: None}, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
     )
 
 
@@ -288,14 +288,14 @@ def test_another_bundle_is_refused_and_both_are_named(pair: Pair, bundle: Bundle
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "secret ", "\udcff"])
 def test_a_wrong_token_is_refused(bundle: Bundle, token: str | None) -> None:
-    server = ServerSession(bundle, SessionLimits(), token="secret", server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token="secret", server="test", now=0.0)
     with pytest.raises(RemoteProtocolError) as caught:
         server._hello(Hello(bundle.hash, SUPPORTED, token, "test"))
     assert caught.value.reason == "unauthorised"
 
 
 def test_the_right_token_is_welcome(bundle: Bundle) -> None:
-    server = ServerSession(bundle, SessionLimits(), token="secret", server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token="secret", server="test", now=0.0)
     Pair(ClientSession(bundle, SUPPORTED, max_in_flight=1), server).open(token="secret")
 
 
@@ -408,13 +408,13 @@ def test_what_answers_are_about_is_told_in_the_hello(bundle: Bundle) -> None:
     classes = len(bundle.labels)
     group_of = tuple(k // 2 for k in range(classes))
     client = ClientSession(bundle, SUPPORTED, max_in_flight=4, group_of=group_of)
-    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token=None, server="test", now=0.0)
     server.receive(client.hello(token=None, client="test"), 0.0)
     assert server.group_of is not None and tuple(server.group_of.tolist()) == group_of
 
 
 @pytest.mark.parametrize("payload", [b"\0", b"\0\0", b"\xff" * 400])
 def test_groups_that_do_not_fit_the_bundle_end_the_session(bundle: Bundle, payload: bytes) -> None:
-    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token=None, server="test", now=0.0)
     with pytest.raises(RemoteProtocolError, match="groups: "):
         server.receive(encode(Hello(bundle.hash, dict(SUPPORTED), None, "test", payload)), 0.0)
