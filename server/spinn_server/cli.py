@@ -6,14 +6,14 @@ import asyncio
 import ssl
 import traceback
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from spinn_server.admin import logs
 from spinn_server.admin.metrics import Metrics
@@ -111,7 +111,7 @@ def serve(
             tail = TailEngine(model, opened, config.batch, metrics, profile, host=host)
             with Progress(console=console, transient=True) as progress:
                 task = progress.add_task(f"building the tails of {model.name}")
-                tail.prepare(lambda done, total, task=task, bar=progress: bar.update(task, completed=done, total=total))
+                tail.prepare(partial(_show, progress, task))
             tails.append(tail)
         return tails
 
@@ -146,6 +146,10 @@ def _load(folders: Sequence[Path]) -> list[Bundle]:
     if len({model.hash for model in models}) < len(models) or len(set(names)) < len(names):
         raise ConfigError(f"bundles {', '.join(names)} were given, expected each once, and no two of one name")
     return models
+
+
+def _show(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
 
 
 def _batches(most: int) -> list[int]:

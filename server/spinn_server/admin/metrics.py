@@ -49,6 +49,9 @@ class Metrics:
             "spinn_segment_seconds", "Engine time of one step, by bundle and segment", ["bundle", "segment"],
             buckets=_SECONDS, registry=r,
         )  # fmt: skip
+        self.rows = Counter(
+            "spinn_segment_requests", "Requests in steps, by bundle and segment", ["bundle", "segment"], registry=r
+        )
         self.total = Histogram("spinn_answer_seconds", "From arrival to the answer", buckets=_SECONDS, registry=r)
         self.fused = Gauge(
             "spinn_fused_graphs", "Fused graphs held beside the basic ones, by bundle", ["bundle"], registry=r

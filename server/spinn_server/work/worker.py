@@ -242,10 +242,11 @@ class TailEngine:
         self._count()
 
     def _measure(self, step: Step, seconds: float) -> None:
-        names = [self.bundle.cut_points[cut].name for cut in (step.start, step.stop)]
+        segment = "-".join(self.bundle.cut_points[cut].name for cut in (step.start, step.stop))
         self._metrics.batch_size.observe(len(step.batch))
         self._metrics.compute.observe(seconds)
-        self._metrics.segment.labels(self.bundle.name, "-".join(names)).observe(seconds)
+        self._metrics.segment.labels(self.bundle.name, segment).observe(seconds)
+        self._metrics.rows.labels(self.bundle.name, segment).inc(len(step.batch))
         if len({request.split for request in step.batch}) > 1:
             self._metrics.joined.inc(len(step.batch))
 
