@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import urllib.error
 import urllib.request
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from spinn_client.link.dial import dial
+from spinn_server.admin.health import Health
 from spinn_server.admin.metrics import Metrics
+from spinn_server.admin.routes import HttpAnswer, look_up, routes
+from spinn_server.carriers.base import Carrier, Service
+from spinn_server.carriers.peers import Front, read_networks
 from spinn_server.carriers.websocket import listening
 from spinn_server.server import Reception, Server, ServerConfig, listen_for
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
-from spinn_stream.errors import ConfigError
+from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.runtime import Engine
 
 ANY = ServerConfig(port=0)
@@ -86,6 +92,100 @@ def test_an_address_of_ipv6_is_printed_as_its_own_client_takes_it(bundle: Bundle
         async with Server([tail], Metrics(), ServerConfig(host="::1", port=0)).listen() as address:
             assert address.startswith("ws://[::1]:")
             await (await dial(address, None, 1000)).close()
+
+    asyncio.run(main())
+
+
+class Welcoming:
+    """A service that begins every session, and remembers who came."""
+
+    def __init__(self) -> None:
+        self.peers: list[str] = []
+
+    def answer(self, path: str) -> HttpAnswer | None:
+        return None if path == "/" else look_up(routes(Health(), Metrics()), path)
+
+    async def serve(self, carrier: Carrier) -> None:
+        self.peers.append(carrier.peer)
+        await carrier.close(1000, "")
+
+
+def port_of(service: Service, metrics: Metrics, front: Front) -> AbstractAsyncContextManager[str]:
+    return listening(
+        "127.0.0.1", 0, service, tls=None, max_message_bytes=1000, name="test", metrics=metrics, front=front
+    )
+
+
+def test_behind_a_proxy_that_keeps_its_path_prefix_all_paths_have_it() -> None:
+    async def main() -> None:
+        service = Welcoming()
+        async with port_of(service, Metrics(), Front(path_prefix="/spinn")) as address:
+            assert address.endswith("/spinn")
+            assert await asyncio.to_thread(get, address, "/healthz") == (200, "ok\n")
+            bare = address.removesuffix("/spinn")
+            assert (await asyncio.to_thread(get, bare, "/healthz"))[0] == 200  # a probe that asks the server itself
+            for url in (address, address + "/", bare):
+                await (await dial(url, None, 1000)).wait_closed()
+            assert len(service.peers) == 3
+            with pytest.raises(ServerUnreachable, match=r"answers 404: there is nothing at the path /other"):
+                await dial(bare + "/other", None, 1000)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("prefix", ["spinn", "/spinn/", "/"])
+def test_a_path_prefix_that_is_none_is_said(prefix: str) -> None:
+    with pytest.raises(ValueError, match="expected one like /spinn"):
+        Front(path_prefix=prefix)
+
+
+def test_pages_of_other_origins_are_refused_and_counted_and_programs_are_not() -> None:
+    async def main() -> None:
+        metrics, service = Metrics(), Welcoming()
+        async with port_of(service, metrics, Front(origins=frozenset({"https://example.org"}))) as address:
+            for origin in (None, "https://example.org"):
+                await (await connect(address, proxy=None, origin=origin, subprotocols=["spinn.v1"])).wait_closed()
+            with pytest.raises(InvalidStatus, match="403"):
+                await connect(address, proxy=None, origin="https://evil.example", subprotocols=["spinn.v1"])
+            assert len(service.peers) == 2
+            (refused,) = [s for m in metrics.registry.collect() for s in m.samples if s.labels == {"reason": "origin"}
+                          and s.name.endswith("_total")]  # fmt: skip
+            assert refused.value == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "proxies", "expected"),
+    [
+        ([], ["10.0.0.0/8"], "10.0.0.1:7"),
+        (["1.2.3.4"], ["10.0.0.0/8"], "1.2.3.4 via 10.0.0.1:7"),
+        (["1.2.3.4"], [], "10.0.0.1:7"),  # anybody can write that
+        (["6.6.6.6, 1.2.3.4"], ["10.0.0.0/8"], "1.2.3.4 via 10.0.0.1:7"),  # what the client wrote is not believed
+        (["1.2.3.4", "10.0.0.9"], ["10.0.0.0/8"], "1.2.3.4 via 10.0.0.1:7"),
+        (["1.2.3.4, unknown\x1b[31m"], ["10.0.0.0/8"], "10.0.0.1:7"),
+        (["::1"], ["10.0.0.0/8"], "::1 via 10.0.0.1:7"),
+    ],
+)
+def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_alone(
+    forwarded: list[str], proxies: list[str], expected: str
+) -> None:
+    assert Front(proxies=read_networks(proxies)).peer(("10.0.0.1", 7), forwarded) == expected
+
+
+def test_a_socket_beyond_the_most_is_cut_off() -> None:
+    async def main() -> None:
+        metrics = Metrics()
+        port = listening("127.0.0.1", 0, Welcoming(), tls=None, max_message_bytes=1000, name="test", metrics=metrics,
+                         max_sockets=1)  # fmt: skip
+        async with port as address:
+            number = int(address.rpartition(":")[2])
+            _, first = await asyncio.open_connection("127.0.0.1", number)
+            reader, second = await asyncio.open_connection("127.0.0.1", number)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            for writer in (first, second):
+                writer.close()
 
     asyncio.run(main())
 
