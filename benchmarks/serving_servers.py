@@ -9,7 +9,6 @@ base64 (LitServe's own examples) and as the body of a POST (Ray's).
 from __future__ import annotations
 
 import argparse
-import base64
 import os
 import signal
 import subprocess
@@ -22,36 +21,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from serving_work import MOST, Tail, chosen_bundle
+from serving_work import MOST, WAIT_S, Tail, chosen_bundle
 
 READY_S = 120.0
-WAIT_S = 0.005  # how long the first request of a batch waits for others, in LitServe and Ray Serve
 
 
 def litserve(port: int, bundle: str) -> None:
     import litserve as ls
+    from serving_litserve import Api
 
-    class Api(ls.LitAPI):
-        def setup(self, device: str) -> None:
-            self.tail = Tail(chosen_bundle(bundle))
-
-        def decode_request(self, request: dict[str, str]) -> Any:
-            return self.tail.decode(base64.b64decode(request["payload"]))
-
-        def batch(self, inputs: list[Any]) -> list[Any]:
-            return inputs
-
-        def predict(self, x: list[Any]) -> list[int]:
-            return self.tail.run(x)
-
-        def unbatch(self, output: list[int]) -> list[int]:
-            return output
-
-        def encode_response(self, output: int) -> dict[str, int]:
-            return {"label": output}
-
-    api = Api(max_batch_size=MOST, batch_timeout=WAIT_S)
-    ls.LitServer(api, accelerator="cpu").run(host="127.0.0.1", port=port, num_api_servers=1, log_level="warning")
+    ls.LitServer(Api(bundle), accelerator="cpu").run(
+        host="127.0.0.1", port=port, num_api_servers=1, log_level="warning"
+    )
 
 
 def ray(port: int, bundle: str) -> None:

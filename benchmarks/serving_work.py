@@ -20,6 +20,7 @@ SETTING = CodecSetting(transform.NAME, 6)
 SPLIT = "block11"
 BATCHES = (1, 2, 4, 8, 16)
 MOST = 16
+WAIT_S = 0.005  # how long the first request of a batch waits for others, in LitServe and Ray Serve
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 Floats = npt.NDArray[np.float32]

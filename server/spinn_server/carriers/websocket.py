@@ -41,7 +41,7 @@ OPENING_S = 5.0
 CLOSING_S = 1.0
 """For a peer to answer a close; it is cut off then."""
 
-ENDING_S = 2.0
+ENDING_S = 1.0
 """For all connections to end when the port is closed; whoever is left is cut off."""
 
 MAX_UNSENT = 1024 * 1024
