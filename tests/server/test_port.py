@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 import urllib.error
 import urllib.request
 from contextlib import AbstractAsyncContextManager
@@ -171,6 +172,33 @@ def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_alone(
     forwarded: list[str], proxies: list[str], expected: str
 ) -> None:
     assert Front(proxies=read_networks(proxies)).peer(("10.0.0.1", 7), forwarded) == expected
+
+
+def test_a_message_s_time_is_that_of_its_arrival_not_of_its_reading() -> None:
+    read: list[tuple[bytes, float]] = []
+
+    class Slow(Welcoming):
+        async def serve(self, carrier: Carrier) -> None:
+            await may_read.wait()
+            read.extend([await carrier.recv() for _ in range(3)])
+            await carrier.close(1000, "")
+
+    async def main() -> None:
+        async with port_of(Slow(), Metrics(), Front()) as address:
+            client = await dial(address, None, 1000)
+            began = time.monotonic()
+            for message in (b"first", [b"sec", b"ond"], b"third"):  # the second one in two frames
+                await client.send(message)
+            await (await client.ping())  # the server has taken in what was sent before it
+            arrived = time.monotonic()
+            may_read.set()
+            await client.wait_closed()
+            assert [data for data, _ in read] == [b"first", b"second", b"third"]
+            times = [at for _, at in read]
+            assert began <= times[0] <= times[1] <= times[2] <= arrived
+
+    may_read = asyncio.Event()
+    asyncio.run(main())
 
 
 def test_a_socket_beyond_the_most_is_cut_off() -> None:
