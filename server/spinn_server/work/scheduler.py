@@ -194,7 +194,7 @@ class Scheduler:
         for request in sure:
             self.remove(request)
             self._costs.left(request.split, step.stop)
-        shortened = may_stop if self._is_strained(now) else []
+        shortened = may_stop if self._is_strained(now, may_stop) else []
         for request in shortened:
             self.remove(request)
         if not shortened:
@@ -254,10 +254,10 @@ class Scheduler:
         last_batch = self._costs.run(request.at, self._goal(request), together)
         return max(0.0, self._busy_until - now) + RESERVE * (work + last_batch)
 
-    def _is_strained(self, now: float) -> bool:
-        """Whether somebody would be late if all went as far as they asked for."""
+    def _is_strained(self, now: float, begun: Sequence[Request] = ()) -> bool:
+        """Whether somebody would be late if all, and those who have begun, went as far as they asked for."""
         total = 0.0
-        for request in sorted(self._requests(), key=lambda r: r.due):
+        for request in [*begun, *sorted(self._requests(), key=lambda r: r.due)]:
             total += self._costs.row(request.at, self._costs.last)
             if RESERVE * total > request.expires - now:
                 return True
