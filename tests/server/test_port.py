@@ -8,17 +8,18 @@ import socket
 import time
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from spinn_client.link.dial import dial
 from spinn_server.admin.health import Health
 from spinn_server.admin.metrics import Metrics
 from spinn_server.admin.routes import HttpAnswer, look_up, routes
-from spinn_server.carriers.base import Carrier, Service
+from spinn_server.carriers.base import Carrier, CarrierClosed, Service
 from spinn_server.carriers.peers import Front, read_networks
 from spinn_server.carriers.websocket import listening
 from spinn_server.server import Reception, Server, ServerConfig, listen_for
@@ -198,6 +199,30 @@ def test_a_message_s_time_is_that_of_its_arrival_not_of_its_reading() -> None:
             assert began <= times[0] <= times[1] <= times[2] <= arrived
 
     may_read = asyncio.Event()
+    asyncio.run(main())
+
+
+def test_a_message_of_endlessly_many_frames_is_cut_off() -> None:
+    async def main() -> None:
+        metrics, ended = Metrics(), asyncio.Event()
+
+        class Reading(Welcoming):
+            async def serve(self, carrier: Carrier) -> None:
+                with pytest.raises(CarrierClosed):
+                    await carrier.recv()
+                ended.set()
+
+        async def endless() -> AsyncIterator[bytes]:
+            while True:
+                yield b""
+                await asyncio.sleep(0)
+
+        async with port_of(Reading(), metrics, Front()) as address:
+            with pytest.raises(ConnectionClosed):
+                await (await dial(address, None, 1000)).send(endless())
+            await asyncio.wait_for(ended.wait(), 10)
+        assert metrics.refused_connections.labels("fragments")._value.get() == 1
+
     asyncio.run(main())
 
 

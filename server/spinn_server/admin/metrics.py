@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+_FEW_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -47,7 +48,7 @@ class Metrics:
         self.compute = Histogram("spinn_batch_compute_seconds", "Engine time of one step", buckets=_SECONDS, registry=r)
         self.segment = Histogram(
             "spinn_segment_seconds", "Engine time of one step, by bundle and segment", ["bundle", "segment"],
-            buckets=_SECONDS, registry=r,
+            buckets=_FEW_SECONDS, registry=r,
         )  # fmt: skip
         self.rows = Counter(
             "spinn_segment_requests", "Requests in steps, by bundle and segment", ["bundle", "segment"], registry=r

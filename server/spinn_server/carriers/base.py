@@ -50,7 +50,7 @@ class Service(Protocol):
     """Takes what comes in at a port."""
 
     def answer(self, path: str) -> HttpAnswer | None:
-        """What to answer to plain HTTP; None: a session may begin."""
+        """What to answer to plain HTTP; None: a session may begin. Called in a thread, unless it is about a session."""
 
     async def serve(self, carrier: Carrier) -> None:
         """Serve one session until either end closes. Never raises for what the peer did."""

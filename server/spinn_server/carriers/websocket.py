@@ -48,6 +48,10 @@ MAX_UNSENT = 1024 * 1024
 """Bytes that a peer has not taken. Our own messages wait for room; what the library answers by itself does not."""
 
 
+MAX_FRAGMENTS = 1000
+"""Frames of one message. Each takes memory of its own, however short it is; no client of ours sends more than one."""
+
+
 class Socket(ServerConnection):
     """A connection whose memory is bounded, and which knows when messages arrived."""
 
@@ -55,6 +59,7 @@ class Socket(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.arrivals: deque[float] = deque()  # of messages that were not read yet
+        self._fragments = 0  # of the message that is coming
         super().connection_made(transport)
         self.port.opened(self)
 
@@ -65,11 +70,16 @@ class Socket(ServerConnection):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.transport.get_write_buffer_size() > MAX_UNSENT:
-            self.port.cut(self)
+            self.port.cut(self, "not reading", f"took none of {MAX_UNSENT} bytes")
 
     def process_event(self, event: Any) -> None:
-        if isinstance(event, Frame) and event.fin and not event.opcode & 8:  # the last frame of a message
-            self.arrivals.append(self.port.clock())
+        if isinstance(event, Frame) and not event.opcode & 8:  # of a message
+            if event.fin:
+                self.arrivals.append(self.port.clock())
+            self._fragments = 0 if event.fin else self._fragments + 1
+            if self._fragments > MAX_FRAGMENTS:
+                self.port.cut(self, "fragments", f"sent a message in more than {MAX_FRAGMENTS} frames")
+                return
         super().process_event(event)
 
 
@@ -99,10 +109,10 @@ class Port:
         self._sockets.discard(socket)
         self._metrics.connections.set(len(self._sockets))
 
-    def cut(self, socket: Socket) -> None:
-        """It does not read what it makes the library send."""
+    def cut(self, socket: Socket, reason: str, what: str) -> None:
+        """It makes us hold more than it should."""
         if not socket.transport.is_closing():
-            self._refuse("not reading", f"{socket.remote_address}: took none of {MAX_UNSENT} bytes, and is cut off")
+            self._refuse(reason, f"{socket.remote_address} {what}, and is cut off")
             socket.transport.abort()
 
     def cut_all(self) -> None:
@@ -160,14 +170,16 @@ class _Handlers:
         self._metrics = metrics
         self._seldom = Seldom(log)
 
-    def http(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def http(self, connection: ServerConnection, request: Request) -> Response | None:
         path = self._front.path(request.path)
         origin = request.headers.get("Origin")
         try:
             if path == SESSIONS and self._front.refuses(origin):
                 answer: HttpAnswer | None = self._refuse_origin(str(origin))
-            else:
+            elif path == SESSIONS:
                 answer = self._service.answer(path)
+            else:  # in a thread: the figures take milliseconds to write down
+                answer = await asyncio.to_thread(self._service.answer, path)
         except Exception:
             log.exception("no answer to %s for a reason of our own", printable(request.path))
             answer = HttpAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server made a mistake; its log says which\n")
@@ -235,6 +247,7 @@ async def listening(
             close_timeout=CLOSING_S,
             server_header=name,
             create_connection=type("Socket", (Socket,), {"port": sockets}),
+            ssl_handshake_timeout=None if tls is None else OPENING_S,
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name server is asked about
         why = getattr(error, "strerror", None) or error
