@@ -9,7 +9,7 @@ import pytest
 
 from spinn_server.work.costs import Costs
 from spinn_server.work.request import PATIENCE_S, Owner, Request
-from spinn_server.work.scheduler import RESERVE, BatchLimits, Decision, Policy, Scheduler, Step
+from spinn_server.work.scheduler import RESERVE, BatchLimits, Decision, Policy, Refusal, Scheduler, Step
 from spinn_stream.profile import BatchProfile, Profile, Timing
 
 from .owners import Told
@@ -178,9 +178,20 @@ def test_a_full_queue_refuses() -> None:
     scheduler = make(max_queue=2)
     first = request()
     add(scheduler, first, request())
-    why = scheduler.admit(request(), 0.0)
-    assert why == "2 requests are open already"
+    third = request()
+    assert scheduler.admit(third, 0.0) == Refusal(third, "2 requests are open already")
     assert scheduler.remove(first) and scheduler.admit(request(), 0.0) is None
+
+
+def test_a_full_queue_refuses_the_last_one_of_who_has_the_most() -> None:
+    scheduler, greedy = make(max_queue=4), Told()
+    many = [request(owner=greedy, expires=50.0 + n, arrived=0.1 * n) for n in range(4)]
+    add(scheduler, *many, now=0.0)
+    for victim in (many[3], many[2], many[1]):
+        refusal = scheduler.admit(new := request(arrived=1.0), 1.0)
+        assert refusal is not None and refusal.request is victim and new in scheduler and victim not in scheduler
+    refusal = scheduler.admit(new := request(arrived=1.0), 1.0)
+    assert refusal is not None and refusal.request is new  # each of four has one
 
 
 def test_a_cancelled_request_leaves_wherever_it_is() -> None:

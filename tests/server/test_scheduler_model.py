@@ -37,7 +37,13 @@ class Account(RuleBasedStateMachine):
     def submit(self, client: int, split: int, budget: float, early: bool, may_shorten: bool) -> None:
         needed = {4: 0.5} if early else {}
         one = request(split, self.now, self.now + budget, self.clients[client], needed=needed, may_shorten=may_shorten)
-        if self.scheduler.admit(one, self.now) is None:
+        refusal = self.scheduler.admit(one, self.now)
+        if refusal is not None and refusal.request is not one:
+            victim = refusal.request
+            assert len(self.at) == QUEUE and (self.step is None or victim not in self.step.batch)
+            assert sum(r.owner is victim.owner for r in self.at) > sum(r.owner is one.owner for r in self.at) + 1
+            self._gone(victim)
+        if refusal is None or refusal.request is not one:
             self.at[one] = split
             self.undecoded.append(one)
         assert len(self.at) <= QUEUE
@@ -115,8 +121,8 @@ class Account(RuleBasedStateMachine):
     def accounts_agree(self) -> None:
         assert len(self.scheduler) == len(self.at) and set(self.scheduler.all()) == set(self.at)
         assert all(one.at == cut for one, cut in self.at.items() if self.step is None)
-        running = 0 if self.step is None else len(self.step.batch)
-        assert 0 <= self.scheduler.waiting + running - len(self.at) <= running
+        running = 0 if self.step is None else sum(one in self.at for one in self.step.batch)
+        assert self.scheduler.waiting + running == len(self.at)
         assert self.scheduler.delay_s(self.now) >= 0.0
 
     def teardown(self) -> None:

@@ -50,6 +50,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """Refuse this request, and say why."""
+
+    request: Request
+    why: str
+
+
+@dataclass(frozen=True)
 class Decision:
     """What to do now.
 
@@ -98,7 +106,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Requests that are open and not in the present step."""
-        return self._size - (len(self._running.batch) if self._running else 0)
+        return len(self._requests())
 
     def __contains__(self, request: Request) -> bool:
         return request in self._open.get(request.owner, ())
@@ -111,16 +119,28 @@ class Scheduler:
         """All open requests."""
         return [request for own in self._open.values() for request in own]
 
-    def admit(self, request: Request, now: float) -> str | None:
-        """Take in a request whose payload is to be decoded; why not, if it is to be refused."""
+    def admit(self, request: Request, now: float) -> Refusal | None:
+        """Take in a request whose payload is to be decoded, unless its answer could not be in time.
+
+        Returns:
+            Who is to be refused: this request, or, if there is no room, the last one of the client that has the most.
+            None: nobody.
+        """
+        budget = request.expires - now
+        if budget > 0 and (finish := self._finish_s(request, now)) > budget:
+            return Refusal(
+                request, f"an answer would take {finish * 1000:.0f} ms, its budget is {budget * 1000:.0f} ms"
+            )
+        refusal = None
         if self._size >= self._limits.max_queue:
-            return f"{self._size} requests are open already"
-        if request.expires > now and (finish := self._finish_s(request, now)) > request.expires - now:
-            return f"an answer would take {finish * 1000:.0f} ms, its budget is {(request.expires - now) * 1000:.0f} ms"
+            refusal = Refusal(self._one_too_many(request), f"{self._size} requests are open already")
+            if refusal.request is request:
+                return refusal
+            self.remove(refusal.request)
         insort(self._open.setdefault(request.owner, []), request, key=lambda r: r.due)
         self._decoding[request] = None
         self._size += 1
-        return None
+        return refusal
 
     def decoded(self, request: Request) -> None:
         """Its activation is there; it may be run."""
@@ -213,6 +233,13 @@ class Scheduler:
     def hopeless_at(self) -> float:
         """When the next request that waits can no longer be in time."""
         return min((self._latest(request) for request in self._requests()), default=math.inf)
+
+    def _one_too_many(self, new: Request) -> Request:
+        """Whom to refuse if there is no room: the new request, unless another client has more that have not begun."""
+        greediest = max(self._open.values(), key=len)
+        running = self._running.batch if self._running else ()
+        last = next((r for r in reversed(greediest) if r.at == r.split and r not in running), new)
+        return last if len(greediest) > len(self._open.get(new.owner, ())) + 1 else new
 
     def _requests(self) -> list[Request]:
         """All that are open and not in the present step."""

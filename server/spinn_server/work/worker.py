@@ -77,10 +77,11 @@ class TailEngine:
         if self._refusing is not None:
             request.owner.refused(request, *self._refusing)
             return
-        why_not = self._scheduler.admit(request, self._now())
-        if why_not is not None:
-            request.owner.refused(request, "overloaded", why_not)
-            return
+        refusal = self._scheduler.admit(request, self._now())
+        if refusal is not None:
+            refusal.request.owner.refused(refusal.request, "overloaded", refusal.why)
+            if refusal.request is request:
+                return
         self._idle.clear()
         self._undecoded.append(request)
         self._arrived.set()
