@@ -167,6 +167,16 @@ def test_a_request_that_cannot_be_answered_in_time_is_not_admitted() -> None:
     assert admitted * 4 * 0.001 <= 0.100 < (admitted + 3) * 4 * 0.001 * RESERVE  # 4 ms each, and the last batch of two
 
 
+def test_a_load_that_nobody_has_seen_for_a_while_refuses_nobody() -> None:
+    costs = Costs(BUNDLE, PROFILE, 4)
+    scheduler = Scheduler(BatchLimits(), costs)
+    for n in range(60):
+        costs.observe(2, LAST, 1, 0.5, n * 0.02)  # where 8 ms are expected
+    busy, later = 60 * 0.02, 60 * 0.02 + 1.5
+    assert scheduler.admit(request(arrived=busy, expires=busy + 0.1), busy) is not None
+    assert scheduler.admit(request(arrived=later, expires=later + 0.1), later) is None
+
+
 def test_a_greedy_client_does_not_keep_another_one_out() -> None:
     scheduler, greedy = make(max_queue=100), Told()
     while scheduler.admit(request(expires=0.100, owner=greedy), 0.0) is None:

@@ -70,7 +70,10 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     Raises:
         ValueError: a text is neither.
     """
-    return tuple(ip_network(text, strict=False) for text in texts)
+    try:
+        return tuple(ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise ValueError(f"a trusted proxy: {error}, expected one like 10.0.0.0/8 or 10.0.0.1") from error
 
 
 def in_url(host: str) -> str:

@@ -13,6 +13,9 @@ NEARLY = 1.1
 REFRESH_S = 0.05
 """The load factor is asked for before every answer, and found anew now and then."""
 
+FORGET_S = 1.0
+"""A load that was observed longer ago refuses nobody: else nothing would run, and its end would not be seen."""
+
 MEMORY = 1 / 64
 """Weight of the newest request in the mean share of its way that a request takes."""
 
@@ -31,8 +34,9 @@ class Costs:
         self.exits = tuple(e.cut for e in bundle.exits)
         self._known: dict[tuple[int, int, int], float] = {}
         self._runs = LoadTracker()
-        self._factor = 1.0
+        self._factor = self._told = 1.0  # what is expected, and what clients are told
         self._found_at = -REFRESH_S
+        self._ran_at = 0.0
         self._share = 1.0
 
     def observe(self, start: int, stop: int, batch: int, seconds: float, now: float) -> None:
@@ -40,7 +44,13 @@ class Costs:
         if self._profile is not None:
             expected = self._idle(start, stop, batch)
             self._runs.observe((start, stop), observed_ms=seconds * 1000, expected_ms=expected * 1000, now=now)
-            self.factor(now)
+            self._ran_at = now
+            self._factor = self.factor(now)
+
+    def forget(self, now: float) -> None:
+        """Expect what the profile says if nothing has run for a while."""
+        if now - self._ran_at > FORGET_S:
+            self._factor = 1.0
 
     def left(self, split: int, cut: int) -> None:
         """A request that began at `split` was answered at `cut`."""
@@ -51,8 +61,8 @@ class Costs:
     def factor(self, now: float) -> float:
         """Time that the network takes over the profiled one; 1.0: as measured when idle."""
         if now - self._found_at >= REFRESH_S:
-            self._factor, self._found_at = self._runs.factor(now), now
-        return self._factor
+            self._told, self._found_at = self._runs.factor(now), now
+        return self._told
 
     def run(self, start: int, stop: int, batch: int) -> float:
         """One batch from one cut point to another."""

@@ -126,6 +126,7 @@ class Scheduler:
             Who is to be refused: this request, or, if there is no room, the last one of the client that has the most.
             None: nobody.
         """
+        self._costs.forget(now)
         budget = request.expires - now
         if budget > 0 and (finish := self._finish_s(request, now)) > budget:
             return Refusal(
