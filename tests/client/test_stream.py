@@ -224,7 +224,7 @@ def test_a_server_that_dies_and_comes_back_is_told_and_no_frame_goes_without_an_
 
         def server(port: int) -> Server:
             tail = TailEngine(bundle, engine, ServerConfig().batch, Metrics(), profile)
-            return Server(bundle, tail, Metrics(), ServerConfig(port=port))
+            return Server([tail], Metrics(), ServerConfig(port=port))
 
         async with AsyncExitStack() as first:
             address = await first.enter_async_context(server(0).listen())
