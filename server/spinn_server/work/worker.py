@@ -194,8 +194,7 @@ class TailEngine:
         try:
             y, found = running.result()
         except Exception as error:
-            log.error("a step of %d from cut point %d failed", len(step.batch), step.start, exc_info=error)
-            return await self._run_one_by_one(step)
+            return await self._run_one_by_one(step, error)
         now = self._now()
         self._costs.observe(*piece, len(step.batch), now - began, now)
         return [(y[n : n + 1], None if found is None else found[n]) for n in range(len(step.batch))]
@@ -210,12 +209,13 @@ class TailEngine:
                 return
             self._refuse_hopeless(self._scheduler.hopeless(self._now()))
 
-    async def _run_one_by_one(self, step: Step) -> list[Outcome | None]:
+    async def _run_one_by_one(self, step: Step, why: Exception) -> list[Outcome | None]:
         """After a failure: each request alone, unless the engine can do nothing any more."""
         try:
             await self._steps.check(step.start)
         except Exception as error:
             raise EngineError(f"{self._name} does not run any more: {type(error).__name__}: {error}") from error
+        log.error("a step of %d from cut point %d failed", len(step.batch), step.start, exc_info=why)
         outcomes: list[Outcome | None] = []
         for request in step.batch:
             try:
