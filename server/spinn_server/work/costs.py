@@ -17,7 +17,7 @@ FORGET_S = 1.0
 """A load that was observed longer ago refuses nobody: else nothing would run, and its end would not be seen."""
 
 MEMORY = 1 / 64
-"""Weight of the newest request in the mean share of its way that a request takes."""
+"""Weight of the newest observation in a mean: of the share of its way that a request takes, of the price of a step."""
 
 
 class Costs:
@@ -38,6 +38,7 @@ class Costs:
         self._found_at = -REFRESH_S
         self._ran_at = 0.0
         self._share = 1.0
+        self._beside = 0.0
 
     def observe(self, start: int, stop: int, batch: int, seconds: float, now: float) -> None:
         """A batch went from one cut point to another, the exit there included, and took this long."""
@@ -51,6 +52,10 @@ class Costs:
         """Expect what the profile says if nothing has run for a while."""
         if now - self._ran_at > FORGET_S:
             self._factor = 1.0
+
+    def spent_beside(self, seconds: float) -> None:
+        """A step took this long besides its run: to decide on it, to hand it over and to tell what came of it."""
+        self._beside += MEMORY * (seconds - self._beside)
 
     def left(self, split: int, cut: int) -> None:
         """A request that began at `split` was answered at `cut`."""
@@ -83,7 +88,8 @@ class Costs:
 
     def stop_price(self, start: int, between: int, stop: int, batch: int) -> float:
         """What it costs to run two pieces instead of one."""
-        return self.run(start, between, batch) + self.run(between, stop, batch) - self.run(start, stop, batch)
+        apart = self.run(start, between, batch) + self.run(between, stop, batch)
+        return apart - self.run(start, stop, batch) + self._beside
 
     def next_exit(self, cut: int) -> int:
         """The first exit behind a cut point."""

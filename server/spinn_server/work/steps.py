@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,18 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
+
+
+class Ran(NamedTuple):
+    """What a run of a piece gave.
+
+    y: activations at its end, (B, C, H, W), in the engine's own memory. found: what the exit there says of each
+    request; None: there is no exit. seconds: that it took in its thread.
+    """
+
+    y: Floats
+    found: list[Answer] | None
+    seconds: float
 
 
 class Steps:
@@ -78,20 +90,17 @@ class Steps:
 
         return await _in(self._decoder, decode_all)
 
-    async def run(self, piece: Piece, requests: Sequence[Request]) -> tuple[Floats, list[Answer] | None]:
-        """Take requests through a piece: activations at its end, (B, C, H, W), and what the exit there says of each.
+    async def run(self, piece: Piece, requests: Sequence[Request]) -> Ran:
+        """Take requests through a piece. Raises whatever the engine raises."""
 
-        The activations are the engine's own memory. Answers are None if there is no exit. Raises whatever the engine
-        raises.
-        """
-
-        def run_piece() -> tuple[Floats, list[Answer] | None]:
+        def run_piece() -> Ran:
             start, stop = piece
             began = self._host.clock()
             rows = [request.activation for request in requests if request.activation is not None]
             y, output = self._engine.run(start, stop, np.concatenate(rows) if len(rows) > 1 else rows[0])
             self._host.pace(Timed("graph", start, stop, exit=output is not None, batch=len(rows)), began)
-            return y, None if output is None else self._answers(stop, output, requests)
+            found = None if output is None else self._answers(stop, output, requests)
+            return Ran(y, found, self._host.clock() - began)
 
         return await _in(self._thread, run_piece)
 

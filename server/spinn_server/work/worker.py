@@ -20,7 +20,7 @@ from .costs import Costs
 from .load import Waits
 from .request import Owner, Request
 from .scheduler import BatchLimits, Scheduler, Step
-from .steps import Floats, Steps
+from .steps import Floats, Ran, Steps
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,8 @@ class TailEngine:
                     self._metrics.wait.observe(now - request.arrived)
                     self._waits.waited((now - request.arrived) * 1000, now)
             self._count()
-            await self._run_step(decision.step)
+            in_thread = await self._run_step(decision.step)
+            self._costs.spent_beside(self._now() - now - in_thread)
             self._steps.build_what_is_wanted()
             return
         timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - self._now())
@@ -170,20 +171,24 @@ class TailEngine:
         except TimeoutError:
             pass
 
-    async def _run_step(self, step: Step) -> None:
+    async def _run_step(self, step: Step) -> float:
+        """Gives how long the engine had it."""
         began = self._now()
         try:
             async with asyncio.timeout(STEP_TIMEOUT_S):
-                outcomes = await self._attempt(step)
+                outcomes, in_thread = await self._attempt(step)
         except TimeoutError as error:
             raise EngineError(
                 f"{self._name} has not finished a step of {len(step.batch)} within {STEP_TIMEOUT_S:.0f} s"
             ) from error
         self._measure(step, self._now() - began)
         self._settle(step, outcomes)
+        return in_thread
 
-    async def _attempt(self, step: Step) -> list[Outcome | None]:
-        """What came of each request of a step; None: it is the fault of this request that it could not be run.
+    async def _attempt(self, step: Step) -> tuple[list[Outcome | None], float]:
+        """What came of each request of a step, and how long the engine had it.
+
+        None: it is the fault of this request that it could not be run.
 
         Raises:
             EngineError: the engine can do nothing any more.
@@ -192,14 +197,14 @@ class TailEngine:
         running = asyncio.ensure_future(self._steps.run(piece, step.batch))
         await self._watch(running)
         try:
-            y, found = running.result()
+            y, found, in_thread = running.result()
         except Exception as error:
-            return await self._run_one_by_one(step, error)
+            return await self._run_one_by_one(step, error), self._now() - began
         now = self._now()
         self._costs.observe(*piece, len(step.batch), now - began, now)
-        return [(y[n : n + 1], None if found is None else found[n]) for n in range(len(step.batch))]
+        return [(y[n : n + 1], None if found is None else found[n]) for n in range(len(step.batch))], in_thread
 
-    async def _watch(self, running: asyncio.Future[tuple[Floats, list[Answer] | None]]) -> None:
+    async def _watch(self, running: asyncio.Future[Ran]) -> None:
         """Until the step is done; whoever cannot be in time behind it is told so meanwhile."""
         while True:
             at = self._scheduler.hopeless_at()
@@ -219,7 +224,7 @@ class TailEngine:
         outcomes: list[Outcome | None] = []
         for request in step.batch:
             try:
-                y, found = await self._steps.run((step.start, step.stop), [request])
+                y, found, _ = await self._steps.run((step.start, step.stop), [request])
             except Exception:  # logged already, for the batch
                 outcomes.append(None)
             else:
