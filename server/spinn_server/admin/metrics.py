@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from spinn_stream.wire.messages import REJECT_REASONS
+
+REQUEST_REASONS = REJECT_REASONS - {"cancelled"}
+
 _FEW_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -64,6 +68,8 @@ class Metrics:
         self.lag = Histogram(
             "spinn_loop_lag_seconds", "How late the event loop comes to a timer", buckets=_SECONDS, registry=r
         )
+        for reason in REQUEST_REASONS:  # a rate needs a first value
+            self.rejects.labels(reason)
         self.bytes_in = Counter("spinn_received_bytes", "Message bytes received", registry=r)
         self.bytes_out = Counter("spinn_sent_bytes", "Message bytes sent", registry=r)
 

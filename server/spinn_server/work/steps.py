@@ -52,7 +52,7 @@ class Steps:
     def __init__(self, bundle: Bundle, engine: Engine, metrics: Metrics, host: Host, *, batches: bool) -> None:
         self._bundle = bundle
         self._engine = engine
-        self._metrics = metrics
+        self._fused = metrics.fused.labels(bundle.name)
         self._host = host
         self._pieces = Pieces(bundle, engine, batches=batches)
         self._decoder = host.worker("decode")
@@ -142,7 +142,7 @@ class Steps:
             log.warning("no graph from cut point %d to %d: %s", *piece, error, exc_info=not known)
             self._pieces.refused(piece)
         else:
-            self._metrics.fused.labels(self._bundle.name).set(self._pieces.built(piece))
+            self._fused.set(self._pieces.built(piece))
 
     def _run_empty(self, piece: Piece) -> None:
         start, stop = piece
