@@ -48,7 +48,7 @@ async def serve(slowdown: float = 1.0) -> None:
     config, metrics = ServerConfig(port=0), Metrics()
     tail = TailEngine(bundle, engine, config.batch, metrics, profile, host=Host(pace=slowed))
     await asyncio.to_thread(tail.prepare, lambda done, total: None)
-    async with Server(bundle, tail, metrics, config).listen() as address:
+    async with Server([tail], metrics, config).listen() as address:
         slowed.factor = slowdown
         print(address, flush=True)
         await follow(lambda factor: setattr(slowed, "factor", factor), slowdown)

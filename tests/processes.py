@@ -39,11 +39,12 @@ class ServerProcess:
             return str(response.read().decode())
 
     def metric(self, name: str) -> float:
-        """The value of one line of /metrics, named with its labels."""
-        for line in self.get("/metrics").splitlines():
-            if line.startswith(name + " "):
-                return float(line.rpartition(" ")[2])
-        raise KeyError(name)
+        """The value of one line of /metrics, named with its labels; without them, the sum over all labels."""
+        starts = (name + " ",) if name.endswith("}") else (name + " ", name + "{")
+        values = [line.rpartition(" ")[2] for line in self.get("/metrics").splitlines() if line.startswith(starts)]
+        if not values:
+            raise KeyError(name)
+        return sum(map(float, values))
 
     def memory_bytes(self) -> int:
         """Resident set size, from /proc."""

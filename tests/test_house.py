@@ -40,8 +40,8 @@ FLOORS = {
         "outlets", "parts", "process", "stream", "sync", "apps",
     ),
     "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),
-    "spinn_server.work": ("request", "scheduler", "load", "graphs", "steps", "worker"),
-    "spinn_server.admin": ("foreign", "health", "metrics", "routes"),
+    "spinn_server.work": ("request", "costs", "scheduler", "load", "graphs", "steps", "worker"),
+    "spinn_server.admin": ("foreign", "logs", "health", "metrics", "routes"),
 }  # fmt: skip
 """Package -> its rooms and modules from the ground up: each knows only what is below it."""
 

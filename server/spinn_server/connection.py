@@ -1,14 +1,15 @@
-"""One client's connection: moves messages between its carrier, the session's rules and the tail engine."""
+"""One client's connection: moves messages between its carrier, the session's rules and a tail engine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from spinn_server.admin.foreign import printable
+from spinn_server.admin.logs import SessionLog
 from spinn_server.admin.metrics import Metrics
 from spinn_server.carriers.base import Carrier, CarrierClosed
 from spinn_server.work.request import Request
@@ -18,8 +19,7 @@ from spinn_stream.errors import RemoteProtocolError
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import Cancel, Infer, RejectReason, Reply, ServerSession
-
-log = logging.getLogger(__name__)
+from spinn_stream.wire.server_session import Refused
 
 HELLO_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
@@ -52,28 +52,45 @@ class Connection:
 
     The queue holds an answer for every request in flight, a load message before each, and some refusals; a
     client that lets it fill up does not read its answers and is closed.
+
+    Args:
+        engines: for each bundle that the session offers. enter: called once when the client is welcome; raises
+            RemoteProtocolError if there is no room for it.
     """
 
     def __init__(
         self,
         carrier: Carrier,
         session: ServerSession,
-        bundle: Bundle,
-        engine: TailEngine,
+        engines: Mapping[Bundle, TailEngine],
         metrics: Metrics,
         *,
+        enter: Callable[[Connection], None],
         max_outgoing: int,
+        number: int = 0,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._carrier = carrier
         self._session = session
-        self._bundle = bundle
-        self._engine = engine
+        self._engines = engines
+        self._engine: TailEngine | None = None  # None: nobody has said hello
         self._metrics = metrics
+        self._enter = enter
         self._now = host.clock
+        self._log = SessionLog(logging.getLogger(__name__), number, carrier.peer)
         self._requests: dict[int, Request] = {}  # neither answered nor refused, by their ids on the wire
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(max_outgoing)
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.used_at = self._now()  # when the last message came
+
+    @property
+    def welcomed(self) -> bool:
+        return self._engine is not None
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last message came; None: it waits for an answer."""
+        return None if self._requests else self.used_at
 
     async def serve(self) -> None:
         """Until either end closes. Raises nothing: what goes wrong ends this session, and this one alone."""
@@ -89,24 +106,39 @@ class Connection:
             reading.cancel()
             writing.cancel()
             await asyncio.wait((reading, writing))
-            self._engine.forget(self)
+            self._abandon()
 
     def end(self, ending: Ending) -> None:
         """End the session after what is queued is sent. The first reason counts."""
         if not self._ending.done():
             self._ending.set_result(ending)
 
-    def answered(self, request: Request, exit_index: int, found: Answer) -> None:
+    def answered(self, request: Request, exit_index: int, found: Answer, *, shortened: bool) -> None:
         """See `work.request.Owner`."""
         with self._faults():
-            del self._requests[request.id]
-            self._answer(self._session.result(request.id, exit_index, found.top, self._now()))
+            self._close(request)
+            self._metrics.answers.labels(self._session.bundle.name, found.exit).inc()
+            if shortened:
+                self._metrics.shortened.inc()
+            now = self._now()
+            self._metrics.total.observe(now - request.arrived)
+            self._answer(self._session.result(request.id, exit_index, found.top, now, shortened=shortened))
 
     def refused(self, request: Request, reason: RejectReason, detail: str) -> None:
         """See `work.request.Owner`."""
         with self._faults():
-            del self._requests[request.id]
-            self._answer(self._session.reject(request.id, reason, detail))
+            self._close(request)
+            self._count_refusal(reason)
+            self._log.debug("%s: %s", reason, printable(detail), extra={"frame": request.id})
+            queue_ms = 0.0 if self._engine is None else self._engine.delay_ms()
+            self._answer(self._session.reject(request.id, reason, detail, queue_ms))
+
+    def tell_load(self) -> None:
+        """Word of the load, if it has changed."""
+        with self._faults():
+            if self._engine is not None and not self._ending.done():
+                now = self._now()
+                self._send(self._session.load(*self._engine.load(now), now, unasked=True))
 
     async def _read(self) -> None:
         with self._faults():
@@ -114,13 +146,13 @@ class Connection:
                 async with asyncio.timeout(HELLO_TIMEOUT_S):
                     hello = await self._carrier.recv()
             except TimeoutError:
+                self._metrics.refused_sessions.labels("silent").inc()
                 self.end(Ending(POLICY, None, f"no hello within {HELLO_TIMEOUT_S:.0f} s"))
                 return
-            self._receive(hello)
-            self._engine.join(self)
+            self._receive(*hello)
             with self._metrics.sessions.track_inprogress():
                 while True:
-                    self._receive(await self._carrier.recv())
+                    self._receive(*await self._carrier.recv())
 
     async def _write(self) -> None:
         with self._faults():
@@ -131,28 +163,69 @@ class Connection:
                         await self._carrier.send(data)
                 except TimeoutError:
                     self._carrier.abort()
+                    self._metrics.refused_sessions.labels("not reading").inc()
                     self.end(Ending(None, None, f"took no bytes for {SEND_TIMEOUT_S:.0f} s"))
                     return
                 self._metrics.bytes_out.inc(len(data))
 
-    def _receive(self, data: bytes) -> None:
-        now = self._now()
+    def _receive(self, data: bytes, arrived: float) -> None:
+        self.used_at = arrived
         self._metrics.bytes_in.inc(len(data))
-        event = self._session.receive(data, now)
-        if isinstance(event, Reply):
+        event = self._session.receive(data, arrived)
+        if isinstance(event, Infer):
+            request = Request.of(event, self, self._session.bundle, arrived, self._session.group_of)
+            self._requests[event.id] = request
+            self._count_received(event)
+            self._metrics.open.inc()
+            self._joined.submit(request)
+        elif isinstance(event, Refused):
+            self._count_received(event.request)
+            self._count_refusal(event.reason)
+            self._send(event.data)
+        elif isinstance(event, Cancel):
+            self._joined.cancel(self._requests[event.id])
+        elif isinstance(event, Reply):
+            self._enter(self)
+            self._engine = self._engines[self._session.bundle]
+            self._engine.join(self)
+            self._log.info("bundle %s", self._session.bundle.name)
             for message in event.data:
                 self._send(message)
-        elif isinstance(event, Infer):
-            request = self._requests[event.id] = Request.of(event, self, self._bundle, now, self._session.group_of)
-            self._engine.submit(request)
-        elif isinstance(event, Cancel):
-            self._engine.cancel(self._requests[event.id])
+
+    @property
+    def _joined(self) -> TailEngine:
+        assert self._engine is not None  # the session admits nothing before hello
+        return self._engine
+
+    def _count_received(self, infer: Infer) -> None:
+        cuts = self._session.bundle.cut_points
+        split = cuts[infer.split].name if infer.split < len(cuts) else "none"
+        self._metrics.requests.labels(self._session.bundle.name, split).inc()
+
+    def _count_refusal(self, reason: RejectReason) -> None:
+        if reason == "cancelled":
+            self._metrics.cancelled.inc()
+        else:
+            self._metrics.rejects.labels(reason).inc()
+
+    def _close(self, request: Request) -> None:
+        del self._requests[request.id]
+        self._metrics.open.dec()
+
+    def _abandon(self) -> None:
+        """Nobody is there any more."""
+        if self._engine is not None:
+            self._engine.forget(self)
+        self._metrics.abandoned.inc(len(self._requests))
+        self._metrics.open.dec(len(self._requests))
+        self._requests.clear()
+        self._log.info("ended: %s", printable(self._ending.result().detail) if self._ending.done() else "cancelled")
 
     def _answer(self, data: bytes | None) -> None:
         """An answer, behind word of the load if that is due."""
         if data is not None:
             now = self._now()
-            self._send(self._session.load(*self._engine.load(now), now))
+            self._send(self._session.load(*self._joined.load(now), now))
             self._send(data)
 
     def _send(self, data: bytes | None) -> None:
@@ -172,19 +245,20 @@ class Connection:
             self.end(Ending(None, None, str(error)))
         except RemoteProtocolError as error:
             if not self._ending.done():
-                log.warning("%s: %s", self._carrier.peer, printable(str(error)))
+                self._log.warning("%s", printable(str(error)))
                 self._metrics.refused_sessions.labels(error.reason).inc()
             self.end(Ending(POLICY, error.reason, error.detail))
         except Exception:
             if self._ending.done() and self._ending.result() is OUR_FAULT:
                 return
-            log.exception("%s: its session ends for a reason of our own", self._carrier.peer)
+            self._log.exception("its session ends for a reason of our own")
             self._metrics.refused_sessions.labels("internal").inc()
             self.end(OUR_FAULT)
 
     async def _leave(self, ending: Ending) -> None:
         """Send what is owed, say why it ends, and close."""
         if ending.code is None:
+            self._carrier.abort()
             return
         try:
             async with asyncio.timeout(FAREWELL_S):

@@ -16,6 +16,12 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+FILES_OF_OUR_OWN = 16
+"""Kept free of sockets: for logs, models that are loaded, and connections that are being refused."""
+
+MOST_FILES = 65_536
+"""A larger limit is not asked for."""
+
 COME_BACK_S = 1.0
 """For threads to end by themselves when the process does."""
 
@@ -38,6 +44,19 @@ def first_signal() -> asyncio.Future[None]:
     for number in numbers:
         loop.add_signal_handler(number, hear)
     return heard
+
+
+def room_for_sockets() -> int:
+    """How many sockets the process may hold open, after asking for as many files as it may have."""
+    if sys.platform == "win32":
+        return MOST_FILES
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    used = len(os.listdir("/dev/fd"))  # noqa: PTH208  # as Linux and macOS have it
+    return max(1, most - used - FILES_OF_OUR_OWN)
 
 
 def in_thread_of_its_own(work: Callable[[], T]) -> asyncio.Future[T]:

@@ -1,38 +1,52 @@
-"""The server: hands sessions to connections, owns the engine's task, and tells everybody if that ends."""
+"""The server: hands sessions to connections, owns the engines' tasks, and tells everybody if one of them ends."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from spinn_server.admin.foreign import printable
 from spinn_server.admin.health import Health, State
+from spinn_server.admin.logs import Seldom
 from spinn_server.admin.metrics import Metrics
 from spinn_server.admin.routes import SESSIONS, HttpAnswer, look_up, routes, unavailable
 from spinn_server.carriers.base import Carrier, Service
+from spinn_server.carriers.peers import Front
 from spinn_server.carriers.websocket import listening
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import max_payload_bytes
-from spinn_stream.errors import EngineError
+from spinn_stream.errors import EngineError, RemoteProtocolError
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import ServerSession, SessionLimits, encode, profile_message
 from spinn_stream.wire.messages import MAX_HEADER_BYTES
+from spinn_stream.wire.server_session import LOAD_EVERY_S
 
 from .connection import FAREWELL_S, GOING_AWAY, INTERNAL, Connection, Ending
+
+log = logging.getLogger(__name__)
 
 NAME = f"spinn-server/{version('spinn-server')}"
 
 DRAIN_S = 1.5
-"""For requests that are open to be answered, once the server is asked to end."""
+"""For requests that are open to be answered, once the server is asked to end; the others are refused then."""
+
+IDLE_S = 60.0
+"""A session that asked for nothing for this long gives its place to a new one, if there is no other."""
+
+AT_A_TIME = 50
+"""Sessions that are told of the load before others have their turn on the event loop."""
 
 LEAVING = Ending(GOING_AWAY, None, "the server is ending")
+SILENT = Ending(None, None, "said nothing, and others wait for its place")
+IDLE = Ending(GOING_AWAY, None, "idle, and others wait for its place")
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,11 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8765  # 0: any free one
     token: str | None = field(default=None, repr=False)  # what clients must show; None: nothing
-    max_sessions: int = 256  # connections at once; one more gets HTTP 503
+    max_sessions: int = 256  # sessions at once, and as many connections that have not said hello
+    max_sockets: int = 10_000  # open at once, whatever they are
     session: SessionLimits = field(default_factory=SessionLimits)
     batch: BatchLimits = field(default_factory=BatchLimits)
+    front: Front = field(default_factory=Front)
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -56,99 +72,107 @@ class ServerConfig:
 
 
 class Server:
-    """Ties sessions to the engine. `run` owns the engine's task, and sees how it ends; see `carriers.base.Service`."""
+    """Ties sessions to engines, one for each bundle. `run` owns the engines' tasks; see `carriers.base.Service`."""
 
     def __init__(
-        self, bundle: Bundle, engine: TailEngine, metrics: Metrics, config: ServerConfig, *, host: Host = THIS_MACHINE
+        self, engines: Sequence[TailEngine], metrics: Metrics, config: ServerConfig, *, host: Host = THIS_MACHINE
     ) -> None:
-        self._bundle = bundle
-        self._engine = engine
+        self._engines = {engine.bundle: engine for engine in engines}
+        self._offered = {
+            bundle: None if engine.profile is None else encode(profile_message(engine.profile, bundle))
+            for bundle, engine in self._engines.items()
+        }
         self._metrics = metrics
         self._config = config
         self._host = host
-        self._profile = None if engine.profile is None else encode(profile_message(engine.profile, bundle))
         self._health = Health()
         self._routes = routes(self._health, metrics)
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # oldest first
+        self._begun = 0  # sessions so far
         self._ending: Ending | None = None  # what sessions are told that come too late
         self._empty = asyncio.Event()
+        self._seldom = Seldom(log, host.clock)
 
     def answer(self, path: str) -> HttpAnswer | None:
         if path != SESSIONS:
             return look_up(self._routes, path)
         if not self._health.ready:
-            return unavailable(self._health.text)
-        if len(self._connections) >= self._config.max_sessions:
-            return unavailable(f"{len(self._connections)} sessions are open already")
+            return self._turn_away("not ready", self._health.text)
+        if self._welcomed >= self._config.max_sessions and self._idle_longest() is None:
+            return self._turn_away("full", self._full)
         return None
 
     async def serve(self, carrier: Carrier) -> None:
         session = ServerSession(
-            self._bundle,
-            self._config.session,
-            token=self._config.token,
-            server=NAME,
-            now=self._host.clock(),
-            profile=self._profile,
+            self._offered, self._config.session, token=self._config.token, server=NAME, now=self._host.clock()
         )
+        self._begun += 1
         connection = Connection(
             carrier,
             session,
-            self._bundle,
-            self._engine,
+            self._engines,
             self._metrics,
+            enter=self._enter,
             max_outgoing=3 * self._config.session.max_in_flight + 8,
+            number=self._begun,
             host=self._host,
         )
         if self._ending is not None:
             connection.end(self._ending)
-        self._connections.add(connection)
+        silent = [c for c in self._connections if not c.welcomed]
+        if len(silent) >= self._config.max_sessions:
+            silent[0].end(SILENT)
+            self._metrics.refused_sessions.labels("silent").inc()
+        self._connections[connection] = None
         try:
             await connection.serve()
         finally:
-            self._connections.discard(connection)
+            del self._connections[connection]
             if not self._connections:
                 self._empty.set()
 
     async def run(self) -> None:
-        """Run the engine, ready for sessions, until cancelled.
+        """Run the engines, ready for sessions, until cancelled.
 
         Raises:
-            EngineError: the engine ended. Every request was refused, and every session told why.
+            EngineError: an engine ended. Every request was refused, and every session told why.
         """
-        engine = asyncio.create_task(self._engine.run(), name="tail engine")
+        tasks = [asyncio.create_task(engine.run(), name="tail engine") for engine in self._engines.values()]
         try:
             self._health.become(State.READY)
-            await asyncio.wait([engine])
-            why, cause = _how_it_ended(engine)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            why, cause = _how_it_ended(done.pop())
             self._health.become(State.FAILED, why)
             await self._end_sessions(Ending(INTERNAL, "internal", why))
             raise EngineError(why) from cause
         finally:
-            engine.cancel()
-            await asyncio.wait([engine])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """`run` inside the block; gives its task, which is done before the end of the block if the engine ended.
+        """`run` inside the block; gives its task, which is done before the end of the block if an engine ended.
 
         At the end of the block nothing new is taken, what is open is finished if it does not take long, and sessions
         are closed.
 
         Raises:
-            EngineError: at the end of the block, if the engine ended.
+            EngineError: at the end of the block, if an engine ended.
         """
         task = asyncio.create_task(self.run(), name="server")
-        await asyncio.sleep(0)  # it begins
+        telling = asyncio.create_task(self._tell_load(), name="load")
+        await asyncio.sleep(0)  # they begin
         try:
             yield task
             if self._health.ready:
                 await self._drain()
             else:
-                await asyncio.wait([task])  # the engine ended, and everybody is being told
+                await asyncio.wait([task])  # an engine ended, and everybody is being told
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            for each in (task, telling):
+                each.cancel()
+            await asyncio.wait([task, telling])
         if not task.cancelled():
             task.result()
 
@@ -159,15 +183,64 @@ class Server:
         Raises:
             ConfigError: the address cannot be listened on. EngineError: see `running`.
         """
-        async with listen_for(self, self._bundle, self._config, tls) as address, self.running():
+        listener = listen_for(self, list(self._engines), self._config, tls, self._metrics)
+        async with listener as address, self.running():
             yield address
+
+    @property
+    def _welcomed(self) -> int:
+        return sum(connection.welcomed for connection in self._connections)
+
+    @property
+    def _full(self) -> str:
+        return f"{self._config.max_sessions} sessions are open already"
+
+    def _enter(self, connection: Connection) -> None:
+        """Find a place for a session that has said hello."""
+        if self._welcomed < self._config.max_sessions:
+            return
+        idle = self._idle_longest()
+        if idle is None:
+            self._seldom.warning("full", self._full)
+            raise RemoteProtocolError("overloaded", self._full)
+        self._metrics.refused_sessions.labels("idle").inc()
+        idle.end(IDLE)
+
+    def _idle_longest(self) -> Connection | None:
+        """The session that has been idle for the longest time, if that is long."""
+        idle = [(c.idle_since, c) for c in self._connections if c.welcomed and c.idle_since is not None]
+        if not idle:
+            return None
+        since, found = min(idle, key=lambda item: item[0])
+        return found if self._host.clock() - since >= IDLE_S else None
+
+    def _turn_away(self, reason: str, why: str) -> HttpAnswer:
+        self._metrics.refused_connections.labels(reason).inc()
+        self._seldom.warning(reason, f"sessions are refused: {why}")
+        return unavailable(why)
+
+    async def _tell_load(self) -> None:
+        """Word of the load to those who wait for no answer, and how late the event loop is."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOAD_EVERY_S
+            await asyncio.sleep(LOAD_EVERY_S)
+            self._metrics.lag.observe(max(0.0, loop.time() - due))
+            for n, connection in enumerate(list(self._connections), 1):
+                connection.tell_load()
+                if n % AT_A_TIME == 0:
+                    await asyncio.sleep(0)
 
     async def _drain(self) -> None:
         self._health.become(State.DRAINING, "asked to end")
-        self._engine.stop_taking("overloaded", LEAVING.detail)
+        engines = self._engines.values()
+        for engine in engines:
+            engine.stop_taking("overloaded", LEAVING.detail)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await self._engine.idle()
+                await asyncio.gather(*(engine.idle() for engine in engines))
+        for engine in engines:
+            engine.refuse_all("overloaded", LEAVING.detail)
         await self._end_sessions(LEAVING)
 
     async def _end_sessions(self, ending: Ending) -> None:
@@ -179,7 +252,7 @@ class Server:
         for connection in self._connections:
             connection.end(ending)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2 * FAREWELL_S):
+            async with asyncio.timeout(FAREWELL_S):
                 await self._empty.wait()
 
 
@@ -188,6 +261,7 @@ class Reception:
 
     def __init__(self, metrics: Metrics) -> None:
         self._health = Health()
+        self._metrics = metrics
         self._routes = routes(self._health, metrics)
         self._server: Server | None = None
 
@@ -198,7 +272,10 @@ class Reception:
     def answer(self, path: str) -> HttpAnswer | None:
         if self._server is not None:
             return self._server.answer(path)
-        return unavailable(self._health.text) if path == SESSIONS else look_up(self._routes, path)
+        if path != SESSIONS:
+            return look_up(self._routes, path)
+        self._metrics.refused_connections.labels("not ready").inc()
+        return unavailable(self._health.text)
 
     async def serve(self, carrier: Carrier) -> None:
         assert self._server is not None  # no session begins before
@@ -206,12 +283,20 @@ class Reception:
 
 
 def listen_for(
-    service: Service, bundle: Bundle, config: ServerConfig, tls: ssl.SSLContext | None
+    service: Service, bundles: Sequence[Bundle], config: ServerConfig, tls: ssl.SSLContext | None, metrics: Metrics
 ) -> contextlib.AbstractAsyncContextManager[str]:
-    """Listen as configured, for clients with this bundle; see `carriers.websocket.listening`."""
-    largest = max(max_payload_bytes(bundle, split) for split in range(bundle.last))
+    """Listen as configured, for clients with one of these bundles; see `carriers.websocket.listening`."""
+    largest = max(max_payload_bytes(bundle, split) for bundle in bundles for split in range(bundle.last))
     return listening(
-        config.host, config.port, service, tls=tls, max_message_bytes=largest + MAX_HEADER_BYTES + 2, name=NAME
+        config.host,
+        config.port,
+        service,
+        tls=tls,
+        max_message_bytes=largest + MAX_HEADER_BYTES + 2,
+        name=NAME,
+        metrics=metrics,
+        front=config.front,
+        max_sockets=config.max_sockets,
     )
 
 

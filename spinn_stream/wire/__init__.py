@@ -17,7 +17,7 @@ from .messages import (
     encode,
 )
 from .profile import max_server_message_bytes, profile_message, read_profile
-from .server_session import Reply, ServerSession, SessionLimits
+from .server_session import Refused, Reply, ServerSession, SessionLimits
 
 __all__ = [
     "SUBPROTOCOL",
@@ -29,6 +29,7 @@ __all__ = [
     "Message",
     "Opened",
     "ProfileReceived",
+    "Refused",
     "Reject",
     "RejectReason",
     "Reply",

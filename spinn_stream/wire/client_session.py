@@ -94,9 +94,20 @@ class ClientSession:
         return codec in self._codecs and payload_bytes <= self._max_payload_bytes
 
     def infer(
-        self, request: int, split: int, codec: str, threshold: float | None, budget_ms: float, payload: bytes
+        self,
+        request: int,
+        split: int,
+        codec: str,
+        threshold: float | None,
+        budget_ms: float,
+        payload: bytes,
+        *,
+        may_shorten: bool = False,
     ) -> bytes:
         """The bytes of a request, which is in flight from now on.
+
+        Args:
+            may_shorten: an overloaded server may answer at an earlier exit instead of refusing.
 
         Raises:
             LocalProtocolError: not `ready`, the id is in flight already, or the server takes no such payload.
@@ -111,7 +122,7 @@ class ClientSession:
             )
         self._in_flight.add(request)
         budget = math.floor(min(max(budget_ms, 0.0), MAX_MS))  # whole ms: fewer bytes
-        return encode(Infer(request, split, codec, threshold, float(budget), payload))
+        return encode(Infer(request, split, codec, threshold, float(budget), payload, may_shorten))
 
     def cancel(self, request: int) -> bytes | None:
         """The bytes that tell the server an answer came too late, or None where it has answered."""

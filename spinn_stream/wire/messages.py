@@ -3,7 +3,8 @@
 One WebSocket binary message is one message here:
 
     2 bytes   length of the header, big-endian
-    header    a msgpack array: the type's name, then the fields of the class below in their order
+    header    a msgpack array: the type's name, then the fields of the class below in their order; the last ones are
+              left out if they have their default
     rest      payload (hello, infer and profile only)
 
 Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
@@ -16,7 +17,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -81,7 +82,8 @@ class Infer:
     """Finish this frame. The payload is the activation at cut point `split`, whose shape the bundle says.
 
     threshold: an exit answers when its confidence is at least this; None: only the final exit answers.
-    budget_ms: how long an answer is of use, from the moment the server has read the message.
+    budget_ms: how long an answer is of use, from the moment the message has arrived at the server. may_shorten: an
+    overloaded server may answer at an earlier exit, whatever its confidence, instead of refusing.
     """
 
     id: int
@@ -90,11 +92,14 @@ class Infer:
     threshold: float | None
     budget_ms: float
     payload: bytes
+    may_shorten: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
     """An answer. exit: index of the exit in the bundle. top: (class or group, probability), best first.
+
+    shortened: the server is overloaded, and an earlier exit than asked for answered.
 
     arrived_ms, left_ms: on the server's clock since the session began, so that transfer times can be told
     from the server's work.
@@ -105,15 +110,20 @@ class Result:
     top: tuple[tuple[int, float], ...]
     arrived_ms: float
     left_ms: float
+    shortened: bool = False
 
 
 @dataclass(frozen=True)
 class Reject:
-    """No answer, and why. id None: the session is refused, not one request."""
+    """No answer, and why. id None: the session is refused, not one request.
+
+    queue_ms: how long a request that came now would wait for an engine.
+    """
 
     id: int | None
     reason: RejectReason
     detail: str
+    queue_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,11 @@ def encode(message: Message) -> bytes:
     """
     kind = type(message)
     payload: bytes = getattr(message, "payload", b"")
-    header: bytes = msgpack.packb([_NAMES[kind], *(_short(getattr(message, name)) for name in _FIELDS[kind])])
+    values = [getattr(message, name) for name in _FIELDS[kind]]
+    least = _LEAST[kind]
+    while len(values) > least and values[-1] == _DEFAULTS[kind][len(values) - 1 - least]:
+        values.pop()
+    header: bytes = msgpack.packb([_NAMES[kind], *map(_short, values)])
     if len(header) > MAX_HEADER_BYTES:
         raise LocalProtocolError(f"a header of {len(header)} bytes, at most {MAX_HEADER_BYTES} go")
     return _HEADER_LENGTH.pack(len(header)) + header + payload
@@ -212,10 +226,12 @@ def decode(data: bytes) -> Message:
     if cls is None:
         raise _bad(f"type {kind!r:.40}, expected one of {', '.join(_TYPES)}")
     readers = _FIELDS[cls]
-    if len(given) != len(readers):
-        raise _bad(f"{kind}: got {len(given)} fields, expected {len(readers)}: {', '.join(readers)}")
+    least = _LEAST[cls]
+    if not least <= len(given) <= len(readers):
+        most = f"{least} to {len(readers)}" if least < len(readers) else str(least)
+        raise _bad(f"{kind}: got {len(given)} fields, expected {most}: {', '.join(readers)}")
     values: dict[str, Any] = {}
-    for (name, read), value in zip(readers.items(), given, strict=True):
+    for (name, read), value in zip(readers.items(), given, strict=False):  # the last ones may be left out
         try:
             values[name] = read(value)
         except ValueError as error:
@@ -275,6 +291,12 @@ def _secret(longest: int) -> Callable[[Any], str]:
     return read
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"got {value!r:.40}, expected true or false")
+    return value
+
+
 def _optional(inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else inner(value)
 
@@ -317,11 +339,16 @@ _FIELDS: dict[type[Message], dict[str, Callable[[Any], Any]]] = {
     Welcome: {"bundle": _text(64), "codecs": _codecs, "max_in_flight": _whole(1, 10_000),
               "max_payload_bytes": _whole(1, 2**31), "server": _text(100)},
     Infer: {"id": _ID, "split": _whole(0, 10_000), "codec": _text(32), "threshold": _optional(_number(0, 1)),
-            "budget_ms": _number(0, MAX_MS)},
+            "budget_ms": _number(0, MAX_MS), "may_shorten": _flag},
     Result: {"id": _ID, "exit": _whole(0, 10_000), "top": _top, "arrived_ms": _number(0, 1e12),
-             "left_ms": _number(0, 1e12)},
-    Reject: {"id": _optional(_ID), "reason": _reason, "detail": _text(1000)},
+             "left_ms": _number(0, 1e12), "shortened": _flag},
+    Reject: {"id": _optional(_ID), "reason": _reason, "detail": _text(1000), "queue_ms": _number(0, MAX_MS)},
     Cancel: {"id": _ID},
     Load: {"queue_ms": _number(0, MAX_MS), "factor": _number(0, MAX_FACTOR)},
     ServerProfile: {"runtime": _text(100), "batches": _batches},
 }  # fmt: skip
+_DEFAULTS: dict[type[Message], list[Any]] = {
+    kind: [f.default for f in fields(kind) if f.name in readers and f.default is not MISSING]
+    for kind, readers in _FIELDS.items()
+}
+_LEAST = {kind: len(readers) - len(_DEFAULTS[kind]) for kind, readers in _FIELDS.items()}

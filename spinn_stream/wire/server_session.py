@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from .messages import (
 
 LOAD_EVERY_S = 0.25
 LOAD_CHANGED_S = 0.05
-"""A load message is due so long after the last one; sooner where a figure changed by more than these:"""
+"""A load message goes before an answer this long after the last one; sooner if a figure changed by more than these:"""
 CHANGED_QUEUE_MS = 5.0
 CHANGED_FACTOR = 0.1  # of the factor
 
@@ -62,7 +63,16 @@ class Reply:
     data: tuple[bytes, ...]
 
 
-Event = Reply | Infer | Cancel
+@dataclass(frozen=True)
+class Refused:
+    """A request that does not fit the bundle or the limits. data: the message that says so, to be sent."""
+
+    request: Infer
+    reason: RejectReason
+    data: bytes
+
+
+Event = Reply | Infer | Refused | Cancel
 """Infer: admitted, answer it once with `result` or `reject`. Cancel: of a request that is in flight."""
 
 
@@ -72,26 +82,26 @@ class ServerSession:
     Every admitted request is answered exactly once, by `result` or `reject`, whichever is called first.
 
     Args:
-        profile: the encoded message of the server's profile, which follows the welcome; None: none does.
+        offered: the bundles that clients may ask for, each with the encoded message of the server's profile, which
+            follows the welcome; None: none does.
     """
 
     def __init__(
         self,
-        bundle: Bundle,
+        offered: Mapping[Bundle, bytes | None],
         limits: SessionLimits,
         *,
         token: str | None,
         server: str,
         now: float,
-        profile: bytes | None = None,
     ) -> None:
-        self._bundle = bundle
+        self._offered = offered
+        self._bundle = next(iter(offered))  # until the client has said which
         self._limits = limits
         self._codecs = dict(SUPPORTED)
         self._token = token
         self._server = server
         self._began = now
-        self._profile = profile
         self._told: tuple[Load, float] | None = None  # the last load, and when
         self._arrived: dict[int, float] = {}
         self.group_of: npt.NDArray[np.intp] | None = None  # what answers are about; None: classes
@@ -101,11 +111,16 @@ class ServerSession:
     def in_flight(self) -> int:
         return len(self._arrived)
 
+    @property
+    def bundle(self) -> Bundle:
+        """The one that the client asked for, once it is open."""
+        return self._bundle
+
     def receive(self, data: bytes, now: float) -> Event | None:
         """What follows from one message of the client.
 
         Args:
-            now: seconds on any steady clock, the moment the message was read.
+            now: seconds on any steady clock, the moment the message arrived.
 
         Raises:
             RemoteProtocolError: the session is over; send `farewell` with its reason and detail, and close.
@@ -129,22 +144,28 @@ class ServerSession:
             self.state = State.CLOSED
             raise
 
-    def result(self, request: int, exit_index: int, top: tuple[tuple[int, float], ...], now: float) -> bytes | None:
+    def result(
+        self, request: int, exit_index: int, top: tuple[tuple[int, float], ...], now: float, *, shortened: bool = False
+    ) -> bytes | None:
         """The bytes of an answer, or None where the request was answered already."""
         arrived = self._arrived.pop(request, None)
         if arrived is None:
             return None
-        return encode(Result(request, exit_index, top, self._ms(arrived), self._ms(now)))
+        return encode(Result(request, exit_index, top, self._ms(arrived), self._ms(now), shortened))
 
-    def reject(self, request: int, reason: RejectReason, detail: str) -> bytes | None:
+    def reject(self, request: int, reason: RejectReason, detail: str, queue_ms: float = 0.0) -> bytes | None:
         """The bytes of a refusal, or None where the request was answered already."""
         if self._arrived.pop(request, None) is None:
             return None
-        return encode(Reject(request, reason, detail[:1000]))
+        return encode(Reject(request, reason, detail[:1000], min(max(0.0, queue_ms), MAX_MS)))
 
-    def load(self, queue_ms: float, factor: float, now: float) -> bytes | None:
-        """The bytes that tell the client how busy the server is, or None where that is not due."""
-        if self.state is not State.OPEN:
+    def load(self, queue_ms: float, factor: float, now: float, *, unasked: bool = False) -> bytes | None:
+        """The bytes that tell the client how busy the server is, or None if that is not due.
+
+        Args:
+            unasked: no answer goes with it: it is due only if a figure has changed.
+        """
+        if self.state is not State.OPEN or (unasked and self._told is None):
             return None
         load = Load(min(max(0.0, queue_ms), MAX_MS), min(max(0.0, factor), MAX_FACTOR))
         if self._told is not None:
@@ -153,7 +174,7 @@ class ServerSession:
                 abs(load.queue_ms - last.queue_ms) > CHANGED_QUEUE_MS
                 or abs(load.factor - last.factor) > CHANGED_FACTOR * last.factor
             )
-            if now - at < (LOAD_CHANGED_S if changed else LOAD_EVERY_S):
+            if (unasked and not changed) or now - at < (LOAD_CHANGED_S if changed else LOAD_EVERY_S):
                 return None
         self._told = load, now
         return encode(load)
@@ -168,12 +189,14 @@ class ServerSession:
             (hello.token or "").encode("utf-8", "surrogatepass"), self._token.encode()
         ):
             raise RemoteProtocolError("unauthorised", "the token is wrong or missing; pass it with --token-file")
-        if hello.bundle != self._bundle.hash:
+        found = next((bundle for bundle in self._offered if bundle.hash == hello.bundle), None)
+        if found is None:
+            ours = " and ".join(f"{bundle.name} {bundle.hash[:12]}" for bundle in self._offered)
             raise RemoteProtocolError(
                 "bundle_mismatch",
-                f"the server has bundle {self._bundle.name} {self._bundle.hash[:12]}, "
-                f"the client has {hello.bundle[:12]}; give both the same --bundle",
+                f"the server has bundle {ours}, the client has {hello.bundle[:12]}; give both the same --bundle",
             )
+        self._bundle = found
         common = {name: v for name, v in self._codecs.items() if hello.codecs.get(name) == v}
         if not common:
             raise RemoteProtocolError(
@@ -184,9 +207,8 @@ class ServerSession:
         self.state = State.OPEN
         largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))
         welcome = encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server))
-        if self._profile is None:
-            return Reply((welcome,))
-        return Reply((welcome, self._profile))
+        profile = self._offered[self._bundle]
+        return Reply((welcome,) if profile is None else (welcome, profile))
 
     def _infer(self, infer: Infer, now: float) -> Event:
         if infer.id in self._arrived:
@@ -211,8 +233,8 @@ class ServerSession:
         self._arrived[infer.id] = now
         return infer
 
-    def _refuse(self, infer: Infer, reason: RejectReason, detail: str) -> Reply:
-        return Reply((encode(Reject(infer.id, reason, detail)),))
+    def _refuse(self, infer: Infer, reason: RejectReason, detail: str) -> Refused:
+        return Refused(infer, reason, encode(Reject(infer.id, reason, detail[:1000])))
 
     def _ms(self, instant: float) -> float:
         return max(0.0, (instant - self._began) * 1000)

@@ -39,7 +39,7 @@ PATIENCE_MS = 20_000.0
 async def serving(bundle: Bundle, engine: Engine, profile: Profile) -> AsyncIterator[str]:
     config = ServerConfig(port=0)
     tail = TailEngine(bundle, engine, config.batch, Metrics(), profile)
-    async with Server(bundle, tail, Metrics(), config).listen() as address:
+    async with Server([tail], Metrics(), config).listen() as address:
         yield address
 
 
@@ -225,7 +225,7 @@ def test_a_server_that_dies_and_comes_back_is_told_and_no_frame_goes_without_an_
 
         def server(port: int) -> Server:
             tail = TailEngine(bundle, engine, ServerConfig().batch, Metrics(), profile)
-            return Server(bundle, tail, Metrics(), ServerConfig(port=port))
+            return Server([tail], Metrics(), ServerConfig(port=port))
 
         async with AsyncExitStack() as first:
             address = await first.enter_async_context(server(0).listen())
@@ -262,7 +262,7 @@ def test_a_server_that_refuses_later_is_told(
                 await first.aclose()
                 config = ServerConfig(port=int(address.rpartition(":")[2]), token="open sesame")
                 tail = TailEngine(bundle, engine, config.batch, Metrics(), profile)
-                async with Server(bundle, tail, Metrics(), config).listen():
+                async with Server([tail], Metrics(), config).listen():
                     return await told.wait_for(spinn.ServerRefusedUs)
 
     assert "unauthorised" in asyncio.run(asyncio.wait_for(main(), 120)).text

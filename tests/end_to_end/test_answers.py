@@ -59,7 +59,7 @@ def test_provisional_results_come_before_the_final_one(serving: ServerProcess, b
     assert all(set(k[:-1]) == {"provisional"} and k[-1] == "final" for k in kinds.values())
 
 
-def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path) -> None:
+def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path, bundle: Bundle) -> None:
     """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
     speeds = {"a": "11", "b": "13", "c": "15", "d": "17"}  # five processes share what may be two slow cores
     common = ("--source", "demo", "--frames", "120", "--split", "5", "--threshold", "none",
@@ -72,7 +72,7 @@ def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path
         outs = {name: client.finish() for name, client in clients.items()}
         singles = running.metric('spinn_batch_size_bucket{le="1.0"}')
         batches = running.metric("spinn_batch_size_count")
-        served = running.metric("spinn_batch_size_sum")
+        served = running.metric(f'spinn_answers_total{{bundle="{bundle.name}",exit="final"}}')
     assert sum(o.summary["server"] for o in outs.values()) <= served <= sum(o.summary["taken"] for o in outs.values())
     assert batches > singles, "no batch was larger than one"
     print(f"{batches:.0f} batches, {batches - singles:.0f} of them larger than one")

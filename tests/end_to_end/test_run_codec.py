@@ -55,8 +55,7 @@ def test_changes_take_less_than_the_baseline_and_give_its_answers(
         per_frame[codec] = out.summary["bytes_up"] / out.summary["taken"]
         labels[codec] = out.labels
     assert serving.metric("spinn_reference_bytes") == 0, "a client left, and what it sent is still held"
-    with pytest.raises(KeyError):
-        serving.metric('spinn_rejects_total{reason="no_reference"}')
+    assert serving.metric('spinn_rejects_total{reason="no_reference"}') == 0
     print({codec: round(size) for codec, size in per_frame.items()})
     assert per_frame["transform:6"] < per_frame["cnn-co:4"] / 3 < per_frame["cnn-co:8"] / 4
     both = labels["transform:6"].keys() & labels["cnn-co:8"].keys()
@@ -89,10 +88,8 @@ def test_a_server_that_is_killed_and_comes_back_gets_key_frames(clip: Path, tmp_
         wait_for(lambda: answered(client, "server", seen + 30), 20, "server answers thirty frames later")
         assert second.metric("spinn_reference_bytes") > 0
         out = client.finish(interrupt=True)
-        with pytest.raises(KeyError):
-            second.metric('spinn_rejects_total{reason="no_reference"}')
-        with pytest.raises(KeyError):
-            second.metric('spinn_rejects_total{reason="bad_payload"}')
+        for reason in ("no_reference", "bad_payload"):
+            assert second.metric(f'spinn_rejects_total{{reason="{reason}"}}') == 0
     out.check_contract(DEADLINE_MS)
     reasons = Counter(r["reason"] for r in out.finals)
     assert len(out.unanswered) <= out.few and reasons["rejected"] == 0 and reasons["disconnected"] > 0, reasons

@@ -70,7 +70,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
     async def main() -> None:
         tail = TailEngine(bundle, engine, BatchLimits(max_wait_ms=WAIT_MS), Metrics(), profile)
         events = Events()
-        async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
+        async with Server([tail], Metrics(), ServerConfig(port=0)).listen() as address:
             links = [Link(LinkConfig(address), bundle, random.Random(0)) for _ in range(2)]
             running = []
             for link, told in zip(links, (events, Events()), strict=True):
@@ -110,7 +110,7 @@ def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: En
     async def main() -> None:
         events = Events()
         tail = TailEngine(bundle, engine, BatchLimits(), Metrics())
-        async with Server(bundle, tail, Metrics(), ServerConfig(port=0)).listen() as address:
+        async with Server([tail], Metrics(), ServerConfig(port=0)).listen() as address:
             link = Link(LinkConfig(address), bundle, random.Random(0))
             await link.open()
             running = asyncio.create_task(link.run(events))

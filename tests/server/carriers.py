@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from spinn_server.carriers.base import CarrierClosed
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED
-from spinn_stream.wire import Hello, Load, Message, Welcome, decode, encode
+from spinn_stream.wire import Hello, Load, Message, ServerProfile, Welcome, decode, encode
 
 
 class MemoryCarrier:
@@ -22,11 +23,11 @@ class MemoryCarrier:
 
     # as the server wants it
 
-    async def recv(self) -> bytes:
+    async def recv(self) -> tuple[bytes, float]:
         data = await self._inbox.get()
         if data is None:
             raise CarrierClosed("the client left")
-        return data
+        return data, time.monotonic()
 
     async def send(self, data: bytes) -> None:
         self._sent.put_nowait(data)
@@ -52,13 +53,22 @@ class MemoryCarrier:
         self._inbox.put_nowait(None)
 
     async def hear(self) -> Message | None:
-        """The next message of the server that is not about its load; None once it has closed."""
+        """The next message of the server that is not about its load or speed; None once it has closed."""
         async with asyncio.timeout(20):
             while (data := await self._sent.get()) is not None:
                 message = decode(data)
-                if not isinstance(message, Load):
+                if not isinstance(message, Load | ServerProfile):
                     return message
             return None
+
+    async def hear_load(self) -> Load:
+        """The next message of the server that is about its load."""
+        async with asyncio.timeout(20):
+            while (data := await self._sent.get()) is not None:
+                message = decode(data)
+                if isinstance(message, Load):
+                    return message
+        raise AssertionError("the server closed")
 
     async def greet(self, bundle: Bundle) -> None:
         """Hello, and the welcome."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
+
 from spinn_stream.runtime import Engine, ExitOutput
 from spinn_stream.runtime.engines.base import Activation
 
@@ -43,6 +45,30 @@ class Failing(Wrapped):
         if self.failures > 0:
             self.failures -= 1
             raise self._error
+        return super().run(start, stop, x, exit=exit)
+
+
+class Poisoned(Wrapped):
+    """It stumbles over one activation: fails, or computes numbers that are none.
+
+    Args:
+        poison: (1, C, H, W), as it comes at the start of a piece; None: nothing yet.
+    """
+
+    name = "poisoned"
+
+    def __init__(self, engine: Engine, *, fails: bool) -> None:
+        super().__init__(engine)
+        self._fails = fails
+        self.poison: Activation | None = None
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+        if self.poison is not None and x.shape[1:] == self.poison.shape[1:]:
+            bad = [n for n, row in enumerate(x) if np.array_equal(row, self.poison[0])]
+            if bad and self._fails:
+                raise RuntimeError("illegal instruction")
+            x = x.copy()
+            x[bad] = np.nan
         return super().run(start, stop, x, exit=exit)
 
 

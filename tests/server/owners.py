@@ -18,7 +18,7 @@ class Told:
         self.refusals: dict[Request, tuple[RejectReason, str]] = {}
         self._changed = asyncio.Event()
 
-    def answered(self, request: Request, exit_index: int, found: Answer) -> None:
+    def answered(self, request: Request, exit_index: int, found: Answer, *, shortened: bool) -> None:
         assert request not in self.answers and request not in self.refusals, "told twice"
         self.answers[request] = (exit_index, found)
         self._changed.set()

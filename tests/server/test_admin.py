@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 from http import HTTPStatus
 
 import pytest
 
+from spinn_server.admin import logs
 from spinn_server.admin.foreign import MOST_CHARACTERS, printable
 from spinn_server.admin.health import Health, State
 from spinn_server.admin.metrics import Metrics
@@ -46,6 +50,32 @@ def test_another_path_is_told_which_there_are() -> None:
 def test_metrics_say_their_format() -> None:
     answer = look_up(routes(Health(), Metrics()), "/metrics")
     assert answer.content_type.startswith("text/plain; version=") and "spinn_sessions 0.0" in answer.body
+
+
+def test_a_line_of_json_says_which_session_and_frame_it_is_about() -> None:
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(logs.JsonLines())
+    log = logging.Logger("spinn_server.test")
+    log.addHandler(handler)
+    logs.SessionLog(log, 12, "10.0.0.1:7").warning("no\nluck", extra={"frame": 3})
+    (line,) = said.getvalue().splitlines()
+    found = json.loads(line)
+    assert (found["session"], found["frame"], found["peer"], found["level"]) == (12, 3, "10.0.0.1:7", "WARNING")
+    assert found["message"] == "session 12 10.0.0.1:7 frame 3: no\nluck"
+
+
+def test_what_strangers_can_cause_is_said_seldom_with_how_often_it_happened(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    seldom = logs.Seldom(logging.getLogger("spinn_server.test"), lambda: now)
+    for _ in range(5):
+        seldom.warning("files", "no more")
+    seldom.warning("origin", "who?")
+    now = logs.SELDOM_S
+    seldom.warning("files", "no more")
+    assert [record.getMessage() for record in caplog.records] == [
+        "no more", "who?", "no more (4 times more since this was last said)",
+    ]  # fmt: skip
 
 
 def test_foreign_text_is_shown_on_one_line() -> None:

@@ -78,7 +78,7 @@ def run(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Call
 
             def held_bytes() -> float:
                 lines = generate_latest(metrics.registry).decode().splitlines()
-                return float(next(line for line in lines if line.startswith("spinn_reference_bytes ")).split()[1])
+                return float(next(line for line in lines if line.startswith("spinn_reference_bytes{")).split()[1])
 
             serving = asyncio.create_task(tail.run())
             try:

@@ -4,64 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from spinn_server.admin.metrics import Metrics
-from spinn_server.server import Server, ServerConfig
+from spinn_server.server import ServerConfig
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, cnn_co
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Engine, answers
-from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, ServerSession, encode
+from spinn_stream.wire import Cancel, Hello, Reject, Result, ServerSession, encode
 
 from .carriers import MemoryCarrier
 from .engines import Failing, Held
+from .worlds import SPLIT, World, running_world
 
-SPLIT = 9
-ONE_BY_ONE = BatchLimits(max_batch_size=1, max_wait_ms=0)
-
-
-@dataclass
-class World:
-    """A running server, and what it can be asked."""
-
-    server: Server
-    running: asyncio.Task[None]
-    bundle: Bundle
-    payloads: list[bytes]
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    async def client(self) -> MemoryCarrier:
-        """One that is welcome."""
-        carrier = self.stranger()
-        await carrier.greet(self.bundle)
-        return carrier
-
-    def stranger(self) -> MemoryCarrier:
-        """One that has said nothing."""
-        carrier = MemoryCarrier()
-        self.tasks.append(asyncio.create_task(self.server.serve(carrier)))
-        return carrier
-
-    def infer(self, id: int, image: int = 0) -> Infer:
-        return Infer(id, SPLIT, cnn_co.NAME, None, 10_000, self.payloads[image])
-
-    def http(self, path: str) -> tuple[int, str]:
-        answer = self.server.answer(path)
-        assert answer is not None
-        return answer.status, answer.body
-
-
-Worlds = Callable[..., AsyncIterator[World]]
+Worlds = Callable[..., AbstractAsyncContextManager[World]]
 
 
 @pytest.fixture
@@ -70,19 +35,8 @@ def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Wo
     heads = engine.run(0, SPLIT, inputs, exit=False)[0].copy()
     payloads = [cnn_co.encode(head) for head in heads]
 
-    @asynccontextmanager
-    async def made(
-        with_engine: Engine = engine, limits: BatchLimits = ONE_BY_ONE, **config: str
-    ) -> AsyncIterator[World]:
-        metrics = Metrics()
-        server = Server(
-            bundle, TailEngine(bundle, with_engine, limits, metrics), metrics, ServerConfig(batch=limits, **config)
-        )
-        async with server.running() as running:
-            w = World(server, running, bundle, payloads)
-            yield w
-        async with asyncio.timeout(20):
-            await asyncio.gather(*w.tasks)  # each session's task has ended, and none of them badly
+    def made(with_engine: Engine = engine, **more: Any) -> AbstractAsyncContextManager[World]:
+        return running_world(bundle, with_engine, payloads, **more)
 
     return made
 
@@ -142,10 +96,10 @@ def test_a_fault_of_our_own_ends_its_session_is_logged_once_and_harms_nobody_els
     honest = getattr(ServerSession, method)
     broken: list[ServerSession] = []
 
-    def stumbling(self: ServerSession, *args: object) -> object:
+    def stumbling(self: ServerSession, *args: object, **more: object) -> object:
         if self in broken:
             raise IndexError("beyond the end")
-        return honest(self, *args)
+        return honest(self, *args, **more)
 
     def breaking(self: ServerSession, *args: object) -> object:
         """The session of the first who says hello is broken from then on."""
@@ -257,7 +211,7 @@ def test_what_a_stranger_writes_is_logged_on_one_line_without_what_a_terminal_ob
 
     asyncio.run(main())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("memory: bundle_mismatch: ") and "a\\n\\x1b[31mb" in line and line.isprintable()
+    assert line.startswith("session 1 memory: bundle_mismatch: ") and "a\\n\\x1b[31mb" in line and line.isprintable()
 
 
 def test_the_longest_refusal_fits_its_message(world: Worlds, bundle: Bundle) -> None:

@@ -23,7 +23,7 @@ from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Answer, Engine, answers
 from spinn_stream.wire import Infer
 
-from .engines import Failing, Held
+from .engines import Failing, Held, Poisoned
 from .owners import Told
 
 Floats = npt.NDArray[np.float32]
@@ -37,6 +37,7 @@ class Harness:
     engine: TailEngine
     bundle: Bundle
     payloads: list[bytes]
+    metrics: Metrics = field(default_factory=Metrics)
     told: Told = field(default_factory=Told)
 
     def submit(self, id: int, image: int = 0, threshold: float | None = None, budget_ms: float = 10_000) -> Request:
@@ -60,8 +61,9 @@ def run(bundle: Bundle, engine: Engine, inputs: Floats) -> Callable[..., None]:
         with_engine: Any = engine,
     ) -> None:
         async def main() -> None:
-            tail = TailEngine(bundle, with_engine, limits or BatchLimits(), Metrics())
-            h = Harness(tail, bundle, payloads)
+            metrics = Metrics()
+            tail = TailEngine(bundle, with_engine, limits or BatchLimits(), metrics)
+            h = Harness(tail, bundle, payloads, metrics)
             for client in (h.told, *(Told() for _ in range(20))):
                 tail.join(client)
             serving = asyncio.create_task(tail.run())
@@ -117,7 +119,7 @@ def test_in_one_batch_each_request_stops_at_its_own_threshold(run: Callable[...,
     run(test, BatchLimits(max_batch_size=3, max_wait_ms=1000))
 
 
-def test_an_engine_s_fault_costs_its_batch_and_nothing_more(run: Callable[..., None], engine: Engine) -> None:
+def test_an_engine_s_fault_that_does_not_come_back_costs_nobody(run: Callable[..., None], engine: Engine) -> None:
     failing = Failing(engine, EngineError("out of memory"))
 
     async def test(h: Harness) -> None:
@@ -125,12 +127,45 @@ def test_an_engine_s_fault_costs_its_batch_and_nothing_more(run: Callable[..., N
         h.submit(0)
         h.submit(1)
         await h.told.settled(2)
-        assert h.told.reasons == {0: "internal", 1: "internal"}
-        h.submit(2)
-        await h.told.settled(3)
-        assert h.told.exits == {2: "final"}
+        assert h.told.exits == {0: "final", 1: "final"}
 
     run(test, BatchLimits(max_batch_size=2, max_wait_ms=20), with_engine=failing)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["exception", "not a number"])
+def test_poison_costs_its_own_request_alone(
+    run: Callable[..., None], bundle: Bundle, engine: Engine, inputs: Floats, fails: bool
+) -> None:
+    expected = whole(bundle, engine, inputs)["final"]
+    poisoned = Poisoned(engine, fails=fails)
+
+    async def test(h: Harness) -> None:
+        poisoned.poison = cnn_co.decode(h.payloads[1], bundle.cut_points[SPLIT].shape)[None]
+        for id in range(4):
+            h.submit(id, image=id)
+        await h.told.settled(4)
+        assert h.told.reasons == {1: "internal"}
+        assert {r.id: answer.label for r, (_, answer) in h.told.answers.items()} == {
+            id: expected[id].label for id in (0, 2, 3)
+        }
+
+    run(test, BatchLimits(max_batch_size=4, max_wait_ms=1000), with_engine=poisoned)
+
+
+def test_requests_of_two_splits_meet_on_the_way(run: Callable[..., None], bundle: Bundle, engine: Engine) -> None:
+    """One begins at the cut point of the next exit, where the others arrive who begin before it."""
+    later = bundle.pieces(SPLIT, bundle.last)[0][1]
+    x = np.zeros((1, *bundle.cut_points[later].shape), np.float32)
+
+    async def test(h: Harness) -> None:
+        h.submit(0)
+        infer = Infer(1, later, cnn_co.NAME, None, 10_000, cnn_co.encode(x[0]))
+        h.engine.submit(Request.of(infer, h.told, bundle, time.monotonic()))
+        await h.told.settled(2)
+        assert h.told.exits == {0: "final", 1: "final"}
+        assert h.metrics.joined._value.get() >= 2
+
+    run(test, BatchLimits(max_batch_size=8, max_wait_ms=100))
 
 
 def test_cancelled_and_forgotten_requests_are_not_run(run: Callable[..., None]) -> None:
@@ -227,7 +262,7 @@ def test_an_engine_that_does_not_run_any_more_ends_the_work_and_leaves_no_reques
 def test_an_engine_that_hangs_ends_the_work(
     bundle: Bundle, engine: Engine, inputs: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "BATCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(worker, "STEP_TIMEOUT_S", 0.05)
     held = Held(engine)
     head = engine.run(0, SPLIT, inputs[:1], exit=False)[0]
 
@@ -236,7 +271,7 @@ def test_an_engine_that_hangs_ends_the_work(
         h = Harness(tail, bundle, [cnn_co.encode(head)])
         tail.join(h.told)
         h.submit(0)
-        with pytest.raises(EngineError, match="held has not finished a batch of 1 within"):
+        with pytest.raises(EngineError, match="held has not finished a step of 1 within"):
             await tail.run()
         assert h.told.reasons == {0: "internal"}
 

@@ -21,8 +21,8 @@ class Carrier(Protocol):
     def peer(self) -> str:
         """Who is at the other end, for the log."""
 
-    async def recv(self) -> bytes:
-        """The next message.
+    async def recv(self) -> tuple[bytes, float]:
+        """The next message, and when it arrived, in seconds on the server's clock.
 
         Raises:
             CarrierClosed: there will be none. RemoteProtocolError: the peer sent what is no message of bytes.
@@ -50,7 +50,7 @@ class Service(Protocol):
     """Takes what comes in at a port."""
 
     def answer(self, path: str) -> HttpAnswer | None:
-        """What to answer to plain HTTP; None: a session may begin."""
+        """What to answer to plain HTTP; None: a session may begin. Called in a thread, unless it is about a session."""
 
     async def serve(self, carrier: Carrier) -> None:
         """Serve one session until either end closes. Never raises for what the peer did."""

@@ -6,21 +6,28 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from spinn_server.admin.foreign import printable
-from spinn_server.admin.routes import HttpAnswer
+from spinn_server.admin.logs import Seldom
+from spinn_server.admin.metrics import Metrics
+from spinn_server.admin.routes import SESSIONS, HttpAnswer
 from spinn_stream.errors import ConfigError, RemoteProtocolError
 from spinn_stream.wire import SUBPROTOCOL
 
 from .base import CarrierClosed, Service
+from .peers import Front, in_url
 
 log = logging.getLogger(__name__)
 
@@ -34,30 +41,108 @@ OPENING_S = 5.0
 CLOSING_S = 1.0
 """For a peer to answer a close; it is cut off then."""
 
-ENDING_S = 2.0
-"""For all connections to end when the port is closed; whoever is left is left behind."""
+ENDING_S = 1.0
+"""For all connections to end when the port is closed; whoever is left is cut off."""
+
+MAX_UNSENT = 1024 * 1024
+"""Bytes that a peer has not taken. Our own messages wait for room; what the library answers by itself does not."""
+
+
+MAX_FRAGMENTS = 1000
+"""Frames of one message. Each takes memory of its own, however short it is; no client of ours sends more than one."""
+
+
+class Socket(ServerConnection):
+    """A connection whose memory is bounded, and which knows when messages arrived."""
+
+    port: Port  # set before anything happens, by `listening`
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.arrivals: deque[float] = deque()  # of messages that were not read yet
+        self._fragments = 0  # of the message that is coming
+        super().connection_made(transport)
+        self.port.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.port.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > MAX_UNSENT:
+            self.port.cut(self, "not reading", f"took none of {MAX_UNSENT} bytes")
+
+    def process_event(self, event: Any) -> None:
+        if isinstance(event, Frame) and not event.opcode & 8:  # of a message
+            if event.fin:
+                self.arrivals.append(self.port.clock())
+            self._fragments = 0 if event.fin else self._fragments + 1
+            if self._fragments > MAX_FRAGMENTS:
+                self.port.cut(self, "fragments", f"sent a message in more than {MAX_FRAGMENTS} frames")
+                return
+        super().process_event(event)
+
+
+class Port:
+    """All sockets of one port.
+
+    Args:
+        max_sockets: one more is cut off at once, so that the process keeps files for its own use.
+    """
+
+    def __init__(self, metrics: Metrics, max_sockets: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self._metrics = metrics
+        self._max_sockets = max_sockets
+        self._sockets: set[Socket] = set()
+        self._seldom = Seldom(log)
+
+    def opened(self, socket: Socket) -> None:
+        if len(self._sockets) >= self._max_sockets:
+            self._refuse("files", f"{len(self._sockets)} sockets are open: no more are taken; see ulimit -n")
+            socket.transport.abort()
+            return
+        self._sockets.add(socket)
+        self._metrics.connections.set(len(self._sockets))
+
+    def closed(self, socket: Socket) -> None:
+        self._sockets.discard(socket)
+        self._metrics.connections.set(len(self._sockets))
+
+    def cut(self, socket: Socket, reason: str, what: str) -> None:
+        """It makes us hold more than it should."""
+        if not socket.transport.is_closing():
+            self._refuse(reason, f"{socket.remote_address} {what}, and is cut off")
+            socket.transport.abort()
+
+    def cut_all(self) -> None:
+        for socket in list(self._sockets):
+            socket.transport.abort()
+
+    def _refuse(self, reason: str, text: str) -> None:
+        self._metrics.refused_connections.labels(reason).inc()
+        self._seldom.warning(reason, text)
 
 
 class WebSocketCarrier:
     """See `Carrier`."""
 
-    def __init__(self, websocket: ServerConnection) -> None:
+    def __init__(self, websocket: Socket, peer: str) -> None:
         self._websocket = websocket
-        address = websocket.remote_address
-        self._peer = f"{_in_url(address[0])}:{address[1]}" if isinstance(address, tuple) else "a peer without address"
+        self._peer = peer
 
     @property
     def peer(self) -> str:
         return self._peer
 
-    async def recv(self) -> bytes:
+    async def recv(self) -> tuple[bytes, float]:
         try:
             data = await self._websocket.recv()
         except ConnectionClosed as error:
             raise CarrierClosed(str(error)) from error
         if isinstance(data, str):
             raise RemoteProtocolError("bad_message", "got a text message, expected binary ones only")
-        return data
+        return data, self._websocket.arrivals.popleft()
 
     async def send(self, data: bytes) -> None:
         try:
@@ -79,12 +164,22 @@ class WebSocketCarrier:
 class _Handlers:
     """What `websockets` calls. Its log is not shown to users, so our own faults are logged here."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, front: Front, metrics: Metrics) -> None:
         self._service = service
+        self._front = front
+        self._metrics = metrics
+        self._seldom = Seldom(log)
 
-    def http(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def http(self, connection: ServerConnection, request: Request) -> Response | None:
+        path = self._front.path(request.path)
+        origin = request.headers.get("Origin")
         try:
-            answer = self._service.answer(request.path.partition("?")[0])
+            if path == SESSIONS and self._front.refuses(origin):
+                answer: HttpAnswer | None = self._refuse_origin(str(origin))
+            elif path == SESSIONS:
+                answer = self._service.answer(path)
+            else:  # in a thread: the figures take milliseconds to write down
+                answer = await asyncio.to_thread(self._service.answer, path)
         except Exception:
             log.exception("no answer to %s for a reason of our own", printable(request.path))
             answer = HttpAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server made a mistake; its log says which\n")
@@ -96,28 +191,45 @@ class _Handlers:
         return response
 
     async def session(self, websocket: ServerConnection) -> None:
-        carrier = WebSocketCarrier(websocket)
+        assert isinstance(websocket, Socket) and websocket.request is not None
+        forwarded = websocket.request.headers.get_all("X-Forwarded-For")
+        carrier = WebSocketCarrier(websocket, self._front.peer(websocket.remote_address, forwarded))
         try:
             await self._service.serve(carrier)
         except Exception:
             log.exception("%s: a session ended for a reason of our own", carrier.peer)
             carrier.abort()
 
+    def _refuse_origin(self, origin: str) -> HttpAnswer:
+        self._metrics.refused_connections.labels("origin").inc()
+        self._seldom.warning("origin", f"a page of {printable(origin)} was refused; see --allow-origin")
+        return HttpAnswer(HTTPStatus.FORBIDDEN, "pages of this origin are not allowed here; see --allow-origin\n")
+
 
 @asynccontextmanager
 async def listening(
-    host: str, port: int, service: Service, *, tls: ssl.SSLContext | None, max_message_bytes: int, name: str
+    host: str,
+    port: int,
+    service: Service,
+    *,
+    tls: ssl.SSLContext | None,
+    max_message_bytes: int,
+    name: str,
+    metrics: Metrics,
+    front: Front = Front(),  # noqa: B008  # frozen
+    max_sockets: int = 10_000,
 ) -> AsyncIterator[str]:
     """Hand what comes in at a port to the service; gives the address, ws://HOST:PORT or wss://HOST:PORT.
 
     Args:
         port: 0: any free one. max_message_bytes: a longer message ends its connection, and is never held.
-        name: of the server, in its HTTP headers.
+        name: of the server, in its HTTP headers. max_sockets: one more is cut off at once.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    handlers = _Handlers(service)
+    handlers = _Handlers(service, front, metrics)
+    sockets = Port(metrics, max_sockets)
     try:
         server = await serve(
             handlers.session,
@@ -134,20 +246,21 @@ async def listening(
             ping_timeout=KEEPALIVE_TIMEOUT_S,
             close_timeout=CLOSING_S,
             server_header=name,
+            create_connection=type("Socket", (Socket,), {"port": sockets}),
+            ssl_handshake_timeout=None if tls is None else OPENING_S,
         )
     except (OSError, UnicodeError) as error:  # UnicodeError: a host that no name server is asked about
         why = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot listen on {_in_url(host)}:{port}: {why}") from error
+        raise ConfigError(f"cannot listen on {in_url(host)}:{port}: {why}") from error
     try:
         found = next(iter(server.sockets)).getsockname()[1]
-        yield f"{'wss' if tls else 'ws'}://{_in_url(host)}:{found}"
+        yield f"{'wss' if tls else 'ws'}://{in_url(host)}:{found}{front.path_prefix}"
     finally:
         server.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ENDING_S):
-                await server.wait_closed()
-
-
-def _in_url(host: str) -> str:
-    """An address of IPv6 stands in brackets."""
-    return f"[{host}]" if ":" in host else host
+        for cut_off in (False, True):
+            if cut_off:
+                sockets.cut_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ENDING_S):
+                    await server.wait_closed()
+                    break

@@ -1,32 +1,32 @@
-"""Which graphs a tail is run in: fused ones where they are built, the basic ones until then."""
+"""Which pieces of the network can be run: the basic ones, and others once they were wanted often enough."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Engine
 
 Piece = tuple[int, int]
-"""(first cut point, last cut point) of one graph; it computes the exit at its end."""
+"""(first cut point, last cut point) of one graph; it computes the exit at its end, if there is one."""
 
 USES_BEFORE_BUILDING = 8
-"""Batches that want the same fused graphs before they are built: whoever tries every threshold builds nothing."""
+"""Steps that want the same piece before it is built: whoever tries every threshold builds nothing."""
 
 MAX_FUSED = 24
-"""Fused graphs kept, those used last; each holds its own copy of the weights on its way."""
+"""Further pieces kept, those used last; each holds its own copy of the weights on its way."""
 
 
-class TailPaths:
-    """Breaks tails into graphs after the exits that may answer.
+class Pieces:
+    """Knows which graphs are built, and which ones should be.
 
-    The basic graphs, which lead from every cut point to the next exit, are built before the server accepts; any
-    tail can be run in them. A tail whose requests leave exits out is run in fewer, fused graphs, which are built
-    on another thread once they are wanted often enough, so that no request waits for one.
+    The basic pieces, which lead from every cut point to the next exit, are built before the server accepts; any
+    request can be taken to the end in them. A piece that leaves an exit out, or ends before it where others join, is
+    built on another thread once it is wanted often enough, so that no request waits for one.
 
-    `pieces` belongs to the event loop, `build` to the building thread.
+    `end` belongs to the event loop, `build` to the building thread.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, batches: bool) -> None:
@@ -49,19 +49,18 @@ class TailPaths:
             progress(done, last)
         return pieces
 
-    def pieces(self, split: int, exits: Collection[int]) -> list[Piece]:
-        """The way from a split to the end, broken after these exits where the graphs for that are there."""
-        best = self._bundle.pieces(split, self._bundle.last, exits)
-        missing = [p for p in best if p not in self._basic and p not in self._fused]
-        if not missing:
-            for piece in best:
-                if piece in self._fused:
-                    self._fused.move_to_end(piece)
-            return best
-        for piece in missing:
-            if piece not in self._refused:
-                self._wanted[piece] = self._wanted.get(piece, 0) + 1
-        return self._bundle.pieces(split, self._bundle.last)
+    def end(self, start: int, wanted: int) -> int:
+        """Where the piece from a cut point ends that is there to be run: where it is wanted, or at the next exit.
+
+        What is wanted and is not there is counted.
+        """
+        piece = start, wanted
+        if piece in self._fused:
+            self._fused.move_to_end(piece)
+            return wanted
+        if piece not in self._basic and piece not in self._refused:
+            self._wanted[piece] = self._wanted.get(piece, 0) + 1
+        return wanted if piece in self._basic else self._bundle.pieces(start, self._bundle.last)[0][1]
 
     def to_build(self) -> Piece | None:
         """The graph that is wanted most, if any is wanted often enough."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,16 +13,19 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import Answer
 from spinn_stream.wire import Infer, RejectReason
 
+PATIENCE_S = 1.0
+"""A request that has waited this long is as urgent as one whose budget ends: a long budget is no reason to starve."""
+
 
 class Owner(Protocol):
     """Whom requests belong to. It is told what became of each, once, on the event loop; it must not raise."""
 
-    def answered(self, request: Request, exit_index: int, found: Answer) -> None: ...
+    def answered(self, request: Request, exit_index: int, found: Answer, *, shortened: bool) -> None: ...
 
     def refused(self, request: Request, reason: RejectReason, detail: str) -> None: ...
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Request:
     """What one client wants to know of one frame.
 
@@ -31,8 +34,9 @@ class Request:
 
     id: on the wire; names the activation that later payloads refer to. split: the cut point it begins at. needed: cut
     point of each early exit that may answer -> the confidence that is needed there. group_of: for each class its group,
-    if the answer is to be about groups. arrived, expires: in seconds on
-    the server's clock; what has expired is not begun.
+    if the answer is to be about groups. arrived, expires: in seconds on the server's clock. may_shorten: an earlier
+    exit than asked for may answer if the server is overloaded. at: the cut point it has come to. activation: the one
+    there, (1, C, H, W); None: the payload is not decoded.
     """
 
     owner: Owner
@@ -44,12 +48,23 @@ class Request:
     group_of: npt.NDArray[np.intp] | None
     arrived: float
     expires: float
+    may_shorten: bool = False
+    at: int = field(init=False)
+    activation: npt.NDArray[np.float32] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.at = self.split
+
+    @property
+    def due(self) -> float:
+        """By when it wants to be served: requests are ordered by this."""
+        return min(self.expires, self.arrived + PATIENCE_S)
 
     @classmethod
     def of(
         cls, infer: Infer, owner: Owner, bundle: Bundle, now: float, group_of: npt.NDArray[np.intp] | None = None
     ) -> Request:
-        """As a message asks for it, which was read at `now`."""
+        """As a message asks for it, which arrived at `now`."""
         return cls(
             owner,
             infer.id,
@@ -60,4 +75,5 @@ class Request:
             group_of,
             now,
             now + infer.budget_ms / 1000,
+            infer.may_shorten,
         )

@@ -1,24 +1,39 @@
-"""Which requests to run together, and when. Decides; the tail engine acts."""
+"""Which piece of the network to run next, and for whom. Decides; the worker acts."""
 
 from __future__ import annotations
 
-from collections import deque
+import enum
+import math
+from bisect import insort
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .request import Request
+from .costs import Costs
+from .request import PATIENCE_S, Owner, Request
+
+RESERVE = 1.2
+"""Expected times are medians, and answers have to be sent: a request is in time if this multiple of them fits."""
+
+
+class Policy(enum.Enum):
+    """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and nobody joins it."""
+
+    SEGMENTS = "segments"
+    RUN_TO_END = "run-to-end"
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """The batcher's limits.
+    """The scheduler's limits.
 
-    A batch leaves when it is full, when every client has a request in it, or when its oldest request has
-    waited long enough.
+    A first step leaves if it is full, if every client has a request in it, or if its oldest request has waited long
+    enough.
     """
 
     max_batch_size: int = 16  # requests run at once
     max_wait_ms: float = 2.0  # how long the first request of a batch waits for company
-    max_queue: int = 256  # waiting requests; one more is refused
+    max_queue: int = 256  # requests that are open; one more is refused
+    policy: Policy = Policy.SEGMENTS
 
     def __post_init__(self) -> None:
         if self.max_batch_size < 1 or self.max_queue < 1 or not 0 <= self.max_wait_ms <= 10_000:
@@ -26,77 +41,310 @@ class BatchLimits:
 
 
 @dataclass(frozen=True)
+class Step:
+    """Run this piece of the network for these requests, which all wait at its start."""
+
+    batch: tuple[Request, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Refuse this request, and say why."""
+
+    request: Request
+    why: str
+
+
+@dataclass(frozen=True)
 class Decision:
     """What to do now.
 
-    batch: run these together; all of one split. expired: refuse these, their budget ran out while they
-    waited. wake_at: when to ask again if nothing arrives before; None: not until something does.
+    step: None: nothing. hopeless: refuse these, they can no longer be in time. wake_at: when to ask again if nothing
+    arrives before; None: not until something does.
     """
 
-    batch: list[Request] = field(default_factory=list)
-    expired: list[Request] = field(default_factory=list)
+    step: Step | None = None
+    hopeless: list[Request] = field(default_factory=list)
     wake_at: float | None = None
 
 
-class Batcher:
-    """Requests grouped by the split they begin at: only those have activations of one shape.
+class Scheduler:
+    """All open requests of one bundle, each at the cut point that it has come to.
 
-    Among groups that are due, the one whose first request is the oldest goes first.
+    A batch sweeps through the network from the shallowest cut point at which somebody waits. It stops at exits that
+    may answer, and where others wait whom it is worth to take along. Whoever is answered leaves; the others wait at
+    their new cut point beside those who begin there. If a request elsewhere could not wait for the next step, it goes
+    first.
+
+    Within a batch, each client's most urgent request goes before any client's second one. Among equals the earliest
+    deadline is first.
+
+    Args:
+        piece_end: (start, wanted stop) -> where the piece ends that is there to be run.
     """
 
-    def __init__(self, limits: BatchLimits) -> None:
+    def __init__(
+        self, limits: BatchLimits, costs: Costs, piece_end: Callable[[int, int], int] = lambda start, stop: stop
+    ) -> None:
         self._limits = limits
-        self._groups: dict[int, deque[Request]] = {}
+        self._costs = costs
+        self._piece_end = piece_end
+        self._open: dict[Owner, list[Request]] = {}  # of each client, the most urgent first
+        self._waiting: dict[int, list[Request]] = {}  # by the cut point that they have come to
+        self._decoding: dict[Request, None] = {}
+        self._running: Step | None = None
+        self._busy_until = 0.0
+        self._cursor = 0  # where the sweep is
         self._size = 0
 
     def __len__(self) -> int:
+        """Requests that are open: in decoding, waiting or running."""
         return self._size
 
-    def add(self, request: Request) -> bool:
-        """Queue a request; False if the queue is full and the request is to be refused."""
+    @property
+    def waiting(self) -> int:
+        """Requests that are open and not in the present step."""
+        return len(self._requests())
+
+    def __contains__(self, request: Request) -> bool:
+        return request in self._open.get(request.owner, ())
+
+    def of(self, owner: Owner) -> list[Request]:
+        """The open requests of one client."""
+        return list(self._open.get(owner, ()))
+
+    def all(self) -> list[Request]:
+        """All open requests."""
+        return [request for own in self._open.values() for request in own]
+
+    def admit(self, request: Request, now: float) -> Refusal | None:
+        """Take in a request whose payload is to be decoded, unless its answer could not be in time.
+
+        Returns:
+            Who is to be refused: this request, or, if there is no room, the last one of the client that has the most.
+            None: nobody.
+        """
+        self._costs.forget(now)
+        budget = request.expires - now
+        if budget > 0 and (finish := self._finish_s(request, now)) > budget:
+            return Refusal(
+                request, f"an answer would take {finish * 1000:.0f} ms, its budget is {budget * 1000:.0f} ms"
+            )
+        refusal = None
         if self._size >= self._limits.max_queue:
-            return False
-        self._groups.setdefault(request.split, deque()).append(request)
+            refusal = Refusal(self._one_too_many(request), f"{self._size} requests are open already")
+            if refusal.request is request:
+                return refusal
+            self.remove(refusal.request)
+        insort(self._open.setdefault(request.owner, []), request, key=lambda r: r.due)
+        self._decoding[request] = None
         self._size += 1
-        return True
+        return refusal
+
+    def decoded(self, request: Request) -> None:
+        """Its activation is there; it may be run."""
+        if self._decoding.pop(request, self) is None:
+            self._waiting.setdefault(request.at, []).append(request)
 
     def remove(self, request: Request) -> bool:
-        """Take out a request that is no longer wanted; False if it is not waiting."""
-        group = self._groups.get(request.split)
-        if group is None or request not in group:
+        """Take out a request, wherever it is; False if it is not open. A step that it is in goes on without harm."""
+        if request not in self:
             return False
-        group.remove(request)
+        own = self._open[request.owner]
+        own.remove(request)
+        if not own:
+            del self._open[request.owner]
         self._size -= 1
-        self._keep(request.split, group)
+        self._decoding.pop(request, None)
+        self._leave_queue(request)
         return True
 
-    def take(self, now: float, *, sources: int | None = None) -> Decision:
-        """What to run at `now`, if anything. The decision's requests have left the queue.
+    def delay_s(self, now: float) -> float:
+        """How long a request that came now would wait for the others."""
+        return max(0.0, self._busy_until - now) + self._work(self._requests())
+
+    def next(self, now: float, *, sources: int | None = None) -> Decision:
+        """What to run at `now`, while no step runs. After the step, call `ran`.
 
         Args:
             sources: how many clients could send a request; as many requests wait for nobody else.
         """
-        enough = self._limits.max_batch_size if sources is None else min(self._limits.max_batch_size, sources)
-        expired: list[Request] = []
-        for split, group in list(self._groups.items()):
-            alive = deque(r for r in group if r.expires > now)
-            expired += [r for r in group if r.expires <= now]
-            self._keep(split, alive)
-        self._size -= len(expired)
-        wait = self._limits.max_wait_ms / 1000
-        first = sorted(self._groups.items(), key=lambda item: item[1][0].arrived)
-        for split, group in first:
-            if len(group) >= enough or group[0].arrived + wait <= now:
-                batch = [group.popleft() for _ in range(min(len(group), self._limits.max_batch_size))]
-                self._size -= len(batch)
-                self._keep(split, group)
-                return Decision(batch, expired)
-        times = [group[0].arrived + wait for group in self._groups.values()]
-        times += [r.expires for group in self._groups.values() for r in group]
-        return Decision([], expired, min(times, default=None))
+        assert self._running is None
+        hopeless = self.hopeless(now)
+        if not self._waiting:
+            return Decision(None, hopeless)
+        wake_at = self._wait_for_company(now, sources)
+        if wake_at is not None:
+            return Decision(None, hopeless, min(wake_at, self.hopeless_at()))
+        step = self._step(self._where(), now)
+        urgent = self._urgent(now + self._costs.run(step.start, step.stop, len(step.batch)))
+        if urgent not in (None, step.start):
+            step = self._step(urgent, now)
+        for request in step.batch:
+            self._leave_queue(request)
+        step = Step(step.batch, step.start, self._piece_end(step.start, step.stop))
+        self._running = step
+        self._busy_until = now + self._costs.run(step.start, step.stop, len(step.batch))
+        return Decision(step, hopeless)
 
-    def _keep(self, split: int, group: deque[Request]) -> None:
-        if group:
-            self._groups[split] = group
-        else:
-            self._groups.pop(split, None)
+    def ran(self, step: Step, confidences: Sequence[float] | None, now: float) -> list[tuple[Request, bool]]:
+        """The step is done; whom of it the exit at its end answers, and whether that is earlier than asked.
+
+        They are open no more. The others wait at the end of the step.
+
+        Args:
+            confidences: of the exit there, one for each request; None: there is no exit.
+        """
+        assert step is self._running
+        self._running, self._busy_until, self._cursor = None, now, step.stop
+        last = step.stop == self._costs.last
+        stay, sure, may_stop = [], [], []
+        for n, request in enumerate(step.batch):
+            if request not in self:
+                continue
+            request.at = step.stop
+            least = request.needed.get(step.stop)
+            if last or (confidences is not None and least is not None and confidences[n] >= least):
+                sure.append(request)
+            elif confidences is not None and request.may_shorten:
+                may_stop.append(request)
+            else:
+                stay.append(request)
+        for request in sure:
+            self.remove(request)
+            self._costs.left(request.split, step.stop)
+        shortened = may_stop if self._is_strained(now, may_stop) else []
+        for request in shortened:
+            self.remove(request)
+        if not shortened:
+            stay += may_stop
+        if stay:
+            self._waiting.setdefault(step.stop, []).extend(stay)
+        return [(request, False) for request in sure] + [(request, True) for request in shortened]
+
+    def hopeless(self, now: float) -> list[Request]:
+        """Those that can no longer be in time. They are open no more."""
+        found = [request for request in self._requests() if self._latest(request) <= now]
+        for request in found:
+            self.remove(request)
+        return found
+
+    def hopeless_at(self) -> float:
+        """When the next request that waits can no longer be in time."""
+        return min((self._latest(request) for request in self._requests()), default=math.inf)
+
+    def _one_too_many(self, new: Request) -> Request:
+        """Whom to refuse if there is no room: the new request, unless another client has more that have not begun."""
+        greediest = max(self._open.values(), key=len)
+        running = self._running.batch if self._running else ()
+        last = next((r for r in reversed(greediest) if r.at == r.split and r not in running), new)
+        return last if len(greediest) > len(self._open.get(new.owner, ())) + 1 else new
+
+    def _requests(self) -> list[Request]:
+        """All that are open and not in the present step."""
+        return [*self._decoding, *(request for queue in self._waiting.values() for request in queue)]
+
+    def _leave_queue(self, request: Request) -> None:
+        queue = self._waiting.get(request.at, [])
+        if request in queue:
+            queue.remove(request)
+            if not queue:
+                del self._waiting[request.at]
+
+    def _goal(self, request: Request) -> int:
+        """The cut point that it has to be taken to at least."""
+        return self._costs.next_exit(request.at) if request.may_shorten else self._costs.last
+
+    def _work(self, requests: Iterable[Request]) -> float:
+        """What they still cost, if they are run in batches that are large enough."""
+        return sum(self._costs.row(r.at, self._goal(r)) for r in requests)
+
+    def _latest(self, request: Request) -> float:
+        """The last moment at which it can be begun to be in time, beside as many others as are sensible."""
+        company = min(self._costs.enough, max(1, len(self._waiting.get(request.at, ()))))
+        return request.expires - RESERVE * self._costs.run(request.at, self._goal(request), company)
+
+    def _finish_s(self, request: Request, now: float) -> float:
+        """How long it takes until a new request is answered, in the order in which requests are served."""
+        own = self._open.get(request.owner, ())
+        rank = sum(1 for r in own if r.due <= request.due)
+        ahead = sum(
+            min(len(queue), rank) + (len(queue) > rank and queue[rank].due <= request.due)
+            for queue in self._open.values()
+        )
+        if self._running is not None:
+            ahead -= len(self._running.batch)
+        company = self._requests()
+        work = self._work(company) * max(0, ahead) / len(company) if company else 0.0
+        together = min(self._costs.enough, len(company) + 1)
+        last_batch = self._costs.run(request.at, self._goal(request), together)
+        return max(0.0, self._busy_until - now) + RESERVE * (work + last_batch)
+
+    def _is_strained(self, now: float, begun: Sequence[Request] = ()) -> bool:
+        """Whether somebody would be late if all, and those who have begun, went as far as they asked for."""
+        total = 0.0
+        for request in [*begun, *sorted(self._requests(), key=lambda r: r.due)]:
+            total += self._costs.row(request.at, self._costs.last)
+            if RESERVE * total > request.expires - now:
+                return True
+        return False
+
+    def _wait_for_company(self, now: float, sources: int | None) -> float | None:
+        """Until when those that wait should wait for others; None: no longer."""
+        enough = self._limits.max_batch_size if sources is None else min(self._limits.max_batch_size, sources)
+        waiting = [request for queue in self._waiting.values() for request in queue]
+        if len(waiting) >= enough or any(request.at != request.split for request in waiting):
+            return None
+        until = min(request.arrived for request in waiting) + self._limits.max_wait_ms / 1000
+        return until if until > now else None
+
+    def _where(self) -> int:
+        """The cut point to go on from."""
+        cuts = sorted(self._waiting)
+        if self._limits.policy is Policy.RUN_TO_END:
+            begun = [cut for cut in cuts if any(r.at != r.split for r in self._waiting[cut])]
+            return begun[0] if begun else min(cuts, key=lambda cut: min(r.arrived for r in self._waiting[cut]))
+        start = next((cut for cut in cuts if cut >= self._cursor), cuts[0])
+        return start
+
+    def _urgent(self, then: float) -> int | None:
+        """Where somebody waits who could not be in time if begun only then; None: nowhere."""
+        latest, cut = min(
+            (min(self._latest(r), r.arrived + PATIENCE_S), cut) for cut, queue in self._waiting.items() for r in queue
+        )
+        return cut if latest < then and self._limits.policy is Policy.SEGMENTS else None
+
+    def _step(self, start: int, now: float) -> Step:
+        batch = self._choose(start, now)
+        return Step(tuple(batch), start, self._stop(start, batch, now))
+
+    def _choose(self, cut: int, now: float) -> list[Request]:
+        """Who of those that wait at a cut point goes on: as many as fit, and as are all in time."""
+        queue = self._waiting[cut]
+        if self._limits.policy is Policy.RUN_TO_END:
+            begun = [request for request in queue if request.at != request.split]
+            return (begun or sorted(queue, key=lambda r: r.arrived))[: self._limits.max_batch_size]
+        rank = {r: n for owner in {r.owner for r in queue} for n, r in enumerate(self._open[owner])}
+        ordered = sorted(queue, key=lambda r: (rank[r], r.due))[: self._limits.max_batch_size]
+        first = min(r.expires for r in ordered)
+        size = len(ordered)
+        while size > self._costs.enough and now + RESERVE * self._costs.run(cut, self._costs.last, size) > first:
+            size -= 1
+        return ordered[:size]
+
+    def _stop(self, start: int, batch: Sequence[Request], now: float) -> int:
+        """Where the step ends: at the next exit that may answer, or where it is worth to take others along."""
+        exits = {cut for request in batch for cut in request.needed}
+        if any(request.may_shorten for request in batch) and self._is_strained(now):
+            exits.update(self._costs.exits)
+        stop = min((cut for cut in exits if cut > start), default=self._costs.last)
+        if self._limits.policy is Policy.RUN_TO_END:
+            return stop
+        for cut in sorted(self._waiting):
+            if start < cut < stop:
+                gain = self._costs.gain(cut, len(batch), len(self._waiting[cut]))
+                if gain > self._costs.stop_price(start, cut, stop, len(batch)):
+                    return cut
+        return stop

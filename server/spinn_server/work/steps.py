@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ from spinn_stream.codec import PayloadReceiver
 from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Answer, Engine, ExitOutput, answers, grouped
-from spinn_stream.runtime.machine.host import Host, Step
+from spinn_stream.runtime.machine.host import Host
+from spinn_stream.runtime.machine.host import Step as Timed
 
-from .graphs import Piece, TailPaths
+from .graphs import Piece, Pieces
 from .request import Request
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,20 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
 
 
+class Ran(NamedTuple):
+    """What a run of a piece gave.
+
+    y: activations at its end, (B, C, H, W), in the engine's own memory. found: what the exit there says of each
+    request; None: there is no exit. seconds: that it took in its thread.
+    """
+
+    y: Floats
+    found: list[Answer] | None
+    seconds: float
+
+
 class Steps:
-    """Owns the thread that runs the network and the one that builds graphs beside it.
+    """Owns the thread that decodes, the one that runs the network, and the one that builds graphs beside them.
 
     Args:
         batches: whether more than one request is ever run together.
@@ -39,9 +52,10 @@ class Steps:
     def __init__(self, bundle: Bundle, engine: Engine, metrics: Metrics, host: Host, *, batches: bool) -> None:
         self._bundle = bundle
         self._engine = engine
-        self._metrics = metrics
+        self._fused = metrics.fused.labels(bundle.name)
         self._host = host
-        self._paths = TailPaths(bundle, engine, batches=batches)
+        self._pieces = Pieces(bundle, engine, batches=batches)
+        self._decoder = host.worker("decode")
         self._thread = host.worker("tail")
         self._builder = host.builder("build")
         self._building: asyncio.Task[None] | None = None
@@ -51,62 +65,53 @@ class Steps:
         for split in range(1, self._bundle.last):
             if self._bundle.has_basis(split):
                 basis_of(self._bundle, split)
-        for piece in self._paths.prepare(progress):
+        for piece in self._pieces.prepare(progress):
             self._run_empty(piece)
 
-    def way(self, split: int, exits: Collection[int]) -> list[Piece]:
-        """The pieces from a split to the end, with an end after each of these exits at least."""
-        return self._paths.pieces(split, exits)
+    def piece_end(self, start: int, wanted: int) -> int:
+        """See `Pieces.end`."""
+        return self._pieces.end(start, wanted)
 
     async def decode(
-        self, split: int, requests: Sequence[Request], receivers: Sequence[PayloadReceiver]
+        self, requests: Sequence[Request], receivers: Sequence[PayloadReceiver]
     ) -> list[Floats | Exception]:
         """For each request its activation, (1, C, H, W) float32, or what is wrong with its payload."""
 
         def decode_all() -> list[Floats | Exception]:
-            began = self._host.clock()
             found: list[Floats | Exception] = []
             for request, receiver in zip(requests, receivers, strict=True):
+                began = self._host.clock()
                 try:
-                    found.append(receiver.decode(request.id, split, request.codec, request.payload))
+                    found.append(receiver.decode(request.id, request.split, request.codec, request.payload))
                 except Exception as error:  # whatever it is, it is this request's alone
                     found.append(error)
-            codec = requests[0].codec if requests else ""
-            self._host.pace(Step("decode", split, batch=len(requests), codec=codec), began)
+                self._host.pace(Timed("decode", request.split, codec=request.codec), began)
             return found
 
-        return await _in(self._thread, decode_all)
+        return await _in(self._decoder, decode_all)
 
-    async def run(self, piece: Piece, x: Floats, requests: Sequence[Request]) -> tuple[Floats, list[Answer]]:
-        """A batch through one piece: activations at its end, and the answers of the exit there, one for each request.
+    async def run(self, piece: Piece, requests: Sequence[Request]) -> Ran:
+        """Take requests through a piece. Raises whatever the engine raises."""
 
-        Raises whatever the engine raises.
-        """
-
-        def run_piece() -> tuple[Floats, list[Answer]]:
+        def run_piece() -> Ran:
             start, stop = piece
             began = self._host.clock()
-            y, output = self._engine.run(start, stop, x)
-            self._host.pace(Step("graph", start, stop, exit=True, batch=len(x)), began)
-            assert output is not None  # every piece ends at an exit
-            reached = self._bundle.exit_at[stop]
-            found = answers(reached.name, output, reached.temperature)
-            for n, request in enumerate(requests):
-                if request.group_of is not None:
-                    own = ExitOutput(output.logits[n : n + 1])
-                    found[n] = grouped(reached.name, own, reached.temperature, request.group_of)[0]
-            return y, found
+            rows = [request.activation for request in requests if request.activation is not None]
+            y, output = self._engine.run(start, stop, np.concatenate(rows) if len(rows) > 1 else rows[0])
+            self._host.pace(Timed("graph", start, stop, exit=output is not None, batch=len(rows)), began)
+            found = None if output is None else self._answers(stop, output, requests)
+            return Ran(y, found, self._host.clock() - began)
 
         return await _in(self._thread, run_piece)
 
-    async def check(self, split: int) -> None:
-        """Run the tail of a split once with nothing in it. Raises whatever the engine raises."""
-        for piece in self._bundle.pieces(split, self._bundle.last):
+    async def check(self, start: int) -> None:
+        """Run the rest of the network once with nothing in it. Raises whatever the engine raises."""
+        for piece in self._bundle.pieces(start, self._bundle.last):
             await _in(self._thread, partial(self._run_empty, piece))
 
     def build_what_is_wanted(self) -> None:
-        """Begin to build the fused graph that is wanted most, unless one is being built."""
-        piece = self._paths.to_build()
+        """Begin to build the piece that is wanted most, unless one is being built."""
+        piece = self._pieces.to_build()
         if piece is not None and (self._building is None or self._building.done()):
             self._building = asyncio.create_task(self._build(piece), name="build")
 
@@ -115,20 +120,29 @@ class Steps:
         if self._building is not None:
             self._building.cancel()
             await asyncio.wait([self._building])
-        for thread in (self._thread, self._builder):
+        for thread in (self._decoder, self._thread, self._builder):
             thread.shutdown(wait=False, cancel_futures=True)
 
+    def _answers(self, cut: int, output: ExitOutput, requests: Sequence[Request]) -> list[Answer]:
+        reached = self._bundle.exit_at[cut]
+        found = answers(reached.name, output, reached.temperature)
+        for n, request in enumerate(requests):
+            if request.group_of is not None:
+                own = ExitOutput(output.logits[n : n + 1])
+                found[n] = grouped(reached.name, own, reached.temperature, request.group_of)[0]
+        return found
+
     async def _build(self, piece: Piece) -> None:
-        """One fused graph, built beside the work; its first run, which is slow, is not a client's."""
+        """One graph, built beside the work; its first run, which is slow, is not a client's."""
         try:
-            await _in(self._builder, partial(self._paths.build, piece))
+            await _in(self._builder, partial(self._pieces.build, piece))
             await _in(self._thread, partial(self._run_empty, piece))
         except Exception as error:  # the basic graphs do as well
             known = isinstance(error, EngineError)
-            log.warning("no fused graph from cut point %d to %d: %s", *piece, error, exc_info=not known)
-            self._paths.refused(piece)
+            log.warning("no graph from cut point %d to %d: %s", *piece, error, exc_info=not known)
+            self._pieces.refused(piece)
         else:
-            self._metrics.fused.set(self._paths.built(piece))
+            self._fused.set(self._pieces.built(piece))
 
     def _run_empty(self, piece: Piece) -> None:
         start, stop = piece

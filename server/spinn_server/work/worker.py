@@ -1,13 +1,11 @@
-"""Finishes requests in batches: the batcher decides, a thread runs the tail, every exit may answer."""
+"""Carries out what the scheduler decides: payloads are decoded, steps run, and every request is told its outcome."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-
-import numpy as np
-import numpy.typing as npt
+import math
+from collections.abc import Callable, Sequence
 
 from spinn_server.admin.metrics import Metrics
 from spinn_stream.bundle import Bundle
@@ -18,25 +16,29 @@ from spinn_stream.runtime import Answer, Engine
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import RejectReason
 
-from .load import ServerLoad
+from .costs import Costs
+from .load import Waits
 from .request import Owner, Request
-from .scheduler import Batcher, BatchLimits
-from .steps import Steps
+from .scheduler import BatchLimits, Scheduler, Step
+from .steps import Floats, Ran, Steps
 
 log = logging.getLogger(__name__)
 
-BATCH_TIMEOUT_S = 60.0
-"""An engine that has not finished a batch after this long never will. The slowest board takes a few seconds."""
+Outcome = tuple[Floats, Answer | None]
+"""A request's activation at the end of a step, (1, C, H, W), and what the exit there says of it, if there is one."""
+
+STEP_TIMEOUT_S = 60.0
+"""An engine that has not finished a step after this long never will. The slowest board takes a few seconds."""
 
 
 class TailEngine:
-    """Owns the requests that are open, and what is held of each client's activations.
+    """Finishes the requests of one bundle, and holds what each client's next payloads may refer to.
 
-    A request is answered or refused exactly once, unless its owner leaves before. Requests that an exit answers leave
-    the batch at once; the rest goes on, smaller.
+    A request is answered or refused exactly once, unless its owner leaves before. Payloads are decoded in one thread
+    while another one runs the network.
 
     Args:
-        profile: of the engine on this machine, for the clients and for the load factor; None: neither is known.
+        profile: of the engine on this machine, for the clients and for the scheduler; None: times are not known.
     """
 
     def __init__(
@@ -49,55 +51,62 @@ class TailEngine:
         *,
         host: Host = THIS_MACHINE,
     ) -> None:
-        self._bundle = bundle
-        self._name = engine.name
+        self.bundle = bundle
         self.profile = profile
-        self._load = ServerLoad(profile)
+        self._name = engine.name
+        self._costs = Costs(bundle, profile, limits.max_batch_size)
+        self._waits = Waits()
         self._steps = Steps(bundle, engine, metrics, host, batches=limits.max_batch_size > 1)
+        self._scheduler = Scheduler(limits, self._costs, self._steps.piece_end)
         self._now = host.clock
-        self._batcher = Batcher(limits)
         self._metrics = metrics
-        self._open: dict[Request, None] = {}  # neither answered nor refused, oldest first
+        self._queue = metrics.queue.labels(bundle.name)
+        self._held = metrics.held_bytes.labels(bundle.name)
+        self._undecoded: list[Request] = []
         self._receivers: dict[Owner, PayloadReceiver] = {}  # of every connection, with what later payloads may refer to
         self._refusing: tuple[RejectReason, str] | None = None  # why nothing more is taken
-        self._changed = asyncio.Event()
-        self._idle = asyncio.Event()
+        self._arrived, self._changed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
 
     def join(self, owner: Owner) -> None:
         """A client is there and may send requests."""
-        self._receivers[owner] = PayloadReceiver(self._bundle)
+        self._receivers[owner] = PayloadReceiver(self.bundle)
 
     def submit(self, request: Request) -> None:
-        """Queue a request of a client that has joined; its owner is told of it now or later."""
+        """Take a request of a client that has joined; its owner is told of it now or later."""
         if self._refusing is not None:
-            self._turn_away(request, *self._refusing)
-        elif not self._batcher.add(request):
-            self._turn_away(request, "overloaded", f"{len(self._batcher)} requests are waiting already")
-        else:
-            self._open[request] = None
-            self._idle.clear()
-            self._metrics.requests.labels(self._bundle.cut_points[request.split].name).inc()
-            self._metrics.queue.set(len(self._batcher))
-            self._changed.set()
+            request.owner.refused(request, *self._refusing)
+            return
+        refusal = self._scheduler.admit(request, self._now())
+        if refusal is not None:
+            refusal.request.owner.refused(refusal.request, "overloaded", refusal.why)
+            if refusal.request is request:
+                return
+        self._idle.clear()
+        self._undecoded.append(request)
+        self._arrived.set()
+        self._count()
 
     def cancel(self, request: Request) -> None:
         """The client no longer wants it: refused as `cancelled` now, dropped from its batch soon."""
         self._refuse(request, "cancelled", "as asked")
-        self._batcher.remove(request)
 
     def forget(self, owner: Owner) -> None:
         """A client is gone: nothing of it is run or answered any more."""
         self._receivers.pop(owner, None)
-        for request in [r for r in self._open if r.owner is owner]:
-            self._settle(request)
-            self._batcher.remove(request)
-        self._metrics.queue.set(len(self._batcher))
+        for request in self._scheduler.of(owner):
+            self._scheduler.remove(request)
+        self._count()
         self._count_held()
 
     def stop_taking(self, reason: RejectReason, detail: str) -> None:
         """Refuse whatever is submitted from now on; what is open is still run."""
         self._refusing = reason, detail
+
+    def refuse_all(self, reason: RejectReason, detail: str) -> None:
+        """Refuse whatever is open."""
+        for request in self._scheduler.all():
+            self._refuse(request, reason, detail)
 
     async def idle(self) -> None:
         """Until no request is open."""
@@ -105,40 +114,54 @@ class TailEngine:
 
     def load(self, now: float) -> tuple[float, float]:
         """(queueing delay in ms, load factor) of the last second."""
-        return self._load.current(now)
+        return self._waits.median_ms(now), self._costs.factor(now)
+
+    def delay_ms(self) -> float:
+        """How long a request that came now would wait."""
+        return self._scheduler.delay_s(self._now()) * 1000
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
         """Build and run once every graph that any split needs. Blocks: call it before the loop or in a thread."""
         self._steps.prepare(progress)
 
     async def run(self) -> None:
-        """Serve the queue until cancelled; however it ends, no request stays open.
+        """Serve until cancelled; however it ends, no request stays open.
 
         Raises:
             EngineError: the engine does not work any more.
         """
+        tasks = [asyncio.create_task(work(), name=work.__name__) for work in (self._decode, self._run_steps)]
         try:
-            while True:
-                await self._take_turn()
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             self.stop_taking("internal", "the engine has ended")
-            for request in list(self._open):
-                self._refuse(request, "internal", "the engine has ended")
+            self.refuse_all("internal", "the engine has ended")
             await self._steps.close()
 
+    async def _run_steps(self) -> None:
+        while True:
+            await self._take_turn()
+
     async def _take_turn(self) -> None:
-        """Run a batch, or wait until there may be one."""
+        """Run a step, or wait until there may be one."""
         self._changed.clear()
         now = self._now()
-        decision = self._batcher.take(now, sources=len(self._receivers))
-        for late in decision.expired:
-            self._refuse(late, "expired", "its budget ran out in the queue")
-        self._metrics.queue.set(len(self._batcher))
-        if decision.batch:
-            for request in decision.batch:
-                self._metrics.wait.observe(now - request.arrived)
-                self._load.waited((now - request.arrived) * 1000, now)
-            await self._run_batch(decision.batch)
+        decision = self._scheduler.next(now, sources=len(self._receivers))
+        self._refuse_hopeless(decision.hopeless)
+        if decision.step is not None:
+            for request in decision.step.batch:
+                if request.at == request.split:
+                    self._metrics.wait.observe(now - request.arrived)
+                    self._waits.waited((now - request.arrived) * 1000, now)
+            self._count()
+            in_thread = await self._run_step(decision.step)
+            self._costs.spent_beside(self._now() - now - in_thread)
             self._steps.build_what_is_wanted()
             return
         timeout = None if decision.wake_at is None else max(0.0, decision.wake_at - self._now())
@@ -148,93 +171,137 @@ class TailEngine:
         except TimeoutError:
             pass
 
-    async def _run_batch(self, batch: list[Request]) -> None:
-        split, began = batch[0].split, self._now()
+    async def _run_step(self, step: Step) -> float:
+        """Gives how long the engine had it."""
+        began = self._now()
         try:
-            async with asyncio.timeout(BATCH_TIMEOUT_S):
-                try:
-                    await self._finish(split, batch)
-                except Exception as error:  # a fault of the engine's or of these requests: they are refused
-                    for request in batch:
-                        self._refuse(request, "internal", "the server could not run this request")
-                    await self._check_engine(split)
-                    log.error("a batch of %d at split %d failed", len(batch), split, exc_info=error)
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                outcomes, in_thread = await self._attempt(step)
         except TimeoutError as error:
             raise EngineError(
-                f"{self._name} has not finished a batch of {len(batch)} within {BATCH_TIMEOUT_S:.0f} s"
+                f"{self._name} has not finished a step of {len(step.batch)} within {STEP_TIMEOUT_S:.0f} s"
             ) from error
-        self._metrics.compute.observe(self._now() - began)
+        self._measure(step, self._now() - began)
+        self._settle(step, outcomes)
+        return in_thread
 
-    async def _check_engine(self, split: int) -> None:
-        """After a failure: was it the requests, or can the engine do nothing any more? Then it raises EngineError."""
+    async def _attempt(self, step: Step) -> tuple[list[Outcome | None], float]:
+        """What came of each request of a step, and how long the engine had it.
+
+        None: it is the fault of this request that it could not be run.
+
+        Raises:
+            EngineError: the engine can do nothing any more.
+        """
+        piece, began = (step.start, step.stop), self._now()
+        running = asyncio.ensure_future(self._steps.run(piece, step.batch))
+        await self._watch(running)
         try:
-            await self._steps.check(split)
+            y, found, in_thread = running.result()
+        except Exception as error:
+            return await self._run_one_by_one(step, error), self._now() - began
+        now = self._now()
+        self._costs.observe(*piece, len(step.batch), now - began, now)
+        return [(y[n : n + 1], None if found is None else found[n]) for n in range(len(step.batch))], in_thread
+
+    async def _watch(self, running: asyncio.Future[Ran]) -> None:
+        """Until the step is done; whoever cannot be in time behind it is told so meanwhile."""
+        while True:
+            at = self._scheduler.hopeless_at()
+            timeout = None if math.isinf(at) else max(0.0, at - self._now())
+            done, _ = await asyncio.wait([running], timeout=timeout)
+            if done:
+                return
+            self._refuse_hopeless(self._scheduler.hopeless(self._now()))
+
+    async def _run_one_by_one(self, step: Step, why: Exception) -> list[Outcome | None]:
+        """After a failure: each request alone, unless the engine can do nothing any more."""
+        try:
+            await self._steps.check(step.start)
         except Exception as error:
             raise EngineError(f"{self._name} does not run any more: {type(error).__name__}: {error}") from error
-
-    async def _finish(self, split: int, batch: list[Request]) -> None:
-        """Decode, then piece by piece to the end; at every exit on the way, whoever is sure enough leaves."""
-        batch, x = await self._decode(split, batch)
-        if not batch:
-            return
-        self._metrics.batch_size.observe(len(batch))
-        exits = {cut for request in batch if request in self._open for cut in request.needed}
-        for start, stop in self._steps.way(split, exits):
-            wanted = [i for i, request in enumerate(batch) if request in self._open]
-            if not wanted:
-                return
-            batch, x = [batch[i] for i in wanted], x[wanted] if len(wanted) < len(batch) else x
-            began = self._now()
-            x, found = await self._steps.run((start, stop), x, batch)
-            now = self._now()
-            self._load.ran(start, stop, batch=len(x), ms=(now - began) * 1000, now=now)
-            for request, answer in zip(batch, found, strict=True):
-                least = request.needed.get(stop)
-                if stop == self._bundle.last or (least is not None and answer.confidence >= least):
-                    self._answer(request, stop, answer)
-
-    async def _decode(self, split: int, batch: list[Request]) -> tuple[list[Request], npt.NDArray[np.float32]]:
-        """Those requests whose payload is good, and their activations, (B, C, H, W); the others are refused."""
-        batch = [request for request in batch if request in self._open]
-        receivers = [self._receivers[request.owner] for request in batch]
-        good: list[tuple[Request, npt.NDArray[np.float32]]] = []
-        for request, found in zip(batch, await self._steps.decode(split, batch, receivers), strict=True):
-            if isinstance(found, ReferenceMissing):
-                self._refuse(request, "no_reference", str(found))
-            elif isinstance(found, CodecError):
-                self._refuse(request, "bad_payload", str(found))
-            elif isinstance(found, Exception):
-                log.error("a payload of %s at split %d was not decoded", request.codec, split, exc_info=found)
-                self._refuse(request, "internal", "the server could not decode this payload")
+        log.error("a step of %d from cut point %d failed", len(step.batch), step.start, exc_info=why)
+        outcomes: list[Outcome | None] = []
+        for request in step.batch:
+            try:
+                y, found, _ = await self._steps.run((step.start, step.stop), [request])
+            except Exception:  # logged already, for the batch
+                outcomes.append(None)
             else:
-                good.append((request, found))
-        self._count_held()
-        if not good:
-            return [], np.empty(0, np.float32)
-        return [request for request, _ in good], np.concatenate([activation for _, activation in good])
+                outcomes.append((y.copy(), None if found is None else found[0]))
+        return outcomes
+
+    def _settle(self, step: Step, outcomes: Sequence[Outcome | None]) -> None:
+        """Whom the exit at the end of a step answers is told; the others wait there."""
+        for request, outcome in zip(step.batch, outcomes, strict=True):
+            if outcome is None or (outcome[1] is not None and not math.isfinite(outcome[1].confidence)):
+                self._refuse(request, "internal", "the server could not run this request")
+        answers = [None if outcome is None else outcome[1] for outcome in outcomes]
+        at_exit = step.stop in self.bundle.exit_at
+        confidences = [0.0 if answer is None else answer.confidence for answer in answers] if at_exit else None
+        leaving = dict(self._scheduler.ran(step, confidences, self._now()))
+        for request, outcome in zip(step.batch, outcomes, strict=True):
+            if outcome is not None and request in leaving and outcome[1] is not None:
+                self._answer(request, step.stop, outcome[1], shortened=leaving[request])
+            elif outcome is not None and request in self._scheduler:
+                request.activation = outcome[0].copy()  # the next run of the same piece overwrites it
+        self._count()
+
+    def _measure(self, step: Step, seconds: float) -> None:
+        segment = "-".join(self.bundle.cut_points[cut].name for cut in (step.start, step.stop))
+        self._metrics.batch_size.observe(len(step.batch))
+        self._metrics.compute.observe(seconds)
+        self._metrics.segment.labels(self.bundle.name, segment).observe(seconds)
+        self._metrics.rows.labels(self.bundle.name, segment).inc(len(step.batch))
+        if len({request.split for request in step.batch}) > 1:
+            self._metrics.joined.inc(len(step.batch))
+
+    async def _decode(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            batch = [request for request in self._undecoded if request in self._scheduler]
+            self._undecoded.clear()
+            if batch:
+                receivers = [self._receivers[request.owner] for request in batch]
+                for request, found in zip(batch, await self._steps.decode(batch, receivers), strict=True):
+                    self._take_decoded(request, found)
+                self._count_held()
+                self._changed.set()
+
+    def _take_decoded(self, request: Request, found: Floats | Exception) -> None:
+        request.payload = b""
+        if isinstance(found, ReferenceMissing):
+            self._refuse(request, "no_reference", str(found))
+        elif isinstance(found, CodecError):
+            self._refuse(request, "bad_payload", str(found))
+        elif isinstance(found, Exception):
+            log.error("a payload of %s at split %d was not decoded", request.codec, request.split, exc_info=found)
+            self._refuse(request, "internal", "the server could not decode this payload")
+        else:
+            request.activation = found
+            self._scheduler.decoded(request)
+
+    def _count(self) -> None:
+        self._queue.set(self._scheduler.waiting)
+        if not len(self._scheduler):
+            self._idle.set()
 
     def _count_held(self) -> None:
-        self._metrics.held_bytes.set(sum(receiver.held_bytes for receiver in self._receivers.values()))
+        self._held.set(sum(receiver.held_bytes for receiver in self._receivers.values()))
 
-    def _answer(self, request: Request, cut: int, answer: Answer) -> None:
-        if self._settle(request):
-            reached = self._bundle.exit_at[cut]
-            self._metrics.results.labels(reached.name).inc()
-            request.owner.answered(request, self._bundle.exits.index(reached), answer)
+    def _answer(self, request: Request, cut: int, answer: Answer, *, shortened: bool) -> None:
+        exit_index = self.bundle.exits.index(self.bundle.exit_at[cut])
+        request.owner.answered(request, exit_index, answer, shortened=shortened)
 
     def _refuse(self, request: Request, reason: RejectReason, detail: str) -> None:
-        if self._settle(request):
-            self._turn_away(request, reason, detail)
+        """Nothing happens if it is open no more."""
+        if self._scheduler.remove(request):
+            self._count()
+            request.owner.refused(request, reason, detail)
 
-    def _turn_away(self, request: Request, reason: RejectReason, detail: str) -> None:
-        self._metrics.rejects.labels(reason).inc()
-        request.owner.refused(request, reason, detail)
-
-    def _settle(self, request: Request) -> bool:
-        """It is open no more; False if it was not."""
-        if request not in self._open:
-            return False
-        del self._open[request]
-        if not self._open:
-            self._idle.set()
-        return True
+    def _refuse_hopeless(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            request.owner.refused(request, "expired", "its budget is too small for what is left to do")
+        if requests:
+            self._count()

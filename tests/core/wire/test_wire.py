@@ -21,6 +21,7 @@ from spinn_stream.wire import (
     Load,
     Message,
     Opened,
+    Refused,
     Reject,
     Reply,
     Result,
@@ -44,6 +45,9 @@ MESSAGES: list[Message] = [
     Result(7, 5, ((3, 0.75), (4, 0.25)), 10.5, 12.25),
     Reject(None, "bundle_mismatch", "why"),
     Reject(3, "expired", ""),
+    Infer(5, 9, "cnn-co", None, 100.0, b"x", may_shorten=True),
+    Result(7, 5, ((3, 0.75),), 10.5, 12.25, shortened=True),
+    Reject(3, "overloaded", "why", queue_ms=87.5),
     Cancel(3),
     Load(0.0, 1.0),
     Load(12.5, 2.75),
@@ -75,13 +79,20 @@ class Pair:
 def pair(bundle: Bundle) -> Pair:
     return Pair(
         ClientSession(bundle, SUPPORTED, max_in_flight=4),
-        ServerSession(bundle, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
+        ServerSession({bundle: None}, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
     )
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
 def test_every_message_comes_back_equal(message: Message) -> None:
     assert decode(encode(message)) == message
+
+
+def test_what_has_its_default_takes_no_bytes_and_may_be_left_out() -> None:
+    plain, told = Reject(3, "expired", ""), Reject(3, "expired", "", 87.5)
+    assert len(encode(told)) - len(encode(plain)) == 9  # a float of msgpack
+    assert decode(raw({"t": "reject", "id": 3, "reason": "expired", "detail": ""})) == plain
+    assert decode(raw({"t": "reject", "id": 3, "reason": "expired", "detail": "", "queue_ms": 0})) == plain
 
 
 def raw(header: Any, payload: bytes = b"") -> bytes:
@@ -122,6 +133,9 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (raw({**INFER, "threshold": float("nan")}), "infer.threshold"),
         (raw({**INFER, "budget_ms": float("inf")}), "infer.budget_ms"),
         (raw({**INFER, "budget_ms": -1}), "infer.budget_ms"),
+        (raw({**INFER, "may_shorten": 1}), "infer.may_shorten"),
+        (raw({**INFER, "may_shorten": False, "more": 1}), "got 7 fields, expected 5 to 6"),
+        (raw({"t": "reject", "id": 1, "reason": "expired", "detail": "", "queue_ms": -1}), "reject.queue_ms"),
         (raw({"t": "reject", "id": 1, "reason": "mood", "detail": ""}), "reject.reason"),
         (raw({"t": "reject", "id": 1, "reason": ["x"], "detail": ""}), "reject.reason"),
         (raw({"t": "result", "id": 1, "exit": 0, "top": [], "arrived_ms": 0, "left_ms": 0}), "result.top"),
@@ -229,7 +243,7 @@ def test_a_client_that_sends_more_than_agreed_is_refused_but_stays(pair: Pair) -
     pair.infer(1)
     pair.infer(2)
     reply = pair.server.receive(encode(Infer(3, 9, ACTIVATION, None, 100, b"x")), 1.0)
-    assert isinstance(reply, Reply) and decode(*reply.data) == Reject(3, "overloaded", "2 are in flight already")
+    assert isinstance(reply, Refused) and decode(reply.data) == Reject(3, "overloaded", "2 are in flight already")
     assert pair.server.in_flight == 2
 
 
@@ -250,8 +264,8 @@ def test_a_request_that_does_not_fit_the_bundle_is_refused_and_the_session_goes_
 ) -> None:
     pair.open()
     reply = pair.server.receive(encode(infer), 1.0)
-    assert isinstance(reply, Reply)
-    reject = decode(*reply.data)
+    assert isinstance(reply, Refused) and reply.request == infer
+    reject = decode(reply.data)
     assert isinstance(reject, Reject) and reject.reason == "bad_request" and said in reject.detail
     assert isinstance(pair.infer(2), Infer)
 
@@ -288,14 +302,14 @@ def test_another_bundle_is_refused_and_both_are_named(pair: Pair, bundle: Bundle
 
 @pytest.mark.parametrize("token", [None, "", "wrong", "secret ", "\udcff"])
 def test_a_wrong_token_is_refused(bundle: Bundle, token: str | None) -> None:
-    server = ServerSession(bundle, SessionLimits(), token="secret", server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token="secret", server="test", now=0.0)
     with pytest.raises(RemoteProtocolError) as caught:
         server._hello(Hello(bundle.hash, SUPPORTED, token, "test"))
     assert caught.value.reason == "unauthorised"
 
 
 def test_the_right_token_is_welcome(bundle: Bundle) -> None:
-    server = ServerSession(bundle, SessionLimits(), token="secret", server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token="secret", server="test", now=0.0)
     Pair(ClientSession(bundle, SUPPORTED, max_in_flight=1), server).open(token="secret")
 
 
@@ -408,13 +422,13 @@ def test_what_answers_are_about_is_told_in_the_hello(bundle: Bundle) -> None:
     classes = len(bundle.labels)
     group_of = tuple(k // 2 for k in range(classes))
     client = ClientSession(bundle, SUPPORTED, max_in_flight=4, group_of=group_of)
-    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token=None, server="test", now=0.0)
     server.receive(client.hello(token=None, client="test"), 0.0)
     assert server.group_of is not None and tuple(server.group_of.tolist()) == group_of
 
 
 @pytest.mark.parametrize("payload", [b"\0", b"\0\0", b"\xff" * 400])
 def test_groups_that_do_not_fit_the_bundle_end_the_session(bundle: Bundle, payload: bytes) -> None:
-    server = ServerSession(bundle, SessionLimits(), token=None, server="test", now=0.0)
+    server = ServerSession({bundle: None}, SessionLimits(), token=None, server="test", now=0.0)
     with pytest.raises(RemoteProtocolError, match="groups: "):
         server.receive(encode(Hello(bundle.hash, dict(SUPPORTED), None, "test", payload)), 0.0)

@@ -142,7 +142,7 @@ def test_any_payload_is_a_profile_or_refused(data: bytes, length: int, two: bool
 
 def sessions(profile: Profile | None) -> tuple[ClientSession, ServerSession]:
     said = None if profile is None else encode(profile_message(profile, BUNDLE))
-    server = ServerSession(BUNDLE, SessionLimits(), token=None, server="test", now=0.0, profile=said)
+    server = ServerSession({BUNDLE: said}, SessionLimits(), token=None, server="test", now=0.0)
     return ClientSession(BUNDLE, SUPPORTED, max_in_flight=1), server
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 from websockets.exceptions import ConnectionClosed
 
@@ -30,12 +31,13 @@ class VirtualCarrier:
 
     peer = "virtual"
 
-    def __init__(self, socket: VirtualWebSocket) -> None:
+    def __init__(self, socket: VirtualWebSocket, clock: Callable[[], float]) -> None:
         self._socket = socket
+        self._clock = clock
 
-    async def recv(self) -> bytes:
+    async def recv(self) -> tuple[bytes, float]:
         try:
-            return await self._socket.recv()
+            return await self._socket.recv(), self._clock()
         except ConnectionClosed as error:
             raise CarrierClosed(str(error)) from error
 
@@ -81,7 +83,8 @@ class VirtualServer:
         self._metrics = Metrics()
         tail = TailEngine(bundle, engine, batch, self._metrics, profile, host=host)
         tail.prepare(lambda done, total: None)
-        self._server = Server(bundle, tail, self._metrics, ServerConfig(batch=batch), host=host)
+        self._server = Server([tail], self._metrics, ServerConfig(batch=batch), host=host)
+        self._clock = host.clock
         zero = loop.time() - offset_s
         self._directions = {
             name: Direction(LinkModel(self._settings.conditions(name, trace, zero), seed=seed, name=name), loop.clock)
@@ -125,7 +128,7 @@ class VirtualServer:
     async def _serve(self, socket: VirtualWebSocket) -> None:
         watch = asyncio.create_task(socket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
         try:
-            await self._server.serve(VirtualCarrier(socket))
+            await self._server.serve(VirtualCarrier(socket, self._clock))
         finally:
             watch.cancel()
             socket.abort()

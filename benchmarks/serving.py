@@ -1,0 +1,296 @@
+"""What does our server cost beyond its engine, and what does it do under overload? Against LitServe and Ray Serve.
+
+    python benchmarks/serving.py [--json] [--parts plain,overload,mixed,idle,default] [--others PYTHON] [--into FILE]
+
+The bundle of 200 classes, the tail from block11, payloads of transform:6 (key frames). Clients on core 0; each server
+in a process of its own on core 1, in turn, one engine thread, ONNX Runtime. LitServe and Ray Serve are run by the
+interpreter `--others`; a contestant that cannot be had is left out, with its reason. `--into` adds the parts that were
+measured to a file that has others.
+
+plain     decoding and tail in a loop at the best batch (raw_engine_rps); each server with 16 and 32 requests in flight
+          from four sessions: requests a second, and CPU for each; p99 at 70 % of the lowest capacity
+overload  open loop at 1, 1.5 and 3 times the capacity of ours, budgets of 150 ms: answers in time a second (goodput);
+          ours with leaving early allowed, too
+mixed     four cut points, 80, 100 and 150 % load: batches per segment against batches that run to the end
+idle      500 sessions that say nothing and 100 with a request a second each, in one server
+default   as plain, for the built-in bundle
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from serving_clients import Ask, HttpSession, Session, SpinnSession, Tally, closed_loop, open_loop, percentile
+from serving_servers import command_of, started
+from serving_work import chosen_bundle, key_frames, raw_engine, split_of, tree_cpu_s, tree_memory_mb
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.runtime import open_engine
+
+CLIENTS, SERVER = 0, 1  # cores
+SESSIONS = 4
+OVERLOAD_SESSIONS = 6
+BUDGET_MS = 150.0
+CLOSED_S, OPEN_S, MIXED_S, RAW_S = 6.0, 8.0, 10.0, 6.0
+MIXED_SPLITS = (5, 8, 11, 13)  # block3, block6, block9, block11
+RUNTIME = os.environ.get("SERVING_RUNTIME", "onnxruntime")
+
+Opener = Callable[[], Any]
+
+
+@asynccontextmanager
+async def opened(openers: Sequence[Opener]) -> AsyncIterator[list[Session]]:
+    sessions: list[Session] = [await opener().open() for opener in openers]
+    try:
+        yield sessions
+    finally:
+        await asyncio.gather(*(session.close() for session in sessions))
+
+
+class Contestant:
+    """One kind of server. options: of `spinn serve`."""
+
+    def __init__(self, name: str, bundle_name: str, python: str, options: Sequence[str] = ()) -> None:
+        self.name = name
+        self.bundle = chosen_bundle(bundle_name)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        if name == "spinn":
+            folder = self.bundle.graph_path.parent
+            self._command = [sys.executable, "-m", "spinn_stream", "serve", "--port", str(self.port), "--threads", "1",
+                             "--runtime", RUNTIME, "--bundle", str(folder), *options]  # fmt: skip
+        else:
+            self._command = command_of(name, python, self.port, bundle_name)
+        self.pid = 0
+
+    def run(self, work: Callable[[Contestant], Any]) -> Any:
+        """What the work gives, with the server running; in a dict why it could not be had."""
+        try:
+            with started(self._command, SERVER, "ready" if self.name == "spinn" else None, self.port) as process:
+                self.pid = process.pid
+                return asyncio.run(work(self))
+        except (RuntimeError, OSError) as error:
+            return {"left_out": str(error)}
+
+    def opener(self) -> Opener:
+        if self.name == "spinn":
+            return lambda: SpinnSession(self.bundle, f"ws://127.0.0.1:{self.port}")
+        return lambda: HttpSession(self.port, as_json=self.name == "litserve")
+
+    def metrics(self) -> dict[str, float]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as response:
+            lines = response.read().decode().splitlines()
+        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def asks_of(bundle: Bundle, splits: Sequence[int], **more: Any) -> list[Ask]:
+    engine = open_engine(bundle, RUNTIME, threads=1)
+    return [Ask(split, payload, **more) for split in splits for payload in key_frames(bundle, engine, split)]
+
+
+async def closed(contestant: Contestant, asks: Sequence[Ask]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    async with opened([contestant.opener()] * SESSIONS) as sessions:
+        await closed_loop(sessions, asks, 16, 1.5)  # warm, and fused graphs built
+        for in_flight in (16, 32):
+            cpu, began = tree_cpu_s(contestant.pid), time.perf_counter()
+            tally = await closed_loop(sessions, asks, in_flight, CLOSED_S)
+            passed = time.perf_counter() - began
+            cpu_ms = 1000 * (tree_cpu_s(contestant.pid) - cpu) / max(1, len(tally.answered))
+            found[f"at_{in_flight}"] = {
+                "rps": round(len(tally.answered) / passed, 1), "cpu_ms": round(cpu_ms, 3), "lost": tally.lost,
+                "refused": len(tally.refused),
+            }  # fmt: skip
+    return found
+
+
+async def at_rate(
+    contestant: Contestant, asks: Sequence[Ask], rate: float, seconds: float, sessions: int
+) -> dict[str, Any]:
+    async with opened([contestant.opener()] * sessions) as open_sessions:
+        await closed_loop(open_sessions, asks, sessions, 1.0)
+        before = tree_memory_mb(contestant.pid)
+        began = time.perf_counter()
+        tally = await open_loop(open_sessions, asks, rate, seconds, seed=1)
+        passed = time.perf_counter() - began
+        return summary(tally, rate, min(passed, seconds), asks[0].budget_ms) | {
+            "memory_grew_mb": round(tree_memory_mb(contestant.pid) - before, 1)
+        }
+
+
+def summary(tally: Tally, rate: float, seconds: float, budget_ms: float) -> dict[str, Any]:
+    in_time = tally.within(budget_ms)
+    return {
+        "rate": round(rate, 1),
+        "goodput": round(in_time / seconds, 1),
+        "sent": tally.sent,
+        "late": len(tally.answered) - in_time,
+        "refused": len(tally.refused),
+        "refused_late": sum(ms > budget_ms for ms in tally.refused),
+        "lost": tally.lost,
+        "shortened": tally.shortened,
+        "p50_ms": percentile(tally.answered, 50),
+        "p99_ms": percentile(tally.answered, 99),
+    }
+
+
+def plain(bundle_name: str, python: str, names: Sequence[str]) -> dict[str, Any]:
+    bundle = chosen_bundle(bundle_name)
+    asks = asks_of(bundle, [split_of(bundle)])
+    os.sched_setaffinity(0, {SERVER})
+    raw = raw_engine(bundle, [ask.payload for ask in asks], RAW_S)
+    os.sched_setaffinity(0, {CLIENTS})
+    found: dict[str, Any] = {"raw_engine_rps": round(raw["rps"], 1), "raw_batch": raw["batch"],
+                             "raw_cpu_ms": round(raw["cpu_ms"], 3)}  # fmt: skip
+    for name in names:
+        found[name] = Contestant(name, bundle_name, python).run(lambda c: closed(c, asks))
+    there = [name for name in names if "at_32" in found[name]]
+    lowest = min(found[name]["at_32"]["rps"] for name in there)
+    for name in there:
+        slow = Contestant(name, bundle_name, python)
+        found[name]["at_70_percent"] = slow.run(lambda c: at_rate(c, asks, 0.7 * lowest, OPEN_S, SESSIONS))
+        found[f"{name}_overhead_ms"] = round(found[name]["at_32"]["cpu_ms"] - raw["cpu_ms"], 3)
+    if "spinn" in there:
+        found["spinn_rps"] = found["spinn"]["at_32"]["rps"]
+        found["spinn_over_raw"] = {
+            at: round(found["spinn"][at]["rps"] / raw["rps"], 3) for at in ("at_16", "at_32")
+        }  # fmt: skip
+        found["overhead_ms"] = found["spinn_overhead_ms"]
+    return found
+
+
+def overload(python: str, names: Sequence[str], capacity: float) -> dict[str, Any]:
+    bundle = chosen_bundle("200")
+    asks = asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)
+    shorten = [Ask(a.split, a.payload, a.budget_ms, None, may_shorten=True) for a in asks]
+    found: dict[str, Any] = {"capacity": capacity}
+
+    async def rates(c: Contestant, some: Sequence[Ask], times: Sequence[float]) -> dict[str, Any]:
+        return {f"{k:g}": await at_rate(c, some, k * capacity, OPEN_S, OVERLOAD_SESSIONS) for k in times}
+
+    for name in names:
+        found[name] = Contestant(name, "200", python).run(lambda c: rates(c, asks, (1, 1.5, 3)))
+    found["spinn_shortened"] = Contestant("spinn", "200", python).run(lambda c: rates(c, shorten, (1.5,)))
+    ours = {k: v["goodput"] for k, v in found["spinn"].items()}
+    peak = max(ours.values())
+    found["goodput_over_peak"] = {k: round(v / peak, 3) for k, v in ours.items()}
+    found["shortened_over_plain"] = round(found["spinn_shortened"]["1.5"]["goodput"] / ours["1.5"], 2)
+    return found
+
+
+def mixed(python: str) -> dict[str, Any]:
+    bundle = chosen_bundle("200")
+    asks = asks_of(bundle, MIXED_SPLITS, budget_ms=BUDGET_MS)
+    policies = ("segments", "run-to-end")
+
+    async def capacity(c: Contestant) -> float:
+        async with opened([c.opener()] * SESSIONS) as sessions:
+            await closed_loop(sessions, asks, 32, 2.0)
+            tally = await closed_loop(sessions, [Ask(a.split, a.payload) for a in asks], 32, CLOSED_S)
+            return len(tally.answered) / CLOSED_S
+
+    async def load(c: Contestant, rate: float) -> dict[str, Any]:
+        async with opened([c.opener()] * OVERLOAD_SESSIONS) as sessions:
+            await closed_loop(sessions, [Ask(a.split, a.payload) for a in asks], 12, 3.0)  # pieces are built
+            before = c.metrics()
+            tally = await open_loop(sessions, asks, rate, MIXED_S, seed=2)
+            after = c.metrics()
+        grown = {key: after[key] - before.get(key, 0.0) for key in after}
+        return summary(tally, rate, MIXED_S, BUDGET_MS) | {"mean_batch": round(mean_batch(grown, bundle), 2)}
+
+    full = Contestant("spinn", "200", python, ["--policy", "run-to-end"]).run(capacity)
+    found: dict[str, Any] = {"splits": [bundle.cut_points[s].name for s in MIXED_SPLITS], "capacity": round(full, 1)}
+    for share in (0.8, 1.0, 1.5):
+        for policy in policies:
+            contestant = Contestant("spinn", "200", python, ["--policy", policy])
+            row = contestant.run(lambda c, rate=share * full: load(c, rate))
+            found.setdefault(policy, {})[f"{share:g}"] = row
+    one, other = (found[policy]["1"]["mean_batch"] for policy in policies)
+    found["batch_over_run_to_end"] = round(one / other, 2)
+    return found
+
+
+def mean_batch(grown: dict[str, float], bundle: Bundle) -> float:
+    """Over the segments of the network: how many requests went through it together, on average."""
+    names = [cut.name for cut in bundle.cut_points]
+    rows = runs = 0.0
+    for key, value in grown.items():
+        if key.startswith(("spinn_segment_seconds_count{", "spinn_segment_requests_total{")):
+            segment = key.partition('segment="')[2].partition('"')[0]
+            start, _, stop = segment.partition("-")
+            length = names.index(stop) - names.index(start)
+            if key.startswith("spinn_segment_seconds_count"):
+                runs += value * length
+            else:
+                rows += value * length
+    return rows / runs if runs else 0.0
+
+
+def idle(python: str) -> dict[str, Any]:
+    bundle = chosen_bundle("200")
+    asks = asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)
+
+    async def work(c: Contestant) -> dict[str, Any]:
+        async with opened([c.opener()] * 100) as busy:
+            await closed_loop(busy, asks, 100, 2.0)
+            before = tree_memory_mb(c.pid)
+            async with opened([c.opener()] * 500):
+                grown = tree_memory_mb(c.pid) - before
+                first = c.metrics()
+                tally = await open_loop(busy, asks, 100.0, OPEN_S * 2, seed=3)
+                last = c.metrics()
+        lag = {key: last[key] - first.get(key, 0.0) for key in last if key.startswith("spinn_loop_lag_seconds_bucket")}
+        return summary(tally, 100.0, OPEN_S * 2, BUDGET_MS) | {
+            "kb_for_an_idle_session": round(1000 * grown / 500, 1),
+            "loop_lag_p99_ms_at_most": 1000 * quantile(lag, 0.99),
+            "loop_lags": sum(value for key, value in lag.items() if '"+Inf"' in key),
+        }
+
+    result: dict[str, Any] = Contestant("spinn", "200", python, ["--max-sessions", "1000"]).run(work)
+    return result
+
+
+def quantile(buckets: dict[str, float], share: float) -> float:
+    """The upper end of the bucket that it lies in, in seconds."""
+    ends = sorted((float(key.partition('le="')[2].rstrip('"}')), value) for key, value in buckets.items())
+    whole = ends[-1][1]
+    return next(end for end, value in ends if value >= share * whole)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--parts", default="plain,overload,mixed,idle,default")
+    parser.add_argument("--contestants", default="spinn,litserve,ray")
+    parser.add_argument("--others", default=sys.executable, help="the interpreter that has LitServe and Ray Serve")
+    parser.add_argument("--into", type=Path, help="a file of results that these parts are added to")
+    args = parser.parse_args()
+    os.sched_setaffinity(0, {CLIENTS})
+    names = args.contestants.split(",")
+    found: dict[str, Any] = json.loads(args.into.read_text()) if args.into and args.into.exists() else {}
+    for part in args.parts.split(","):
+        if part in ("plain", "default"):
+            found[part] = plain("200" if part == "plain" else "default", args.others, names)
+        elif part == "overload":
+            found[part] = overload(args.others, names, found["plain"]["spinn_rps"])
+        else:
+            found[part] = {"mixed": mixed, "idle": idle}[part](args.others)
+    if args.into:
+        args.into.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found)) if args.json else Console().print_json(data=found)
+
+
+if __name__ == "__main__":
+    main()
