@@ -41,7 +41,7 @@ class CnnCo(StatelessCodec):
     qualities = BITS
     default_quality = 8
     table_qualities = (4, 8)
-    cost = CodingCost(0.013, 4.3, 0.007, 5.4)  # 8 bits, 5,632 to 24,576 numbers, docs/scheduler.md
+    cost = CodingCost(0.013, 4.3, 0.007, 5.4)  # 8 bits, 5,632 to 24,576 numbers, docs/scheduler/prediction.md
 
     def max_payload_bytes(self, elements: int) -> int:
         return max_payload_bytes(elements)

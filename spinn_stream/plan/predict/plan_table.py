@@ -2,7 +2,7 @@
 
 A *way* is what the network does to a frame under a split and a threshold (and the time to encode behind it); plans
 that differ in the codec alone share one. Arrays are over ways (W) or plans (P); exits (E) count the final one.
-Milliseconds are those of undisturbed machines. Formulas: docs/scheduler.md.
+Milliseconds are those of undisturbed machines. Formulas: docs/scheduler/prediction.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every plan would do under the present conditions. Formulas and their limits: docs/scheduler.md.
+"""What every plan would do under the present conditions. Formulas and their limits: docs/scheduler/prediction.md.
 
 A pipeline of three stages: the device's one thread, the link, the server. The device takes the newest frame when it
 is free; the link and the server have one waiting place for this client. So nothing grows without bound: what a stage
@@ -239,7 +239,10 @@ class Predictor:
         })  # fmt: skip
 
     def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
-        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each: docs/scheduler.md."""
+        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each.
+
+        Formulas: docs/scheduler/prediction.md.
+        """
         if load * self._longest + besides <= period:  # every frame finds the device free
             nothing = np.zeros(len(self._sent_ends))
             return nothing, nothing + period

@@ -1,4 +1,4 @@
-"""Sets up the plan table of a bundle, from its tables and two profiles. Formulas: docs/scheduler.md."""
+"""Sets up the plan table of a bundle, from its tables and two profiles. Formulas: docs/scheduler/prediction.md."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ METRICS: dict[str, Metric] = {
 """All figures that an SLA may speak of, in the order of the predictor's columns."""
 
 DEFAULT_TOLERANCE = 0.05
-"""Of the best, where a target states none: what predictions are good for (docs/scheduler.md)."""
+"""Of the best, where a target states none: what predictions are good for (docs/scheduler/measured.md)."""
 
 DEFAULT_ABSOLUTE_TOLERANCE = 0.005
 """Of accuracy: half a point, as the payload tables count as equal."""

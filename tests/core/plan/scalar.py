@@ -1,4 +1,4 @@
-"""Prediction and choice for one plan at a time, in plain Python: docs/scheduler.md written down a second time.
+"""Prediction and choice for one plan at a time, in plain Python: docs/scheduler/prediction.md a second time.
 
 Nothing of `spinn_stream.plan` is used but the data types, and which settings are planned with.
 """
