@@ -33,6 +33,7 @@ class Costs:
         self.last = bundle.last
         self.exits = tuple(e.cut for e in bundle.exits)
         self._known: dict[tuple[int, int, int], float] = {}
+        self._rows: dict[tuple[int, int], float] = {}
         self._runs = LoadTracker()
         self._factor = self._told = 1.0  # what is expected, and what clients are told
         self._found_at = -REFRESH_S
@@ -75,8 +76,10 @@ class Costs:
 
     def row(self, start: int, stop: int) -> float:
         """What one request adds to a batch that is large enough; early exits may answer as often as they lately did."""
-        share = self._share if stop == self.last else 1.0
-        return share * self.run(start, stop, self.enough) / self.enough
+        idle = self._rows.get((start, stop))
+        if idle is None:
+            idle = self._rows[start, stop] = self._idle(start, stop, self.enough) / self.enough
+        return self._factor * idle * (self._share if stop == self.last else 1.0)
 
     def gain(self, start: int, one: int, other: int) -> float:
         """What is saved on the way to the end if two batches go it together, as far as one batch holds them."""

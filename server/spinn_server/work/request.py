@@ -35,8 +35,9 @@ class Request:
     id: on the wire; names the activation that later payloads refer to. split: the cut point it begins at. needed: cut
     point of each early exit that may answer -> the confidence that is needed there. group_of: for each class its group,
     if the answer is to be about groups. arrived, expires: in seconds on the server's clock. may_shorten: an earlier
-    exit than asked for may answer if the server is overloaded. at: the cut point it has come to. activation: the one
-    there, (1, C, H, W); None: the payload is not decoded.
+    exit than asked for may answer if the server is overloaded. at: the cut point it has come to. due: by when it wants
+    to be served; requests are ordered by this. activation: the one there, (1, C, H, W); None: the payload is not
+    decoded.
     """
 
     owner: Owner
@@ -50,15 +51,12 @@ class Request:
     expires: float
     may_shorten: bool = False
     at: int = field(init=False)
+    due: float = field(init=False)
     activation: npt.NDArray[np.float32] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.at = self.split
-
-    @property
-    def due(self) -> float:
-        """By when it wants to be served: requests are ordered by this."""
-        return min(self.expires, self.arrived + PATIENCE_S)
+        self.due = min(self.expires, self.arrived + PATIENCE_S)
 
     @classmethod
     def of(

@@ -259,7 +259,8 @@ class Scheduler:
 
     def _work(self, requests: Iterable[Request]) -> float:
         """What they still cost, if they are run in batches that are large enough."""
-        return sum(self._costs.row(r.at, self._goal(r)) for r in requests)
+        row, goal = self._costs.row, self._goal
+        return sum([row(request.at, goal(request)) for request in requests])
 
     def _latest(self, request: Request) -> float:
         """The last moment at which it can be begun to be in time, beside as many others as are sensible."""
