@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import spinn_client as spinn
+from spinn_client.sinks import base
+from spinn_client.sources.registry import KINDS
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import (
     CODECS,
@@ -29,7 +33,7 @@ from spinn_stream.runtime.engines.registry import ENGINES
 from spinn_stream.train.pack.tables import settings_of
 
 ROOT = Path(__file__).parent.parent.parent
-ENGINE, REGISTRATION, CODEC, POLICY = re.findall(
+ENGINE, REGISTRATION, CODEC, SOURCE, SOURCE_REGISTRATION, POLICY, SINK, SINK_REGISTRATION = re.findall(
     r"^```python\n(.*?)^```", (ROOT / "docs" / "extend.md").read_text(), re.M | re.S
 )
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
@@ -38,7 +42,8 @@ NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """Whatever is registered is forgotten behind the test."""
-    kept = [(registry, dict(registry)) for registry in (ENGINES, CODECS, SUPPORTED, POLICIES)]
+    registries = (ENGINES, CODECS, SUPPORTED, POLICIES, KINDS, base._OPENERS)
+    kept = [(registry, dict(registry)) for registry in registries]
     yield
     for registry, before in kept:
         registry.clear()
@@ -93,6 +98,32 @@ def test_a_policy_is_one_entry(bundle: Bundle, profile: Profile) -> None:
     table = build_table(bundle, profile, profile)
     known = policy("activations").plans(bundle, table)
     assert known.any() and set(table.split[known]) == set(table.split) - {0}
+
+
+def test_a_source_and_a_sink_are_one_file_and_one_registration_each(
+    bundle: Bundle, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise in, a table out: a frame for each line, in order."""
+    (tmp_path / "my_source.py").write_text(SOURCE)
+    (tmp_path / "my_sink.py").write_text(SINK)
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(SOURCE_REGISTRATION, {})
+    exec(SINK_REGISTRATION, {})
+
+    async def main() -> list[spinn.Result]:
+        sink = spinn.open_sink(f"table:{tmp_path / 'answers.tsv'}")
+        device = spinn.DeviceConfig(bundle=bundle, runtime="onnxruntime")
+        async with spinn.Stream("noise:4", device=device, deadline_ms=20_000, sinks=[sink]) as stream:
+            return [result async for result in stream]
+
+    results = asyncio.run(main())
+    lines = [line.split("\t") for line in (tmp_path / "answers.tsv").read_text().splitlines()]
+    assert [result.frame for result in results] == [0, 1, 2, 3]
+    assert [(line[0], line[1]) for line in lines] == [(str(result.frame), result.label) for result in results]
+    with pytest.raises(spinn.SourceError, match="got 'noise:much', expected noise:COUNT"):
+        spinn.open_source("noise:much")
+    with pytest.raises(spinn.ConfigError, match="there is no folder"):
+        spinn.open_sink(f"table:{tmp_path / 'nowhere' / 'answers.tsv'}")
 
 
 def test_nothing_in_the_core_asks_for_the_name_of_a_codec() -> None:
