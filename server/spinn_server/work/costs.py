@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from spinn_stream.bundle import Bundle
 from spinn_stream.profile import LoadTracker, Profile
 
@@ -33,6 +31,7 @@ class Costs:
         self.last = bundle.last
         self.exits = tuple(e.cut for e in bundle.exits)
         self._known: dict[tuple[int, int, int], float] = {}
+        self._enough: dict[int, int] = {}
         self._rows: dict[tuple[int, int], float] = {}
         self._runs = LoadTracker()
         self._factor = self._told = 1.0  # what is expected, and what clients are told
@@ -60,9 +59,10 @@ class Costs:
 
     def left(self, split: int, cut: int) -> None:
         """A request that began at `split` was answered at `cut`."""
-        whole = self._idle(split, self.last, self.enough)
+        enough = self.enough(split)
+        whole = self._idle(split, self.last, enough)
         if whole > 0:
-            self._share += MEMORY * (self._idle(split, cut, self.enough) / whole - self._share)
+            self._share += MEMORY * (self._idle(split, cut, enough) / whole - self._share)
 
     def factor(self, now: float) -> float:
         """Time that the network takes over the profiled one; 1.0: as measured when idle."""
@@ -78,7 +78,8 @@ class Costs:
         """What one request adds to a batch that is large enough; early exits may answer as often as they lately did."""
         idle = self._rows.get((start, stop))
         if idle is None:
-            idle = self._rows[start, stop] = self._idle(start, stop, self.enough) / self.enough
+            enough = self.enough(start)
+            idle = self._rows[start, stop] = self._idle(start, stop, enough) / enough
         return self._factor * idle * (self._share if stop == self.last else 1.0)
 
     def gain(self, start: int, one: int, other: int) -> float:
@@ -98,14 +99,16 @@ class Costs:
         """The first exit behind a cut point."""
         return next(e for e in self.exits if e > cut)
 
-    @cached_property
-    def enough(self) -> int:
-        """The smallest batch that costs nearly as little for each request as the cheapest."""
-        if self._profile is None:
-            return self._most
-        price = {n: self._idle(0, self.last, n) / n for n in range(1, self._most + 1)}
-        best = min(price.values())
-        return next(n for n, each in price.items() if each <= NEARLY * best)
+    def enough(self, cut: int) -> int:
+        """The smallest batch that costs each request nearly as little as the cheapest, from a cut point to the end."""
+        found = self._enough.get(cut)
+        if found is None:
+            price = {n: self._idle(cut, self.last, n) / n for n in range(1, self._most + 1)}
+            best = min(price.values())
+            known = self._profile is not None
+            found = next(n for n, each in price.items() if each <= NEARLY * best) if known else self._most
+            self._enough[cut] = found
+        return found
 
     def _idle(self, start: int, stop: int, batch: int) -> float:
         key = start, stop, batch

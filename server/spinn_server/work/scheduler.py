@@ -264,7 +264,7 @@ class Scheduler:
 
     def _latest(self, request: Request) -> float:
         """The last moment at which it can be begun to be in time, beside as many others as are sensible."""
-        company = min(self._costs.enough, max(1, len(self._waiting.get(request.at, ()))))
+        company = min(self._costs.enough(request.at), max(1, len(self._waiting.get(request.at, ()))))
         return request.expires - RESERVE * self._costs.run(request.at, self._goal(request), company)
 
     def _finish_s(self, request: Request, now: float) -> float:
@@ -279,7 +279,7 @@ class Scheduler:
             ahead -= len(self._running.batch)
         company = self._requests()
         work = self._work(company) * max(0, ahead) / len(company) if company else 0.0
-        together = min(self._costs.enough, len(company) + 1)
+        together = min(self._costs.enough(request.at), len(company) + 1)
         last_batch = self._costs.run(request.at, self._goal(request), together)
         return max(0.0, self._busy_until - now) + RESERVE * (work + last_batch)
 
@@ -331,7 +331,7 @@ class Scheduler:
         ordered = sorted(queue, key=lambda r: (rank[r], r.due))[: self._limits.max_batch_size]
         first = min(r.expires for r in ordered)
         size = len(ordered)
-        while size > self._costs.enough and now + RESERVE * self._costs.run(cut, self._costs.last, size) > first:
+        while size > self._costs.enough(cut) and now + RESERVE * self._costs.run(cut, self._costs.last, size) > first:
             size -= 1
         return ordered[:size]
 
