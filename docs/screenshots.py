@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from PIL import Image
@@ -28,7 +29,8 @@ SURE = """() => {
   const ours = document.querySelector("[data-lane=ours]");
   const sure = parseInt(ours.querySelector("[data-part=confidence]").textContent) >= 70;
   const known = /espresso|cat|tabby/.test(ours.querySelector("[data-part=label]").textContent);
-  return sure && known && ours.dataset.kind && ours.dataset.kind !== "fallback";
+  const all = [...document.querySelectorAll("[data-lane]")].every((lane) => /device|server/.test(lane.dataset.kind));
+  return sure && known && all;
 }"""
 
 
@@ -45,7 +47,8 @@ def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> N
 
 
 def take_webcam(browser: str, out: Path, *options: str) -> None:
-    """The page a minute after its start, on a device that is twice as slow, at a moment when it is sure."""
+    """The page a minute after its start, on a device that is twice as slow, at a moment when it is sure and the
+    two beside it have an answer, too. Waits for such a moment for three minutes."""
     from playwright.sync_api import sync_playwright
 
     given = ["--source", "demo", "--port", "0", "--device-slowdown", "2", "--deadline-ms", "200", "--compare", *options]
@@ -65,11 +68,11 @@ def take_webcam(browser: str, out: Path, *options: str) -> None:
                 page.goto(address)
                 page.wait_for_selector(".chip.good >> text=server: connected", timeout=180_000)
                 page.wait_for_timeout(60_000 if name == "dark" else 3_000)  # the first one fills the charts
-                for _ in range(20):
-                    page.wait_for_function(SURE, timeout=60_000)
+                raw = b""
+                until = time.monotonic() + 180
+                while not raw or not page.evaluate(SURE):  # all the while that the picture took
+                    page.wait_for_function(SURE, timeout=1000 * max(1.0, until - time.monotonic()))
                     raw = page.screenshot()
-                    if page.evaluate(SURE):  # all the while that the picture took
-                        break
                 picture = Image.open(io.BytesIO(raw)).convert("RGB").quantize(256)
                 picture.save(out / f"webcam-{name}.png", optimize=True)
                 page.close()
