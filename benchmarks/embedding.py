@@ -7,7 +7,8 @@ One process on one core (a server, where there is one, on another), one engine t
     bound_fps        the slowest stage alone: preparing a frame and the whole network with every exit's answer, as the
                      device's thread does it, in a loop without a stream
     stream_fps       frames a second through `spinn_client.Stream`, every frame wanted; in turn with the bound
-    ratio            stream_fps over bound_fps, median of the turns
+    ratio            stream_fps over bound_fps, median of the turns; ratio_cpu: the same of the processor's time a frame,
+                     which other processes disturb less
     loop_lag_p99_ms  how late timers of the program's own event loop are while 30 frames a second go to a server, after
                      `spinn_client.tune_process()`; ..._untuned: without it, with the latest result beyond its deadline
     rss_growth_mb    resident memory from a tenth of the frames to all of them
@@ -32,7 +33,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import uvloop
@@ -49,7 +50,7 @@ from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.runtime import Engine, answers, open_engine, stored_profile
 
 SPINN = Path(sys.executable).parent / "spinn"
-TURNS, TURN_FRAMES, WARM_UP = 7, 400, 50
+TURNS, TURN_FRAMES, WARM_UP = 25, 120, 30
 FPS, LAG_S, DEADLINE_MS = 30.0, 15.0, 150.0
 LAG_STEP_S = 0.002
 PATIENCE_MS = 60_000.0
@@ -70,28 +71,36 @@ class Pictures:
     def close(self) -> None: ...
 
 
-def bound_fps(engine: Engine, pictures: list[Pixels]) -> float:
+class Speed(NamedTuple):
+    """Frames a second, and the process's processor time a frame in ms."""
+
+    fps: float
+    cpu_ms: float
+
+
+def bound(engine: Engine, pictures: list[Pixels]) -> Speed:
     bundle = load_bundle(LITE2_200)
     pieces = bundle.pieces(0, bundle.last)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for n in range(TURN_FRAMES):
         x = normalise(crop(pictures[n % len(pictures)], bundle.input.size), bundle.input)
         for start, stop in pieces:
             x, output = engine.run(start, stop, x, exit=True)
             reached = bundle.exit_at[stop]
             assert output is not None and answers(reached.name, output, reached.temperature)[0].confidence >= 0
-    return TURN_FRAMES / (time.perf_counter() - began)
+    return Speed(TURN_FRAMES / (time.perf_counter() - began), (time.process_time() - cpu) * 1000 / TURN_FRAMES)
 
 
-async def stream_fps(pictures: list[Pixels], device: spinn.DeviceConfig) -> float:
-    times: list[float] = []
+async def streamed(pictures: list[Pixels], device: spinn.DeviceConfig) -> Speed:
+    times: list[tuple[float, float]] = []
     async with spinn.Stream(
         Pictures(pictures, WARM_UP + TURN_FRAMES), deadline_ms=PATIENCE_MS, device=device,
         plan=spinn.FixedPlan("final", "none"), feed=spinn.FeedConfig(unpaced=True),
     ) as stream:  # fmt: skip
         async for _ in stream:
-            times.append(time.perf_counter())
-    return TURN_FRAMES / (times[-1] - times[WARM_UP - 1])
+            times.append((time.perf_counter(), time.process_time()))
+    (began, cpu), (ended, cpu_then) = times[WARM_UP - 1], times[-1]
+    return Speed(TURN_FRAMES / (ended - began), (cpu_then - cpu) * 1000 / TURN_FRAMES)
 
 
 async def lag(address: str, device: spinn.DeviceConfig, *, tuned: bool) -> dict[str, float]:
@@ -300,13 +309,15 @@ def measure(frames: int, runtime: str) -> dict[str, Any]:
         found = uvloop.run(served(*running))
     bounds, streams = [], []
     for _ in range(TURNS):
-        bounds.append(bound_fps(engine, pictures))
-        streams.append(uvloop.run(stream_fps(pictures, device)))
+        bounds.append(bound(engine, pictures))
+        streams.append(uvloop.run(streamed(pictures, device)))
     return {
         "engine": engine.name,
-        "bound_fps": round(median(bounds), 1),
-        "stream_fps": round(median(streams), 1),
-        "ratio": round(median(s / b for s, b in zip(streams, bounds, strict=True)), 4),
+        "bound_fps": round(median(b.fps for b in bounds), 1),
+        "stream_fps": round(median(s.fps for s in streams), 1),
+        "ratio": round(median(s.fps / b.fps for s, b in zip(streams, bounds, strict=True)), 4),
+        "ratio_cpu": round(median(b.cpu_ms / s.cpu_ms for s, b in zip(streams, bounds, strict=True)), 4),
+        "load_average": round(os.getloadavg()[0], 1),
         "loop_lag_p99_ms": found["tuned"]["p99_ms"],
         "loop_lag_p99_ms_untuned": found["untuned"]["p99_ms"],
         "oldest_result_ms": found["tuned"]["oldest_ms"],
