@@ -26,7 +26,7 @@ class ServerLoad:
         self._current: tuple[float, tuple[float, float]] = (-REFRESH_S, (0.0, 1.0))
 
     def waited(self, ms: float, now: float) -> None:
-        """A request waited so long for an engine."""
+        """A request waited for an engine."""
         self._waits.append((now, ms))
 
     def ran(self, start: int, stop: int, *, batch: int, ms: float, now: float) -> None:
