@@ -109,7 +109,7 @@ class Hysteresis:
 
         Args:
             current, best: places in the prediction. violation: the best one's. elsewhere: gives the prediction if
-                device, server and link take a factor longer; called when a change is due.
+                device, server and link take that factor times as long; called when a change is due.
         """
         elapsed = 0.0 if self._compared is None else now - self._compared
         self._compared = now
