@@ -15,7 +15,7 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models dist version clean
+.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models dist version docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -82,8 +82,12 @@ version: ## give all four packages another version: make version TO=0.2.0
 	@test -n "$(TO)" || { echo "which version? make version TO=0.2.0"; exit 1; }
 	sed -i -E 's/^version = ".*"/version = "$(TO)"/; s/"(spinn-(stream|client|server|traces))==[^"]*"/"\1==$(TO)"/' $(PACKAGES)
 
-clean: ## remove .venv/ and caches
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+docs: .venv/.docs ## make the site of docs/ in site/; a link that leads nowhere is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
+clean: ## remove .venv/, site/ and caches
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.made:
 	@echo "== making .venv/ with $$($(PYTHON) --version)"
@@ -101,7 +105,12 @@ clean: ## remove .venv/ and caches
 	@$(INSTALL) -r requirements-webcam.txt
 	@touch $@ .venv/.run
 
-.venv/.setup: .venv/.made requirements.txt requirements-webcam.txt requirements-run.txt $(PACKAGES)
+.venv/.docs: .venv/.made requirements-docs.txt
+	@echo "== installing what the site needs"
+	@$(PIP) install --no-compile -r requirements-docs.txt
+	@touch $@
+
+.venv/.setup: .venv/.made requirements.txt requirements-docs.txt requirements-webcam.txt requirements-run.txt $(PACKAGES)
 	@echo "== installing everything for development (torch is the largest, some minutes)"
 	@$(INSTALL) -r requirements.txt
-	@touch $@ .venv/.run .venv/.webcam
+	@touch $@ .venv/.run .venv/.webcam .venv/.docs

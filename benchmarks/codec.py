@@ -225,7 +225,7 @@ def wide_times(basis: Basis, bits: int) -> dict[str, float]:
 
 
 def jpeg(network: Network, pictures: np.ndarray, labels: np.ndarray, least: float) -> tuple[int | None, float | None]:
-    """(quality, mean bytes) of the coarsest JPEG that is right at least so often."""
+    """(quality, mean bytes) of the coarsest JPEG that is right at least that often."""
     for quality in range(40, 101, 5):
         coded = [encode_payload(network.bundle, 0, CodecSetting("jpeg", quality), None, p) for p in pictures]  # type: ignore[arg-type]
         x = np.concatenate([decode_payload(network.bundle, 0, "jpeg", p) for p in coded])

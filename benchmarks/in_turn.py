@@ -50,7 +50,7 @@ class Contestant:
         self._ask(0)
 
     def streak(self, runs: int) -> list[float]:
-        """Times in ms of so many runs in a row, but for the first one: the others have taken the caches."""
+        """Times in ms of `runs` runs in a row, but for the first one: the others have taken the caches."""
         return self._ask(runs)
 
     def _ask(self, runs: int) -> list[float]:

@@ -2,7 +2,7 @@
 
     python benchmarks/load.py [--json] [--runtime auto] [--fps 0]
 
-This process is pinned to one core and runs the default plan's head on a frame again and again (or so many times a
+This process is pinned to one core and runs the default plan's head on a frame again and again (or --fps times a
 second), as `spinn run` does. Two seconds alone, four with a process that spins on the same core, three alone again. The
 factor should reach 2 (half of the core is left) within two seconds, and come back. really_shared_by: how many times as
 long as alone frames took in the second of these seconds, by the clock: it is not always 2, and the factor should be it.

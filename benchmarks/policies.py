@@ -37,7 +37,8 @@ from spinn_traces.replay.run.conduct import ReplayConfig
 
 OURS = "spinn"
 ALLOWED_POINTS = 2.0
-"""A baseline that gets so much less right than spinn is not comparable: about what some hundred answers leave open."""
+"""A baseline that is right less often than spinn by more is not comparable: some hundred answers leave about that
+open."""
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:

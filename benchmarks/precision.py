@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="labelled parquet files or folders")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--torch-images", type=int, default=200, help="torch is slow: so many images are enough")
+    parser.add_argument("--torch-images", type=int, default=200, help="images for torch, which is slow")
     args = parser.parse_args()
     bundle = load_bundle(LITE2_200)
     images = load_dataset(args.data, side=bundle.input.size).images

@@ -32,7 +32,7 @@ def crop(frame: Pixels, size: int) -> Pixels:
     height, width = frame.shape[:2]
     side = min(height, width)
     halves = max(0, (side // size).bit_length() - 1)
-    side = side >> halves << halves  # it can be halved so often
+    side = side >> halves << halves  # it can be halved that often
     top, left = (height - side) // 2, (width - side) // 2
     square = frame[top : top + side, left : left + side]
     for _ in range(halves):  # OpenCV has a fast way for this one: docs/decisions/0017-resizing.md

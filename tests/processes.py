@@ -170,7 +170,7 @@ class RunOutput:
 
     @property
     def few(self) -> int:
-        """So many frames may suffer from what nobody sees: the client's threads wait for each other, and for a core."""
+        """Frames that may suffer from what nobody sees: the client's threads wait for each other, and for a core."""
         return max(1, len(self.finals) // 100)
 
     def late(self, allowed_ms: float) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ class ShapedLink:
 
 @contextlib.contextmanager
 def shaped_link(server_port: int, *, mbps: float | None = None, delay_ms: float = 0.0) -> Iterator[ShapedLink]:
-    """A link of so many Mb/s and so much delay each way to the server, until the block ends."""
+    """A link of `mbps` and `delay_ms` each way to the server, until the block ends."""
     settings = Settings(up_mbps=mbps, down_mbps=mbps, rtt_ms=2 * delay_ms)
     started = threading.Event()
     links: list[ShapedLink] = []

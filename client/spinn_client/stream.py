@@ -221,7 +221,7 @@ class Stream:
             self._outlets.no_more_results()
 
     async def ended(self) -> None:
-        """Until the source has ended and every frame has its final result, whoever reads results meanwhile."""
+        """Wait until the source has ended and every frame has its final result. Others may read results meanwhile."""
         if self._running is not None:
             await asyncio.wait([self._running])
 
@@ -362,7 +362,7 @@ class Stream:
         self._slowed.factor = Slowed(factor).factor
 
     def observe_link(self, observer: LinkObserver) -> None:
-        """Tell it of all that passes between the device and the server from now on."""
+        """Tell the observer of every request, answer and ping from now on."""
         if self._link is not None:
             self._link.observe(observer)
 

@@ -59,7 +59,7 @@ def train(
     ] = None,
     freeze: Annotated[str, typer.Option(help="train nothing up to this cut point; `backbone`: exits alone")] = "",
     views: Annotated[
-        int, typer.Option(help="with --freeze backbone: run it on so many crops of each image, once, and keep them")
+        int, typer.Option(metavar="N", help="with --freeze backbone: run it on N crops of each image, once, keep them")
     ] = 0,
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,

@@ -105,7 +105,7 @@ class Codec(ABC):
 
     @abstractmethod
     def max_payload_bytes(self, elements: int) -> int:
-        """The largest payload that an honest sender makes of so many numbers (3 x size x size of a frame)."""
+        """The largest payload that an honest sender makes of `elements` numbers (3 x size x size of a frame)."""
 
     def guessed_bytes(self, elements: int, quality: int | None) -> float:
         """What a payload takes, for planning with a bundle that has no tables."""

@@ -96,7 +96,7 @@ class Basis:
         return (blocks @ self._cosines[0]).reshape(-1)[self._order]
 
     def from_frequencies(self, codes: npt.NDArray[np.int32], step: int) -> Grid:
-        """Codes in steps of so many units of the grid -> (K, P) on the grid.
+        """Codes in steps of `step` units of the grid -> (K, P) on the grid.
 
         Whole numbers only: they are held in float64, where sums of this size are exact in any order, so that both
         ends come to the same.

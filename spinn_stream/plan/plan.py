@@ -14,7 +14,7 @@ class Plan:
     split: index of the cut point the device stops at; 0 sends the frame, the bundle's last one nothing.
     confidence_threshold: how sure an early exit must be to answer; the bundle says what that asks of each exit
         (`Bundle.needed`). None: no early exit answers.
-    codec: what is sent is coded with; None: what fits the bundle (`codec.default_setting`).
+    codec: how the payload is coded; None: as fits the bundle (`codec.default_setting`).
     """
 
     id: int

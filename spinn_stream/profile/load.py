@@ -15,8 +15,8 @@ LEAST_BLOCKS = 3
 SPARSE_BLOCKS = 2
 
 STEP = 1.5
-"""The last `LEAST_BLOCKS` are believed alone, where each is by more than so many times slower, or faster, than the
-median of them all: that is a step, and half of the window need not go by until it counts."""
+"""A step: each of the last `LEAST_BLOCKS` is more than this many times slower, or faster, than the median of all. They
+are then believed alone, and half of the window need not go by until the step counts."""
 
 
 class LoadTracker:

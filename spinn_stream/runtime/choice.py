@@ -51,7 +51,7 @@ HOPELESS = 1.5
 """An engine that takes more than this many times the fastest one's time in the first round is not tried again."""
 
 TIE = 0.01
-"""Engines that differ by no more are equally fast: the medians of so many rounds are not known any better."""
+"""Engines that differ by no more are equally fast: the medians are not known any better."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def open_engine(
     warn: Callable[[str], object] = log.warning,
     stop: Stop = never,
 ) -> Engine:
-    """The engine of that name with so many threads for one run; `auto`: the fastest, as `choose_engine` measured.
+    """The engine of that name, with `threads` threads for one run; `auto`: the fastest, as `choose_engine` measured.
 
     Where it cannot be opened or cannot build a piece, the next one that is installed takes over; `warn` is told.
 

@@ -32,7 +32,7 @@ BYTES_PER_MBIT = 125_000.0
 class Assumptions:
     """What a replay takes for what a trace does not record. A direction takes after the other one where that is there.
 
-    mbps: both directions where neither is recorded: so much that the recorded delay decides, not the capacity.
+    mbps: both directions if neither is recorded: enough to let the recorded delay decide, not the capacity.
     """
 
     mbps: float = 100.0
@@ -191,7 +191,7 @@ class Trace:
         return max(0.0, self._bytes_to(name, end_s) - self._bytes_to(name, start_s))
 
     def time_passed(self, name: str, payload_bytes: float, start_s: float) -> float:
-        """The earliest time when one direction has let so many bytes pass since `start_s`; infinity: it never does.
+        """The earliest time when one direction has let `payload_bytes` pass since `start_s`; infinity: never.
 
         The inverse of `bytes_between`.
         """
@@ -234,7 +234,7 @@ class Trace:
         return self._picked(np.arange(first, behind), times, end_s - start_s)
 
     def loop(self, duration_s: float) -> Trace:
-        """Repeated, or cut, until it lasts so long."""
+        """Repeated, or cut, until it lasts `duration_s`."""
         if not 0 < duration_s <= MAX_DURATION_S:
             raise ValueError(f"duration is {duration_s} s, expected above 0 and at most {MAX_DURATION_S:g}")
         rounds = math.ceil(duration_s / self.duration_s)

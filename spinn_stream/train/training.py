@@ -159,7 +159,7 @@ def _frozen(network: EarlyExitNetwork, freeze: str) -> int:
 
 
 def _freeze(network: EarlyExitNetwork, frozen: int, new: Iterable[nn.Parameter]) -> None:
-    """Keep so many stages as they are, but what is new in them."""
+    """Keep the first `frozen` stages as they are, but what is new in them."""
     network.freeze(frozen)
     for p in new:
         p.requires_grad_(True)

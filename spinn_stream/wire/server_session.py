@@ -32,7 +32,7 @@ from .messages import (
 
 LOAD_EVERY_S = 0.25
 LOAD_CHANGED_S = 0.05
-"""A load message goes before an answer this long after the last one; sooner if a figure changed by more than these:"""
+"""A load message is due this long after the last one; sooner if a figure changed by more than these:"""
 CHANGED_QUEUE_MS = 5.0
 CHANGED_FACTOR = 0.1  # of the factor
 

@@ -1,4 +1,4 @@
-"""Everything in the README is run: its commands in their order, in shells of their own.
+"""Everything in the README and in docs/tour.md is run: their commands in their order, in shells of their own.
 
 `spinn replay` is run by test_replay.
 """
@@ -18,11 +18,15 @@ import pytest
 from ..processes import SPINN, wait_ready
 
 ROOT = Path(__file__).parent.parent.parent
-BLOCKS: list[list[str]] = [
-    block.strip().splitlines()
-    for block in re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-]
-COMMANDS = [line for block in BLOCKS for line in block if not line.startswith(". .venv")]
+
+
+def commands(page: str) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+    return [line for block in blocks for line in block.splitlines() if not line.startswith(". .venv")]
+
+
+README = commands("README.md")
+COMMANDS = list(dict.fromkeys([*README, *commands("docs/tour.md")]))
 BACKGROUND = ("spinn serve", "spinn shape")
 
 
@@ -32,7 +36,7 @@ def environment() -> dict[str, str]:
 
 
 def test_the_commands_are_the_ones_this_test_knows_to_run() -> None:
-    assert COMMANDS[0] == "make demo" and COMMANDS[-1] == "make test"
+    assert README[:2] == ["make demo", "make test"]
     assert all(line.startswith(("make ", "spinn ")) for line in COMMANDS)
     assert sum(line.startswith("spinn run") for line in COMMANDS) >= 3
 

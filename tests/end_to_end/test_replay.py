@@ -1,4 +1,4 @@
-"""`spinn replay` with real processes: the README's, to the end and again; how it ends; and what it refuses."""
+"""`spinn replay` with real processes: the tour's, to the end and again; how it ends; and what it refuses."""
 
 from __future__ import annotations
 

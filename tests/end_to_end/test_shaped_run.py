@@ -29,7 +29,7 @@ def serving() -> Iterator[ServerProcess]:
 def test_frames_overlap_on_a_long_link(serving: ServerProcess, tmp_path: Path) -> None:
     """200 ms round trip, 30 frames a second, no exit fires: nearly all are answered by the server in time.
 
-    When a frame is answered, those of the following age x fps have been taken in: so many are under way at once.
+    When a frame is answered, the following age x fps frames have been taken in: that many are under way at once.
     """
     with shaper(serving.port, "--rtt-ms", "200") as link:
         out = run_client(tmp_path, "--source", "demo", "--frames", "300", "--fps", str(FPS), "--split", "9",

@@ -13,14 +13,14 @@ Graph = tuple[Piece, bool]
 """A piece, and whether it computes the exit at its end."""
 
 UNDISTURBED = 1.25
-"""A job that took no more than so many times what was expected was not disturbed."""
+"""A job that took no more than this many times what was expected was not disturbed."""
 
 STEP = 0.05
 """How fast what is done besides the network is learned anew: a share of the difference for each job."""
 
 
 USUAL_S = 30.0
-"""The usual load is a mean over about so long, of the time in which something ran."""
+"""The usual load is a mean over about this much of the time in which something ran."""
 
 
 class StageClock:

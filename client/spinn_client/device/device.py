@@ -33,7 +33,7 @@ OnExit = Callable[[Answer], None]
 WARM_UP_RUNS = 3
 
 PREPARED_FRAMES = 40
-"""Preparing a frame takes what its size makes it take: after so many frames the profile has the source's own."""
+"""After this number of frames the profile has what preparing the source's own frames takes, whatever their size."""
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 NO_ACTIVATION = np.empty(0, np.float32)

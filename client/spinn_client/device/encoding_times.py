@@ -22,7 +22,7 @@ class EncodingTimes:
         self.factors: Mapping[str, float] = {}  # of the codecs that are known; another object when one joins
 
     def learn(self, setting: CodecSetting, cut: int, ms: float, *, load: float) -> None:
-        """One activation at this cut point, or frame at 0, took so long under this load, which comes on top of it."""
+        """One activation at this cut point (0: a frame) took `ms`, under this load, which comes on top of it."""
         if setting.codec in self.factors:
             return
         seen = self._seen.setdefault(setting.codec, [])

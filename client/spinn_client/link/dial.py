@@ -28,7 +28,7 @@ LONGEST_SHOWN = 200
 
 KEEPALIVE_S = 2.0
 KEEPALIVE_TIMEOUT_S = 6.0
-"""A server is asked so often whether it is there, and gone where it says nothing for so long."""
+"""Time between two pings of a server, and silence after which it counts as gone."""
 
 
 async def dial(url: str, tls_ca: Path | None, max_message_bytes: int) -> ClientConnection:

@@ -32,7 +32,7 @@ class Room(Protocol):
 
 
 class SendGate:
-    """Says how long to wait. 0.0: there is room now; inf: there is none in time; else ask again after so many seconds.
+    """Says how long to wait, in seconds. 0.0: there is room now; inf: there is none in time; else ask again then.
 
     One frame at a time asks; what it was told before is forgotten with its last answer.
     """

@@ -19,7 +19,7 @@ LAST_ROW_S = 1.0  # a row is small
 
 HEAD = (
     "recorded by spinn run: what its own requests saw of the link",
-    "up_mbps: of seconds in which they filled the link; in others it holds on, or was found to be at least so much",
+    "up_mbps: of seconds in which they filled the link; in others it holds on, or is known to be at least that",
     "down_mbps: answers are too small to tell",
 )
 

@@ -15,7 +15,7 @@ class Picture:
     """One picture of a source.
 
     pixels: (H, W, 3) uint8 BGR, upright. captured: when it was captured, in seconds of the client's clock
-    (`time.monotonic`); None: just now. origin: the file that it came from, where each picture has one of its own.
+    (`time.monotonic`); None: just now. origin: the file that it came from, if each picture has one of its own.
     """
 
     pixels: Pixels
@@ -35,7 +35,7 @@ class Source(Protocol):
     """Pictures in order. All of it blocks, and is called by one thread at a time.
 
     name: for people, with passwords masked. live: it sets its own pace, and does not wait for whoever reads.
-    fps: the rate that the pictures were recorded at; None: there is none, as of a live source or a folder of pictures.
+    fps: the rate at which the pictures were recorded; None: there is none (a live source, a folder of pictures).
     Both may need a look at the source: they are right once a picture has come.
 
     A live source may hang. Whoever reads it then gives up that iterator, which stays in its thread for as long as it
@@ -54,8 +54,8 @@ class Source(Protocol):
     def pictures(self) -> Iterator[Picture | Unusable]:
         """Pictures from the first on; each call begins again if that is possible.
 
-        The end of a live source means that it is lost. A generator may return a line about its end, as that a file
-        ended early.
+        The end of a live source means that it is lost. A generator may return a line about its end, such as "ended
+        early".
 
         Raises:
             SourceError: it cannot be opened, or is lost.

@@ -30,8 +30,8 @@ class Taker:
 class Pushed:
     """A source that a program pushes its pictures into, from any thread, before and while a stream plays it.
 
-    The newest picture wins: one that is replaced before it was taken is dropped as `superseded`. Pictures are numbered
-    through its whole life, whatever number of streams plays it, one after the other.
+    The newest picture wins: one that is replaced before it was taken is dropped as `superseded`. If several streams
+    play the source, one after the other, its numbers go on.
 
     fps: how many come in a second, for planning; None: that is found out. name: for people.
     """

@@ -9,7 +9,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows
 
 FRAMES = 300
-"""What is learned is a mean over about so many frames that came to an exit; a scene is a hundred alike."""
+"""What is learned is a mean over about this number of frames that came to an exit; a scene is a hundred alike."""
 
 AT_FIRST = 30
 """Frames that count as having gone as the tables say."""
@@ -48,7 +48,7 @@ class _Tally:
 class ExitRates:
     """For each early exit: how much higher the log-odds are that it answers a frame that comes to it.
 
-    One number for all thresholds, as frames that are harder by so much at one are at the others, too. An exit that no
+    One number for all thresholds, as frames that are harder at one are as much harder at the others. An exit that no
     plan evaluated keeps 0.
     """
 

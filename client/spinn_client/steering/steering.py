@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
-"""So often conditions are looked at; the scheduler itself decides whether that is worth a calculation."""
+"""Time between two looks at the conditions; the scheduler itself decides whether that is worth a calculation."""
 
 RATE_S = 1.0
-"""The source's rate is counted over so long."""
+"""The source's rate is counted over this time."""
 
 OVERHEAD_STEP = 0.05
 """How fast it is learned how long frames take besides what the device does with them: a share of the difference."""
@@ -51,7 +51,7 @@ MOST_OVERHEAD_MS = 5.0
 """More in one frame is a disturbance and no overhead."""
 
 SERVER_OVERHEAD_STEP_MS = 0.1
-"""How fast the same is learned of the server: so much up or down for each answer, which finds the median."""
+"""How fast the same is learned of the server: a step up or down for each answer, which finds the median."""
 
 MOST_SERVER_OVERHEAD_MS = 5.0
 
@@ -71,7 +71,7 @@ PROBES = tuple(
     (CodecSetting("jpeg", quality), least)
     for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
 )
-"""A probe is the frame itself, in the finest of these settings for which it is to have so many bytes or more."""
+"""A probe is the frame itself, in the finest of these settings whose least bytes it is to have."""
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,12 @@ class Steering:
         self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
 
     def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
-        """The server, in the last answer that came, had a frame for so long, by its stamps, and answered by the exit at
-        this cut point: what that took besides queueing and what the profile says under the load it tells; event loop
-        and threads, above all. A frame that came while it had another one of this client waited for that. One that came
-        to a server that has others' frames, too, waited for those, and tells nothing; but which exit answered always
-        counts."""
+        """Learn from the server's stamps of the last answer, and from the cut point of the exit that gave it.
+
+        What is learned: how long the server takes besides queueing and what the profile says under the load it tells,
+        for event loop and threads above all. If it had another frame of this client, the frame waited for that. If it
+        has frames of others, the frame waited for those, and only the exit counts.
+        """
         self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
         profile, link = self._known.server, self._link
         began_ms = self._backlog.began_ms

@@ -18,7 +18,7 @@ class Waits:
         self._current: tuple[float, float] = (-REFRESH_S, 0.0)
 
     def waited(self, ms: float, now: float) -> None:
-        """A request waited this long for an engine."""
+        """A request waited for an engine."""
         self._waits.append((now, ms))
 
     def median_ms(self, now: float) -> float:

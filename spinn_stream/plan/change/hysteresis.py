@@ -109,8 +109,8 @@ class Hysteresis:
         """What to change to under these conditions, if anything.
 
         Args:
-            current, best: places in the prediction. violation: the best one's. elsewhere: gives the prediction for
-                device, server and link so many times slower; called when a change is due.
+            current, best: places in the prediction. violation: the best one's. elsewhere: gives the prediction if
+                device, server and link take that factor times as long; called when a change is due.
         """
         elapsed = 0.0 if self._compared is None else now - self._compared
         self._compared = now

@@ -159,7 +159,7 @@ class Scheduler:
         return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._elsewhere)
 
     def _elsewhere(self, slower: float) -> Prediction:
-        """The last look's prediction, had device, server and link been so many times slower."""
+        """The last look's prediction, if device, server and link took `slower` times as long."""
         assert self._seen is not None
         return self._predict(_harder(self._seen, slower))[0]
 
@@ -182,7 +182,7 @@ class Scheduler:
 
 
 def _harder(now: Conditions, factor: float) -> Conditions:
-    """Device, server and link so many times slower."""
+    """Device, server and link take `factor` times as long."""
     link = now.link and replace(now.link, up_mbps=now.link.up_mbps / factor, rtt_ms=now.link.rtt_ms * factor)
     return replace(now, link=link, device_load=now.device_load * factor, server_load=now.server_load * factor)
 

@@ -60,7 +60,7 @@ SPREAD_STEP = 0.05
 """How fast: jitter and wavering follow the median of what round trips are off by, up or down by this share a time."""
 
 TRANSFER_JITTERS = 3.0
-"""A transfer that takes so many times the jitter tells how much transfers waver."""
+"""A transfer that takes this many times the jitter tells how much transfers waver."""
 
 RTT_WAVER = 0.03
 """Standard deviation of the way's time, as a share of it, besides the jitter."""
@@ -70,10 +70,10 @@ ODD, ODD_MS = 0.05, 500.0
 takes half of what the link does, or less: however busy that is, a ping of 40 ms tells that no server is 80 ms away."""
 
 SURPRISE = 3.0
-"""A round trip is a surprise from so many standard deviations on."""
+"""A round trip is a surprise if it is off by this many standard deviations."""
 
 RECENT_S = 0.1
-"""So long quantiles are not found anew for `busy_s` and `answer_s`, which are asked for every frame."""
+"""Quantiles for `busy_s` and `answer_s`, which are asked for every frame, are kept for this time."""
 
 FAVOURABLE = 0.1
 """`answer_s` is judged there: a frame is given up for lost where only one chance in ten would save it."""
@@ -194,7 +194,7 @@ class LinkBelief:
         return max(0.0, size * 8e-6 / middle.up_mbps - (now - turn))
 
     def answer_s(self, now: float, size: int) -> float:
-        """How long a request of so many bytes takes at least, given to a link that is free, to its answer.
+        """Earliest time from send to answer, in seconds, for a request of `size` bytes on an idle link.
 
         By a capacity that is not exceeded, and a round trip that is not undercut, with nine chances in ten.
         """

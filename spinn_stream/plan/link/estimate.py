@@ -6,14 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 
 BASE_WINDOW_S = 10.0
-"""The shortest round trip of so long is taken for the way without queues (as BBR's RTprop, Cardwell et al. 2016)."""
+"""The shortest round trip of this window is taken for the way without queues (BBR's RTprop, Cardwell et al. 2016)."""
 
 LEAST_TRANSFER_MS = 10.0
 """A request that takes less than this longer than the shortest round trip says nothing of the capacity: event loops and
 timers are late by some milliseconds."""
 
 LEAST_BUSY_MS = 20.0
-"""The link is known to have been full for so long, or its capacity is not called known."""
+"""The capacity is called known once the link is known to have been full for this time."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class LinkReading:
     """One stretch of time. What is None was not seen.
 
     up_mbps: bytes of messages, 10^6 bits a second. full: the link was, so this is its capacity; otherwise it is
-    what was asked of it, and it carries at least so much.
+    what was asked of it, which is a lower bound of what it carries.
     """
 
     up_mbps: float | None

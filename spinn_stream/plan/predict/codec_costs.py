@@ -21,7 +21,7 @@ class CodecCost:
 
 
 MOST_SETTINGS = 5
-"""For each cut point; four or more are planned with where a bundle's tables have so many."""
+"""For each cut point, at most; at least LEAST_SETTINGS, if a bundle's tables have them."""
 
 LEAST_SETTINGS = 4
 
@@ -33,7 +33,7 @@ CHANCE = 0.003
 
 
 def default_cost(setting: CodecSetting, elements: int) -> CodecCost:
-    """What coding so many numbers takes by the codec's own figures."""
+    """What coding `elements` numbers takes by the codec's own figures."""
     cost, millions = setting.kind.cost, elements * 1e-6
     return CodecCost(
         cost.encode_ms + cost.encode_ms_per_million * millions, cost.decode_ms + cost.decode_ms_per_million * millions

@@ -59,7 +59,7 @@ class PowerModel:
 
     @classmethod
     def of_cores(cls, cores: int) -> PowerModel:
-        """Of a device that computes on so many cores at once. An upper bound: they wait for each other, too."""
+        """Of a device that computes on `cores` cores at once. An upper bound: they wait for each other, too."""
         return cls(EnergyRates(cores * PI4_CORE_MW, *WIFI))
 
     @property

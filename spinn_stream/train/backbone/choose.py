@@ -65,7 +65,7 @@ class Backbone:
 
 
 def choose_backbone(text: str, *, num_classes: int, image_size: int, pretrained: bool = True) -> Backbone:
-    """The backbone of that name, library or function, for so many classes and so large an image.
+    """The backbone of that name, library or function, for this number of classes and size of image.
 
     Args:
         text: one of `BACKBONES`, ``timm:NAME``, ``torchvision:NAME`` or ``package.module:function``, which is

@@ -169,7 +169,7 @@ def _open_heap(path: Path) -> FolderSource:
 
 
 def _unlabelled(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Codes of so many images that need no label, and that each of them counts as having one."""
+    """Codes of `count` images that need no label, and that each of them counts as having one."""
     return np.zeros(count, np.int64), np.ones(count, bool)
 
 

@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def batches(bundle: Bundle, pixels: Pixels, size: int = 50) -> Iterator[npt.NDArray[np.float32]]:
-    """Images as the network sees frames of them, so many at a time.
+    """Images as the network sees frames of them, `size` at a time.
 
     Args:
         pixels: (N, H, W, 3) uint8, RGB.

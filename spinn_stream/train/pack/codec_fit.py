@@ -39,7 +39,7 @@ UNIT_IMAGES = 300
 
 UNIT_STEPS = 7  # halvings of the interval: to 2 %
 FIRST_UNIT = 0.02  # of the components' root mean square
-UNIT_FACTOR = 16.0  # the search goes from so much less to so much more
+UNIT_FACTOR = 16.0  # the search goes from this factor below to this factor above
 
 Floats64 = npt.NDArray[np.float64]
 

@@ -44,7 +44,7 @@ class Endless:
 def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan, *, most: int = MOST) -> list[Result]:
     """The final results of frames under one plan and, asked for at the third answer, another.
 
-    Ends some frames after the other plan is first seen in an answer, or after so many.
+    Ends some frames after the other plan is first seen in an answer, or after `most`.
     """
     results: list[Result] = []
 

@@ -14,7 +14,7 @@ WAY_MS = 15.0
 def play(service_ms: float, *, scatter: float = 0.0, every_ms: float, seconds: float) -> tuple[list[float], float]:
     """(waits on the server, answers a second) of a client that takes the newest frame when there is room.
 
-    The server takes so long for each request, one after the other, and up to this share more or less.
+    The server takes `service_ms` for each request, one after the other, up to the share `scatter` more or less.
     """
     backlog, draw = ServerBacklog(), random.Random(0)
     coming: list[tuple[float, int, float, float]] = []  # when the answer is here, request, stamps

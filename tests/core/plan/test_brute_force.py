@@ -13,7 +13,7 @@ from .made import made_bundle, made_conditions, made_profile, made_sla
 from .scalar import Scalar, best, violation
 
 BUNDLES = 70
-EACH = 1  # conditions for a bundle, and for each so many agreements:
+EACH = 1  # conditions for a bundle; agreements for each:
 SLAS = 30
 
 

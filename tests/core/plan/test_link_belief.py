@@ -164,7 +164,7 @@ def test_nothing_is_asked_while_an_answer_is_due_or_frames_go_anyway() -> None:
 
 
 def queued(belief: LinkBelief, mbps: float, size: int, seconds: float, most: int = 16) -> list[float]:
-    """Thirty requests a second, at most so many under way, over a link of 20 ms that takes one after the other; gives
+    """Thirty requests a second, at most `most` under way, over a link of 20 ms that takes one after the other; gives
     the medians believed in every 100 ms."""
     free, number, found = 0.0, 0, []
     answers: list[tuple[float, int]] = []  # (when, request)

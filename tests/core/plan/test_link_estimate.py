@@ -11,7 +11,7 @@ CLOCK_MS = 123_456.0  # the server's clock is another one
 
 
 class Link:
-    """A link of so many Mb/s and so long a round trip, with one request behind the other."""
+    """A link with a capacity and a round trip, with one request behind the other."""
 
     def __init__(self, mbps: float, rtt_ms: float) -> None:
         self.mbps, self.rtt_ms = mbps, rtt_ms

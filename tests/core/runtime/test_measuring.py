@@ -38,7 +38,7 @@ def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def after(count: int) -> Callable[[], bool]:
-    """Goes on for so many questions, then wants to stop."""
+    """Goes on for `count` questions, then wants to stop."""
     asked = iter(range(count))
     return lambda: next(asked, None) is None
 

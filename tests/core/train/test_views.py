@@ -24,7 +24,7 @@ from .tiny import CLASSES, CONFIG, SCALING, SIZE, ignore, images, network
 
 
 class TorchStages:
-    """Runs a network's stages as an engine does. broken: it ends after so many runs."""
+    """Runs a network's stages as an engine does. broken: it ends after that number of runs."""
 
     name = "stages"
 

@@ -62,7 +62,7 @@ def _correlation(axes: Any, found: Compared) -> None:
 
 
 def _outages(axes: Any, found: Compared) -> None:
-    """How many an hour last so long or longer."""
+    """Outages an hour of at least each length."""
     for lengths, seconds, colour, label in (
         (found.outages_s, found.seconds, REAL, "measured"),
         (found.made_outages_s, len(found.made_values), MADE, "generated"),
@@ -71,7 +71,7 @@ def _outages(axes: Any, found: Compared) -> None:
         if len(ordered):
             axes.step(ordered, np.arange(1, len(ordered) + 1) / seconds * 3600, where="pre", color=colour, label=label)
             axes.plot(ordered[:1], [3600 / seconds], ".", color=colour)
-    axes.set(xlabel="outage, s", ylabel="so long or longer, an hour", title="outages")
+    axes.set(xlabel="outage, s", ylabel="at least as long, an hour", title="outages")
     axes.title.set_fontsize(9)
     if found.outages_s or found.made_outages_s:
         axes.set(xscale="log", yscale="log")

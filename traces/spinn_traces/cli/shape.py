@@ -35,8 +35,8 @@ def shape(
     jitter_ms: Annotated[float, typer.Option(help="added to that: from 0 to this")] = 0.0,
     loss: Annotated[float | None, typer.Option(help="share of segments lost: stalls", show_default="0")] = None,
     seed: Annotated[int, typer.Option(help="of jitter and losses")] = 0,
-    queue_ms: Annotated[float, typer.Option(help="each direction queues so much, at least 10 segments")] = 100.0,
-    queue_bytes: Annotated[int | None, typer.Option(help="queue so many bytes instead")] = None,
+    queue_ms: Annotated[float, typer.Option(help="length of each direction's queue, at least 10 segments")] = 100.0,
+    queue_bytes: Annotated[int | None, typer.Option(help="length of the queue in bytes instead")] = None,
     control: Annotated[str | None, typer.Option(help="HOST:PORT: GET tells the state, POST changes settings")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:

@@ -59,7 +59,7 @@ def plot(
     out: Annotated[
         Path | None, typer.Option(help="the picture (png, svg or pdf)", show_default="FILE.png, in this folder")
     ] = None,
-    window_s: Annotated[float, typer.Option(help="capacity is drawn as means over windows of so many seconds")] = 1.0,
+    window_s: Annotated[float, typer.Option(help="capacity is drawn as means over windows of this length")] = 1.0,
     format_name: Format = None,
     debug: Debug = False,
 ) -> None:

@@ -14,10 +14,10 @@ from .link_model import Lane, LinkModel
 
 READ_BYTES = 64 * 1024
 TURN_BYTES = 16 * 1024
-"""Where the queue is full, connections take turns, so many bytes at a time."""
+"""If the queue is full, connections take turns; bytes of a turn."""
 
 WINDOW_BYTES = 4 << 20
-"""A connection holds so many bytes in the queue and on the way, as Linux's largest send buffer does by default."""
+"""Bytes of a connection in the queue and on the way: Linux's largest send buffer by default."""
 
 OUTBOX_BYTES = 64 * 1024
 """Of what has arrived and the receiver has not taken; beyond it nothing more is read from the sender."""
@@ -45,7 +45,7 @@ class Stream(Lane, ABC):
 
     @abstractmethod
     def pull(self, most: int) -> bytes | None:
-        """What the source has, at most so much; no bytes: its end. None: nothing now, it waits for more by itself."""
+        """What the source has, `most` bytes at most. No bytes: its end. None: nothing now, it waits for more."""
 
     @abstractmethod
     def deliver(self, data: bytes | memoryview) -> None:

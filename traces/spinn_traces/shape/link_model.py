@@ -27,8 +27,8 @@ MAX_PACKET_BYTES = 45 * SEGMENT_BYTES
 """A packet is a segment, or what the capacity lets pass in PACKET_MS where that is more: fewer steps, as smooth."""
 
 JITTER_STEP_S = 0.02
-"""The added delay is drawn anew so often. Drawn for each segment it would always be near its largest, since no segment
-overtakes the one before."""
+"""Time between two draws of the added delay. Drawn for each segment it would always be near its largest, since no
+segment overtakes the one before."""
 
 MOST_LATE_S = 0.1
 """For a caller that comes later than this, capacity passes unused."""
@@ -37,7 +37,7 @@ LEAST_RTO_MS = 200.0
 """What Linux adds to the round trip, at least, before it sends again (TCP_RTO_MIN in its include/net/tcp.h)."""
 
 DUPLICATES = 3
-"""So many segments behind a lost one make its sender send it again after one round trip (RFC 5681, section 3.2)."""
+"""Segments behind a lost one that make its sender send it again after one round trip (RFC 5681, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Steady:
         return math.inf if self.value is None else self.value * BYTES_PER_MBIT * (end - start)
 
     def time_passed(self, size: float, start: float) -> float:
-        """When so many bytes have passed since `start`; infinity: never."""
+        """When `size` bytes have passed since `start`; infinity: never."""
         if self.value is None or size == 0:
             return start
         return start + size / (self.value * BYTES_PER_MBIT) if self.value > 0 else math.inf
@@ -91,9 +91,9 @@ class Conditions:
     mbps: Steady | Played = UNLIMITED  # capacity, 10^6 bits a second of TCP payload
     rtt_ms: Steady | Played = NONE  # half of it in each direction
     loss: Steady | Played = NONE  # probability that a segment is lost
-    jitter_ms: float = 0.0  # added to the round trip: from 0 to so much, half of it in each direction
+    jitter_ms: float = 0.0  # the most added to the round trip, half of it in each direction
     queue_ms: float = 100.0  # the queue holds what the capacity lets pass in this time ...
-    queue_bytes: int | None = None  # ... or so many bytes
+    queue_bytes: int | None = None  # ... or this number of bytes
 
     def __post_init__(self) -> None:
         for name, course, limit in (

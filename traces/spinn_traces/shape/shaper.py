@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 64
 KEPT_CHANGES = 100
 NO_MORE_FILES_S = 1.0
-"""Where the process has no file descriptors left, it accepts again after so long, as asyncio's servers do."""
+"""If the process has no file descriptors left, it accepts again after this time, as asyncio's servers do."""
 
 
 class Shaper:

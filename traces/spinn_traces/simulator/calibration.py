@@ -49,7 +49,7 @@ TOO_BUSY = 0.75
 DEADLINE_MS = 60_000.0
 
 MOST_RATIO = 3.0
-"""What took longer than so many medians was a disturbed machine."""
+"""A job that took more than this many medians was disturbed."""
 
 
 class _StepTimes:

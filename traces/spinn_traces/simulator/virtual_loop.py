@@ -53,7 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.time() if self._in_job is None else self._in_job
 
     def spend(self, seconds: float) -> None:
-        """The job under way takes so much longer. Raises RuntimeError outside of one."""
+        """The job under way takes this much longer. Raises RuntimeError outside of one."""
         if self._in_job is None:
             raise RuntimeError("time is spent in jobs alone")
         self._in_job += seconds

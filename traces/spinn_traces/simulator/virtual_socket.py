@@ -32,7 +32,7 @@ class _Message(NamedTuple):
 
 
 def frame_bytes(size: int, *, masked: bool) -> int:
-    """Bytes of a WebSocket frame with so many of payload (RFC 6455, section 5.2)."""
+    """Bytes of a WebSocket frame with `size` bytes of payload (RFC 6455, section 5.2)."""
     return size + 2 + (0 if size < 126 else 2 if size < 65536 else 8) + (4 if masked else 0)
 
 

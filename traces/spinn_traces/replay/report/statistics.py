@@ -25,7 +25,7 @@ BIN_S = 0.5
 BLOCK_S = 5.0
 MOST_BINS = 600
 LEAST_BLOCKS = 4
-"""A short run has shorter blocks, at least so many; its intervals are too narrow all the same."""
+"""Blocks of a short run, which are shorter; its intervals are too narrow all the same."""
 
 _AT_ONCE = 4_000_000
 """Weights of frames held at once while quantiles are found: 32 MB."""

@@ -17,7 +17,7 @@ LEAST_S = 30.0
 """Seconds of a policy's runs from which on one may be called the best: with fewer blocks intervals are too narrow."""
 
 GRACE_MS = 20.0
-"""The contract: a final result at most so long after its deadline (docs/results.md)."""
+"""The contract: a final result comes at most this long after its deadline (docs/results.md)."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how it goes on. say: a line. step: of so many runs, how much is done, and what is being done."""
+    """Who is told how it goes on. say: a line. step: number of runs, share that is done, and what is being done."""
 
     say: Callable[[str], None]
     step: Callable[[int, float, str], None]

@@ -30,7 +30,7 @@ from .processes import RunFailed, Running, get, metric, started
 READY_TIMEOUT_S = 240.0  # at the first start on a machine every engine is measured
 END_TIMEOUT_S = 60.0
 LEAD_S = 1.0
-"""The source has frames for so much more than the run and a deadline: what passes before time 0 and after the end."""
+"""The source has frames for this long beyond the run and a deadline: what passes before time 0 and after the end."""
 
 OPEN_LINK = ("--up-mbps", "1000", "--down-mbps", "1000", "--rtt-ms", "0", "--loss", "0")
 COMPUTE = "spinn_batch_compute_seconds_sum"
