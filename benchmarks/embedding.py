@@ -7,8 +7,8 @@ One process on one core (a server, where there is one, on another), one engine t
     bound_fps        the slowest stage alone: preparing a frame and the whole network with every exit's answer, as the
                      device's thread does it, in a loop without a stream
     stream_fps       frames a second through `spinn_client.Stream`, every frame wanted; in turn with the bound
-    ratio            stream_fps over bound_fps, median of the turns; ratio_cpu: the same of the processor's time a frame,
-                     which other processes disturb less
+    ratio            stream_fps over bound_fps, median of the turns
+    ratio_cpu        the same of the processor's time a frame, which other processes disturb less
     loop_lag_p99_ms  how late timers of the program's own event loop are while 30 frames a second go to a server, after
                      `spinn_client.tune_process()`; ..._untuned: without it, with the latest result beyond its deadline
     rss_growth_mb    resident memory from a tenth of the frames to all of them
