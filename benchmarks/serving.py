@@ -187,11 +187,19 @@ def plain(bundle_name: str, python: str, names: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def overload(python: str, names: Sequence[str], capacity: float) -> dict[str, Any]:
+def overload(python: str, names: Sequence[str]) -> dict[str, Any]:
     bundle = chosen_bundle("200")
     asks = asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)
     shorten = [Ask(a.split, a.payload, a.budget_ms, None, may_shorten=True) for a in asks]
-    found: dict[str, Any] = {"capacity": capacity}
+
+    async def capacity_of(c: Contestant) -> float:
+        patient = [Ask(a.split, a.payload) for a in asks]
+        async with opened([c.opener()] * SESSIONS) as sessions:
+            await closed_loop(sessions, patient, 32, 2.0)
+            return len((await closed_loop(sessions, patient, 32, CLOSED_S)).answered) / CLOSED_S
+
+    capacity = Contestant("spinn", "200", python).run(capacity_of)  # now: a machine's speed changes
+    found: dict[str, Any] = {"capacity": round(capacity, 1)}
 
     async def rates(c: Contestant, some: Sequence[Ask], times: Sequence[float]) -> dict[str, Any]:
         return {f"{k:g}": await at_rate(c, some, k * capacity, OPEN_S, OVERLOAD_SESSIONS) for k in times}
@@ -300,7 +308,7 @@ def main() -> None:
         if part in ("plain", "default"):
             found[part] = plain("200" if part == "plain" else "default", args.others, names)
         elif part == "overload":
-            found[part] = overload(args.others, names, found["plain"]["spinn_rps"])
+            found[part] = overload(args.others, names)
         else:
             found[part] = {"mixed": mixed, "idle": idle}[part](args.others)
     if args.into:

@@ -129,7 +129,8 @@ class Connection:
         with self._faults():
             self._close(request)
             self._count_refusal(reason)
-            self._log.debug("%s: %s", reason, printable(detail), extra={"frame": request.id})
+            if self._log.isEnabledFor(logging.DEBUG):  # under overload this is most of the work
+                self._log.debug("%s: %s", reason, printable(detail), extra={"frame": request.id})
             queue_ms = 0.0 if self._engine is None else self._engine.delay_ms()
             self._answer(self._session.reject(request.id, reason, detail, queue_ms))
 

@@ -6,6 +6,7 @@ import enum
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,12 @@ LOAD_CHANGED_S = 0.05
 """A load message is due this long after the last one; sooner if a figure changed by more than these:"""
 CHANGED_QUEUE_MS = 5.0
 CHANGED_FACTOR = 0.1  # of the factor
+
+
+@cache
+def _largest_payloads(bundle: Bundle) -> tuple[int, ...]:
+    """In bytes, for each split."""
+    return tuple(max_payload_bytes(bundle, split) for split in range(bundle.last))
 
 
 class State(enum.Enum):
@@ -205,7 +212,7 @@ class ServerSession:
         self.group_of = read_groups(hello.payload, self._bundle)
         self._codecs = common
         self.state = State.OPEN
-        largest = max(max_payload_bytes(self._bundle, split) for split in range(self._bundle.last))
+        largest = max(_largest_payloads(self._bundle))
         welcome = encode(Welcome(self._bundle.hash, common, self._limits.max_in_flight, largest, self._server))
         profile = self._offered[self._bundle]
         return Reply((welcome,) if profile is None else (welcome, profile))
@@ -223,7 +230,7 @@ class ServerSession:
             CodecSetting.any_of(infer.codec).check_split(infer.split)
         except CodecError as error:
             return self._refuse(infer, "bad_request", str(error))
-        most = max_payload_bytes(self._bundle, infer.split)
+        most = _largest_payloads(self._bundle)[infer.split]
         if not 0 < len(infer.payload) <= most:
             return self._refuse(
                 infer,
