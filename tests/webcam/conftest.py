@@ -82,7 +82,7 @@ class Seen:
 Browsers = Callable[..., contextlib.AbstractContextManager[Any]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, nothing else in this process can run an event loop
 def browser() -> Iterator[Browsers]:
     """Opens the distribution's Chromium, headless, with flags; skips if there is none."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")

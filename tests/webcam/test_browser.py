@@ -27,6 +27,9 @@ OLD_MS = 3000
 BACK_MS, SEEN_MS = 2000, 60
 """The page is looked at every 20 ms, and takes a frame or two to show what it was told."""
 
+FIRST_START_MS = 180_000
+"""The first start with a bundle measures the machine."""
+
 KINDS = """() => {
   window.kinds = [];
   const root = document.querySelector("[data-lane=ours]");
@@ -208,7 +211,7 @@ def test_the_bundle_and_the_labels_that_are_named_are_those_of_the_page_and_its_
         page = chromium.new_page()
         page.set_default_timeout(TRIES_MS)
         page.goto(started.address)
-        page.wait_for_selector(".chip.good >> text=server: connected")
+        page.wait_for_selector(".chip.good >> text=server: connected", timeout=FIRST_START_MS)
         page.wait_for_selector(".answer[data-kind]")
         assert page.locator("[data-lane=ours] [data-part=label]").text_content() in groups
         page.close()
