@@ -45,11 +45,11 @@ def read(source: TextFile) -> Reading:
         pair = _side_by_side(parts)
     except ValueError as error:
         raise source.error(1, f"does not go together with {beside.name}: {error}") from error
-    notes = (f"a pair with {beside.name}",)
+    notes = [f"a pair with {beside.name}"]
     lengths = sorted(part.duration_s for part in parts)
     if lengths[0] < lengths[1]:
-        notes += (f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi",)
-    return Reading((source.path, beside), FORMAT, pair, notes, tuple(parts), units=UNITS)
+        notes.append(f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi")
+    return Reading((source.path, beside), FORMAT, pair, tuple(notes), tuple(parts), units=UNITS)
 
 
 def _trace(source: TextFile, field: str) -> Trace:
