@@ -45,11 +45,11 @@ def read(source: TextFile) -> Reading:
         pair = _side_by_side(parts)
     except ValueError as error:
         raise source.error(1, f"does not go together with {beside.name}: {error}") from error
-    notes: tuple[str, ...] = (f"a pair with {beside.name}",)
+    notes = [f"a pair with {beside.name}"]
     lengths = sorted(part.duration_s for part in parts)
     if lengths[0] < lengths[1]:
-        notes += (f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi",)
-    return Reading((source.path, beside), FORMAT, pair, notes, tuple(parts), units=UNITS)
+        notes.append(f"the shorter direction ({lengths[0]:g} s) repeats until the longer ends, as in Mahimahi")
+    return Reading((source.path, beside), FORMAT, pair, tuple(notes), tuple(parts), units=UNITS)
 
 
 def _trace(source: TextFile, field: str) -> Trace:
@@ -86,7 +86,7 @@ def _trace(source: TextFile, field: str) -> Trace:
         raise source.error(last_line, "the last time is 0 ms, expected above 0: the trace has no length")
     trace = _binned(counts, last, field)
     if trace is None:
-        raise source.error(last_line, f"the lines of the last milliseconds are above {LIMITS[field]:g} Mb/s")
+        raise source.error(last_line, f"so many lines in the last milliseconds are above {LIMITS[field]:g} Mb/s")
     return trace
 
 
