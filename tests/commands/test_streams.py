@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ..bundles import SMALL
 from ..processes import SPINN, spinn
 
-RUN = ("run", "--source", "demo", "--frames", "30", "--runtime", "onnxruntime", "--split", "final")
+RUN = ("run", "--source", "demo", "--frames", "30", "--runtime", "onnxruntime", "--split", "final", *SMALL)
 ENDLESS = (*RUN[:3], "--loop", *RUN[5:])
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from spinn_traces.replay.run.processes import RunFailed, started
 
+from ..bundles import SMALL
 from .test_readme import COMMANDS, environment
 
 REPLAY = (sys.executable, "-m", "spinn_stream.cli.main", "replay")
@@ -78,7 +79,7 @@ def test_the_same_in_virtual_time(tmp_path: Path) -> None:
     done = subprocess.run(
         [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "spinn", "--policy",
          "away=fixed:split=block7,threshold=none", "--duration-s", "5", "--device-slowdown", "2", "--out",
-         str(tmp_path), "--runtime", "onnxruntime", "--simulate", "--json", "--quiet"],
+         str(tmp_path), "--runtime", "onnxruntime", "--simulate", "--json", "--quiet", *SMALL],
         env=environment(), capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -17,6 +17,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED
 from spinn_stream.wire import Hello, encode
 
+from ..bundles import SMALL
 from ..processes import SPINN, ServerProcess, server, wait_ready
 from .test_strangers import answer, good, open_session
 
@@ -97,7 +98,7 @@ def test_more_sockets_than_files_are_refused_said_once_and_counted(bundle: Bundl
         "import resource, sys, os\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    command = [sys.executable, "-c", script, str(SPINN), "serve", "--port", "0", "--runtime", "onnxruntime"]
+    command = [sys.executable, "-c", script, str(SPINN), "serve", "--port", "0", "--runtime", "onnxruntime", *SMALL]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         serving = ServerProcess(process, wait_ready(process))

@@ -136,7 +136,8 @@ def test_auto_measures_once_and_says_why(bundle: Bundle, monkeypatch: pytest.Mon
     monkeypatch.setattr("spinn_stream.runtime.choice.installed", lambda: ["onnxruntime", "openvino", "openvino-f32"])
     said = list[str]()
     first = open_engine(bundle, "auto", say=said.append)
-    assert said[0].startswith("measuring ") and said[-1].startswith(f"{first.name} is ")
+    began = [line for line in said if not line.startswith("another process is measuring")]  # a test beside this one
+    assert began[0].startswith("measuring ") and said[-1].startswith(f"{first.name} is ")
     choice = choose_engine(bundle)
     assert set(choice.median_ms) == {"onnxruntime", "openvino", "openvino-f32"} and not choice.refused
     said.clear()
