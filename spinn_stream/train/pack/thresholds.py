@@ -237,9 +237,9 @@ def _choose(scores: Scores, exits: int, grid: Sequence[float]) -> list[Needed]:
 def default_threshold(rows: Sequence[Row], most_lost: float = 0.01) -> float:
     """The threshold of the cheapest row whose bound is `most_lost` of right answers or less; 1 if there is none.
 
-    Rows are tested from the highest threshold downwards, until one fails. Many tests in this order no more often let a bad
-    row pass than one is (fixed sequence testing: Angelopoulos et al. 2021, Learn then Test). Of rows that cost the
-    same, the highest threshold.
+    Rows are tested from the highest threshold downwards, until one fails. In this order, many tests let a bad row pass
+    no more often than one test (fixed sequence testing: Angelopoulos et al. 2021, Learn then Test). Of rows that cost
+    the same, the highest threshold.
     """
     good = takewhile(lambda row: row.most_lost <= most_lost, reversed(rows))
     best = min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold), default=None)
