@@ -4,7 +4,7 @@
                                [--json] [--out FILE] [--plot FILE]
 
 Virtual time (`spinn_traces.simulator`): device, link and server are simulated, the network runs on the pictures that
-the camera renders. --state keeps every flight; the same command goes on where it was broken off, and what was measured of
+the camera renders. --state keeps every flight; the same command goes on where it was broken off. What was measured of
 this machine lies beside it. All policies fly the same forests over the same seconds of a network. The oracle has the
 network's final exit without delay, `rays` know the forest; both also 150 ms late, which is how hard the forest is.
 """
