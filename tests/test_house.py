@@ -42,7 +42,7 @@ FLOORS = {
         "outlets", "parts", "process", "stream", "sync", "apps",
     ),
     "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),
-    "spinn_drone": ("world", "perception", "pilot", "robot", "flight", "experiment", "cli"),
+    "spinn_drone": ("world", "perception", "pilot", "robot", "flight", "experiment", "page", "cli"),
     "spinn_server.work": ("request", "scheduler", "load", "graphs", "steps", "worker"),
     "spinn_server.admin": ("foreign", "health", "metrics", "routes"),
 }  # fmt: skip

@@ -36,6 +36,8 @@ def drone(
     ] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = 150.0,
     device_slowdown: Annotated[float, typer.Option(help="the drone's computer takes k times as long")] = 1.0,
+    page: Annotated[bool, typer.Option("--page", help="a live view in the browser, forest after forest")] = False,
+    port: Annotated[int, typer.Option(help="of the page; 0: any free one")] = 8081,
     record: Annotated[Path | None, typer.Option(help="write the flight here, as JSON")] = None,
     replay: Annotated[Path | None, typer.Option(help="show a recorded flight instead of flying")] = None,
     bundle: Annotated[Path, typer.Option(help="folder of the network", show_default="the drone's own")] = BUNDLE,
@@ -70,16 +72,27 @@ def drone(
     cuts = tuple(Cut.parse(text) for text in cut or ())
     if cuts and no_server:
         raise ConfigError("--cut cuts the link to a server, and --no-server has none; give one of them")
-    flight = fly(
-        RealFlight(
-            Scene(seed), policy, not no_server, LinkShape(up_mbps, down_mbps, rtt_ms, trace), cuts, deadline_ms,
-            device_slowdown, runtime, bundle=bundle,
-        ),
-        _watcher(),
+    wanted = RealFlight(
+        Scene(seed), policy, not no_server, LinkShape(up_mbps, down_mbps, rtt_ms, trace), cuts, deadline_ms,
+        device_slowdown, runtime, bundle=bundle,
     )  # fmt: skip
+    if page:
+        _show(wanted, port)
+        return
+    flight = fly(wanted, _watcher())
     if record is not None:
         save(flight, record)
     print(top_view(flight), said_of(flight), sep="\n\n")
+
+
+def _show(wanted: RealFlight, port: int) -> None:
+    try:
+        from spinn_drone.page.app import show
+    except ImportError as error:
+        raise ConfigError(
+            f"the page needs packages that are not installed ({error.name}): pip install 'spinn-drone[page]'"
+        ) from error
+    show(wanted, port)
 
 
 def said_of(flight: Flight) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import threading
 import time
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import spinn_client as spinn
 from spinn_drone.pilot.pilot import Pilot, PilotConfig
-from spinn_drone.robot import Network, Robot
+from spinn_drone.robot import Landed, Network, Picture, Robot
 from spinn_drone.world.scene import Scene
-from spinn_drone.world.world import Command
+from spinn_drone.world.world import Command, DroneState
 from spinn_stream.errors import ConfigError, SpinnError
 from spinn_traces.replay.run.processes import get, started
 
@@ -81,10 +82,18 @@ class RealFlight:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how it goes. say: a line. command: each command and its answer's age, s."""
+    """Who is told how it goes.
+
+    say: a line. command: each command and its answer's age, s. looked: each picture, and where the drone was then.
+    link: the port at which the link's settings can be changed (docs/shaper.md). stop: asked at each command; if it says
+    so, the flight is given up.
+    """
 
     say: Callable[[str], object]
     command: Callable[[Command, float], object] = lambda command, age: None
+    looked: Callable[[Picture, DroneState], object] = lambda picture, at: None
+    link: Callable[[int], object] = lambda port: None
+    stop: Callable[[], bool] = lambda: False
 
 
 def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
@@ -98,6 +107,8 @@ def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
     def on_command(command: Command, age: float) -> None:
         ages.append(age)
         watcher.command(command, age)
+        if watcher.stop():
+            raise Landed
 
     def on_event(event: spinn.Event) -> None:
         if not isinstance(event, spinn.Noted):
@@ -110,11 +121,13 @@ def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         watcher.say("starting the world ...")
         drone = stack.enter_context(simulated(wanted.scene))
+        drone.looked = watcher.looked
         control = None
         if wanted.server:
             watcher.say("starting the server and the link ...")
             address, control = stack.enter_context(_served(wanted, folder))
             network = replace(network, server=address)
+            watcher.link(control)
 
         def take_off() -> SimulatedDrone:
             if control is not None:
@@ -123,8 +136,8 @@ def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
             return drone
 
         robot.fly(take_off, network)
-    assert drone.flight is not None
-    return replace(drone.flight, ages_s=tuple(min(age, drone.flight.seconds) for age in ages))
+    flight = drone.flight or Flight(wanted.scene.seed, "given up", 0.0, 0.0, math.inf)
+    return replace(flight, ages_s=tuple(min(age, flight.seconds) for age in ages))
 
 
 @contextlib.contextmanager

@@ -6,12 +6,12 @@ import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 from spinn_drone.robot import Landed, Picture
 from spinn_drone.world.scene import Scene
-from spinn_drone.world.world import CAMERA_HZ, PHYSICS_HZ, Command
+from spinn_drone.world.world import CAMERA_HZ, PHYSICS_HZ, Command, DroneState
 from spinn_stream.errors import SpinnError
 
 from .referee import Flight, Referee
@@ -23,11 +23,15 @@ START_TIMEOUT_S = 60.0
 
 
 class SimulatedDrone:
-    """A drone whose camera and motors are in another process. See `robot.Drone`."""
+    """A drone whose camera and motors are in another process. See `robot.Drone`.
+
+    looked: told of each picture and where the drone was; the robot does not know that.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.flight: Flight | None = None
+        self.looked: Callable[[Picture, DroneState], object] = lambda picture, at: None
 
     def wait(self, seconds: float) -> Picture | None:
         """See `Drone`."""
@@ -40,8 +44,10 @@ class SimulatedDrone:
         if isinstance(said, Flight):
             self.flight = said
             raise Landed
-        assert isinstance(said, Picture)
-        return said
+        picture, at = said
+        assert isinstance(picture, Picture)
+        self.looked(picture, at)
+        return picture
 
     def fly(self, command: Command) -> None:
         """See `Drone`."""
@@ -89,7 +95,7 @@ def _fly(connection: Connection, scene: Scene) -> None:
                     began += late
                 if referee.steps % (PHYSICS_HZ // CAMERA_HZ) == 0:
                     captured = began + referee.steps / PHYSICS_HZ
-                    connection.send(Picture(world.camera(), captured))
+                    connection.send((Picture(world.camera(), captured), world.drone))
                 while connection.poll(max(0.0, began + (referee.steps + 1) / PHYSICS_HZ - time.monotonic())):
                     command = connection.recv()
                 referee.step(command)

@@ -11,7 +11,7 @@ from spinn_drone.world.looks import Looks
 from spinn_drone.world.world import DroneState
 
 COURSE = ForestConfig(density=0.05, length=50.0)
-"""What is flown through, unless told otherwise (docs/decisions/0027)."""
+"""What is flown through, unless told otherwise (docs/decisions/0030)."""
 
 
 @dataclass(frozen=True)
