@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import tempfile
@@ -115,7 +114,7 @@ class BulletCamera:
 
 def _connected() -> tuple[Any, int]:
     """PyBullet, and a connection without a window."""
-    with _no_stdout():  # it says when it was built
+    with _no_stderr():  # it says when it was built
         try:
             import pybullet
         except ImportError as error:
@@ -124,16 +123,15 @@ def _connected() -> tuple[Any, int]:
 
 
 @contextlib.contextmanager
-def _no_stdout() -> Iterator[None]:
-    """What C code prints in the block goes nowhere."""
-    before = os.dup(1)
+def _no_stderr() -> Iterator[None]:
+    """What C code says in the block goes nowhere."""
+    before = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         yield
-        ctypes.CDLL(None).fflush(None)  # what is still in C's buffer
     finally:
-        os.dup2(before, 1)
+        os.dup2(before, 2)
         os.close(before)
         os.close(nowhere)
 
