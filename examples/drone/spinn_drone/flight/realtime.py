@@ -31,17 +31,18 @@ READY_S = 180.0
 
 @dataclass(frozen=True)
 class LinkShape:
-    """Of the link to the server. trace: a recorded network instead of what is steady."""
+    """Of the link to the server. trace: a recorded network instead of what is steady, from `offset_s` on."""
 
     up_mbps: float = 8.0
     down_mbps: float = 20.0
     rtt_ms: float = 30.0
     trace: Path | None = None
+    offset_s: float = 0.0
 
     def arguments(self) -> list[str]:
         """Of `spinn shape`."""
         if self.trace is not None:
-            return ["--trace", str(self.trace)]
+            return ["--trace", str(self.trace), "--offset", f"{self.offset_s:g}"]
         return ["--up-mbps", f"{self.up_mbps:g}", "--down-mbps", f"{self.down_mbps:g}", "--rtt-ms", f"{self.rtt_ms:g}"]
 
 
