@@ -70,8 +70,8 @@ def todo(episodes: int) -> Iterator[tuple[int, Cell]]:
 def trace_of(network: str, data: Path) -> Trace:
     """The network's trace, with every field. data: folder of the traces."""
     if network == "wifi":
-        steady = (np.array([value]) for value in (20.0, 20.0, 10.0))
-        return Trace(np.zeros(1), 1000.0, *steady).filled()
+        up, down, rtt = (np.array([value]) for value in (20.0, 20.0, 10.0))
+        return Trace(np.zeros(1), 1000.0, up, down, rtt).filled()
     return read_trace(data / f"{network}.csv").trace.filled()
 
 

@@ -42,7 +42,7 @@ def make(out: Path, seed: int) -> int:
     rng = np.random.default_rng([seed, 3])
     config = ForestConfig(density=float(rng.uniform(*DENSITIES)))
     forest, limits = Forest.grown(config, seed), Limits()
-    places = []
+    places: list[tuple[float, float]] = []
     while len(places) < PICTURES:
         x, y = float(rng.uniform(0, config.length)), float(rng.uniform(-OFF_COURSE_M, OFF_COURSE_M))
         if forest.clearance(x, y) <= limits.radius:

@@ -84,4 +84,4 @@ class Forest:
         depth = thick**2 - aside**2
         hits = (depth > 0) & (along > 0)
         distance = np.where(hits, along - np.sqrt(np.maximum(depth, 0.0)), reach)
-        return np.clip(distance.min(axis=1, initial=reach), 0.0, reach)
+        return np.asarray(np.clip(distance.min(axis=1, initial=reach), 0.0, reach))

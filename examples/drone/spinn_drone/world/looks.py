@@ -35,11 +35,13 @@ class Looks:
         """Every seed another forest, time of day and camera."""
         rng = np.random.default_rng([seed, 1])
         bark = tuple(
-            _speckled(rng, rng.uniform((50, 35, 20), (150, 115, 85)), rng.uniform(10, 40), (rng.integers(2, 8), 32))
+            _speckled(
+                rng, rng.uniform((50, 35, 20), (150, 115, 85)), rng.uniform(10, 40), (int(rng.integers(2, 8)), 32)
+            )
             for _ in range(4)
         )
         ground = _speckled(
-            rng, rng.uniform((50, 60, 25), (150, 150, 100)), rng.uniform(8, 30), (rng.integers(4, 32),) * 2
+            rng, rng.uniform((50, 60, 25), (150, 150, 100)), rng.uniform(8, 30), (int(rng.integers(4, 32)),) * 2
         )
         grey = rng.uniform(150, 240)
         sky = (grey, grey - rng.uniform(0, 20), grey - rng.uniform(0, 60))
