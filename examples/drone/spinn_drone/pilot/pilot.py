@@ -44,7 +44,7 @@ class PilotConfig:
     filters. doubt: the share of the speed that an answer of no confidence may take away.
     """
 
-    cruise: float = 7.0
+    cruise: float = 6.0
     creep: float = 1.5
     promised: float = 6.0
     braking: float = 5.0
