@@ -6,16 +6,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EXITS := block7,block11,block13,block16,block18
 POOL := $(foreach part,0 1 2,$(DATA)/pool/pool-$(part)-of-3.parquet)
 TINY := $(DATA)/tiny-imagenet-200
-# Builds the four packages of this checkout: once for all of them, not in an environment for each (4 s).
+# Builds the packages of this checkout: once for all of them, not in an environment for each (4 s).
 BUILDER := setuptools>=77
 INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
-PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml
+PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml examples/drone/pyproject.toml
 
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam webcam-soak test lint bench bundle bundle-200 models dist version docs clean
+.PHONY: help setup demo webcam drone webcam-soak test lint bench bundle bundle-200 models dist version docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -25,6 +25,9 @@ demo: .venv/.run ## install what it needs, then: real server, real client, a cli
 
 webcam: .venv/.webcam ## install what it needs, then: a page with your camera's picture, labelled: make webcam ARGS="--source demo"
 	@$(BIN)/spinn webcam --open $(ARGS)
+
+drone: .venv/.drone ## install what it needs, then: a drone flies through a forest by camera, with a real server: make drone ARGS="--seed 2"
+	@$(BIN)/spinn drone $(ARGS)
 
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
@@ -110,7 +113,12 @@ clean: ## remove .venv/, site/ and caches
 	@$(PIP) install --no-compile -r requirements-docs.txt
 	@touch $@
 
-.venv/.setup: .venv/.made requirements.txt requirements-docs.txt requirements-webcam.txt requirements-run.txt $(PACKAGES)
+.venv/.drone: .venv/.made requirements-drone.txt requirements-run.txt $(PACKAGES)
+	@echo "== installing what running and the drone need (no torch)"
+	@$(INSTALL) -r requirements-drone.txt
+	@touch $@ .venv/.run
+
+.venv/.setup: .venv/.made requirements.txt requirements-docs.txt requirements-drone.txt requirements-webcam.txt requirements-run.txt $(PACKAGES)
 	@echo "== installing everything for development (torch is the largest, some minutes)"
 	@$(INSTALL) -r requirements.txt
-	@touch $@ .venv/.run .venv/.webcam .venv/.docs
+	@touch $@ .venv/.run .venv/.webcam .venv/.drone .venv/.docs

@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "serve": ("spinn-server", "finish what devices began, batched across them"),
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
     "webcam": ("spinn-client", "a page with the live picture, what it is, how old the answer is, and who gave it"),
+    "drone": ("spinn-drone", "a drone that flies through a forest by camera alone, with a server behind a link"),
     "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
     "calibrate": ("spinn-stream", "fit a bundle's confidences, thresholds and codec anew; its weights stay"),

@@ -61,6 +61,9 @@ def train(
     views: Annotated[
         int, typer.Option(metavar="N", help="with --freeze backbone: run it on N crops of each image, once, keep them")
     ] = 0,
+    keep_layout: Annotated[
+        bool, typer.Option("--keep-layout", help="neither crop nor mirror: the labels say where something is")
+    ] = False,
     no_pretrained: Annotated[bool, typer.Option("--no-pretrained", help="begin from random weights")] = False,
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
@@ -105,7 +108,7 @@ def train(
             lr_heads=lr_heads, exit_weight_start=first_weight, exit_weight_end=exit_weight,
             distillation=distillation, distillation_temperature=distillation_temperature,
             label_smoothing=label_smoothing, freeze=freeze or ("backbone" if keep_head else ""), keep_head=keep_head,
-            blended=blended, views=views, seed=seed,
+            blended=blended, views=views, keep_layout=keep_layout, seed=seed,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(str(error)) from error

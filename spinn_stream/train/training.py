@@ -48,6 +48,7 @@ class TrainingConfig:
     keep_head: bool = False  # the final exit is trained already: it stays, and its answers are the labels
     blended: float = 0.0  # with a head that is kept: share of the crops over which another one is laid
     views: int = 0  # with all of it frozen: augmented views of every image that it is run on, once; 0: every epoch
+    keep_layout: bool = False  # pictures are neither cropped nor mirrored: labels say where something is
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -59,6 +60,8 @@ class TrainingConfig:
             raise ValueError(f"got a head to keep with {self.freeze or 'nothing'} frozen, expected {ALL} frozen")
         if not 0 <= self.blended <= (1 if self.keep_head else 0):
             raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 where labels teach")
+        if self.views and self.keep_layout:
+            raise ValueError(f"got {self.views} views and a layout to keep, expected one of them")
         if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):
             raise ValueError(
                 f"got {self.views} views with {len(self.image_sizes)} image sizes and {self.freeze or 'nothing'} "
@@ -185,12 +188,13 @@ def _run(
     *,
     size: int,
     blended: float,
+    keep_layout: bool,
     seed: int,
     device: str,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Logits of every exit and the final one for crops of these images, (B, H, W, 3) uint8, that the seed decides."""
     generator = torch.Generator().manual_seed(seed)
-    x = augment(pixels, size, generator)
+    x = augment(pixels, size, generator, keep_layout=keep_layout)
     x = blend(x, blended, generator) if blended else x
     with torch.autocast(device, torch.bfloat16):
         answers: tuple[list[torch.Tensor], torch.Tensor] = network(((x - scaling.mean) * scaling.scale).to(device))
@@ -262,8 +266,9 @@ def train(
             else:
                 pixels, size = torch.from_numpy(images.pixels[rows]), config.image_size(step / steps)
                 exits, final = _run(
-                    network, pixels, scaling, size=size, blended=config.blended, seed=seed, device=device
-                )
+                    network, pixels, scaling, size=size, blended=config.blended, keep_layout=config.keep_layout,
+                    seed=seed, device=device,
+                )  # fmt: skip
             loss = joint_loss([e.float() for e in exits], final.float(), labels, config, step / steps)
             if not torch.isfinite(loss):
                 raise DataError(

@@ -35,7 +35,12 @@ class Scaling:
 
 
 def augment(
-    pixels: torch.Tensor, size: int, generator: torch.Generator, *, smallest_area: float = 0.35
+    pixels: torch.Tensor,
+    size: int,
+    generator: torch.Generator,
+    *,
+    smallest_area: float = 0.35,
+    keep_layout: bool = False,
 ) -> torch.Tensor:
     """Random resized crop, mirror, brightness and contrast for a whole batch at once.
 
@@ -43,6 +48,7 @@ def augment(
         pixels: (B, H, W, 3) uint8.
         size: side of the result in pixels.
         smallest_area: least share of the image's area that a crop keeps.
+        keep_layout: no crop and no mirror, for labels that say where something is.
 
     Returns:
         (B, 3, size, size) float32 in 0..255, channels last.
@@ -59,9 +65,12 @@ def augment(
     theta = torch.zeros(batch, 2, 3)
     theta[:, 0, 0], theta[:, 0, 2] = w * mirror, uniform(-1, 1) * (1 - w)
     theta[:, 1, 1], theta[:, 1, 2] = h, uniform(-1, 1) * (1 - h)
-    images = pixels.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
-    grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
-    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    if keep_layout:
+        images = resize(pixels, size)
+    else:
+        images = pixels.permute(0, 3, 1, 2).float()  # (B, 3, H, W)
+        grid = F.affine_grid(theta, [batch, 3, size, size], align_corners=False)
+        images = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     mean = images.mean((1, 2, 3), keepdim=True)
     contrast, brightness = uniform(0.7, 1.3).view(-1, 1, 1, 1), uniform(0.7, 1.3).view(-1, 1, 1, 1)
     images = ((images - mean) * contrast + mean * brightness).clamp(0, 255)

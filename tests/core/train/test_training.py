@@ -220,6 +220,16 @@ def test_held_out_images_are_the_last_ones_and_hold_every_class() -> None:
         split_held_out(images(10), 9)
 
 
+def test_a_layout_that_is_kept_changes_in_brightness_and_contrast_alone() -> None:
+    """Of a picture that is dark to the left and light to the right, every augmented one is, too."""
+    ramp = np.linspace(60, 180, SIZE).astype(np.uint8)
+    pixels = torch.from_numpy(np.broadcast_to(ramp[None, None, :, None], (16, SIZE, SIZE, 3)).copy())
+    kept = augment(pixels, SIZE, torch.Generator().manual_seed(1), keep_layout=True)
+    assert bool((kept.diff(dim=3) >= 0).all()) and not torch.equal(kept[0], kept[1])
+    moved = augment(pixels, SIZE, torch.Generator().manual_seed(1))
+    assert not bool((moved.diff(dim=3) >= 0).all())
+
+
 def test_augmenting_keeps_shape_range_and_seed() -> None:
     pixels = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8)
     one = augment(pixels, SIZE, torch.Generator().manual_seed(1))

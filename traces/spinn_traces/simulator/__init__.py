@@ -5,6 +5,8 @@ from .costs import Costs
 from .memo import MemoEngine
 from .runs import forget, simulate
 from .side import Side
-from .system import Outcome, System, play
+from .system import Outcome, System, play, play_camera
 
-__all__ = ["Costs", "MemoEngine", "Outcome", "Side", "System", "forget", "measure_costs", "play", "simulate"]
+__all__ = [
+    "Costs", "MemoEngine", "Outcome", "Side", "System", "forget", "measure_costs", "play", "play_camera", "simulate",
+]  # fmt: skip

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from spinn_client.frames.feed import Frame
 from spinn_stream.frame import Pixels
@@ -14,8 +15,8 @@ class VirtualFeed:
     """As `spinn_client.frames.feed.Feed`: holds one frame, the newest that was not taken yet.
 
     Args:
-        pictures: (H, W, 3) uint8 BGR each, played in order and again from the first.
-        frames: how many to play. fps: None: each as soon as the one before was taken.
+        picture: makes the picture of a frame, (H, W, 3) uint8 BGR, by its number, when it is captured; None: no more.
+        fps: None: each as soon as the one before was taken.
         began: called when the first frame is about to come.
     """
 
@@ -23,14 +24,12 @@ class VirtualFeed:
 
     def __init__(
         self,
-        pictures: Sequence[Pixels],
-        frames: int,
+        picture: Callable[[int], Pixels | None],
         fps: float | None,
         clock: Callable[[], float],
         began: Callable[[], object] = lambda: None,
     ) -> None:
-        self._pictures = pictures
-        self._frames = frames
+        self._picture = picture
         self.fps = fps
         self._now = clock
         self._began = began
@@ -77,12 +76,15 @@ class VirtualFeed:
 
     async def _play(self) -> None:
         began = self._now()
-        for index in range(self._frames):
+        for index in itertools.count():
             if self.fps is not None:
                 await asyncio.sleep(began + index / self.fps - self._now())
+            picture = self._picture(index)
+            if picture is None:
+                break
             if self._slot is not None:
                 self.drop(self._slot.index, "superseded")
-            self._slot = Frame(index, self._pictures[index % len(self._pictures)], self._now())
+            self._slot = Frame(index, picture, self._now())
             self.captured += 1
             self._taken.clear()
             self._changed.set()

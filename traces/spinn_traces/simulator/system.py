@@ -6,6 +6,7 @@ their real work; what a step takes is a number (`costs`), and so is what the lin
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,7 +34,8 @@ class System:
 
     server: None: the device is alone. deadline_ms, batch: as `spinn run` and `spinn serve` have them.
     trace: with every field (`Trace.filled`); None: a link without limits. It begins with the first frame.
-    frames: how many pictures to play. fps: None: each as soon as the one before was taken.
+    frames: how many pictures to play; not used with a camera. provisional: answers that are not sure enough are told,
+    too. fps: None: each as soon as the one before was taken.
     """
 
     bundle: Bundle
@@ -46,6 +48,7 @@ class System:
     frames: int = 300
     fps: float | None = 30.0
     deadline_ms: float = 150.0
+    provisional: bool = False
     batch: BatchLimits = field(default_factory=BatchLimits)
     seed: int = 0
 
@@ -81,12 +84,35 @@ def play(
     Raises:
         Stuck: a fault of the simulator.
     """
+    done = itertools.count(1)
+
+    def picture(frame: int) -> Pixels | None:
+        return pictures[frame % len(pictures)] if frame < system.frames else None
+
+    return play_camera(system, picture, lambda at, result: progress(next(done)) if result.kind == "final" else None)
+
+
+def play_camera(
+    system: System, picture: Callable[[int], Pixels | None], on_result: Callable[[float, Result], object]
+) -> Outcome:
+    """Simulate it with a camera whose pictures may depend on the answers.
+
+    Args:
+        picture: called when a frame is captured, with its number, `system.fps` times a second; None: no more come.
+        on_result: gets every result, and the time in seconds since the first frame.
+
+    Raises:
+        Stuck: a fault of the simulator.
+    """
     loop = VirtualLoop()
-    return run_virtually(loop, _main(loop, system, pictures, progress))
+    return run_virtually(loop, _main(loop, system, picture, on_result))
 
 
 async def _main(
-    loop: VirtualLoop, system: System, pictures: Sequence[Pixels], progress: Callable[[int], object]
+    loop: VirtualLoop,
+    system: System,
+    picture: Callable[[int], Pixels | None],
+    observe: Callable[[float, Result], object],
 ) -> Outcome:
     outcome = Outcome()
     bundle = system.bundle
@@ -113,20 +139,22 @@ async def _main(
             server.begin(began)
 
     def on_result(result: Result) -> None:
+        at = loop.time() - began
         if result.kind == "final":
-            outcome.results.append((loop.time() - began, result))
-            progress(len(outcome.results))
+            outcome.results.append((at, result))
+        observe(at, result)
 
     def on_event(event: Event) -> None:
         if isinstance(event, PlanChanged):
             outcome.plans.append((max(0.0, event.at - began) if began else 0.0, event.plan, event.reason))
 
-    feed = VirtualFeed(pictures, system.frames, system.fps, loop.clock, begin)
+    feed = VirtualFeed(picture, system.fps, loop.clock, begin)
     stream = Stream(
         "pictures",
         server=None if server is None else LinkConfig("ws://virtual", allow_offline=True),
         deadline_ms=system.deadline_ms,
         plan=system.plan,
+        provisional=system.provisional,
         feed=FeedConfig(unpaced=True) if system.fps is None else FeedConfig(fps=system.fps),
         device=DeviceConfig(bundle),
         on_result=on_result,

@@ -1,0 +1,27 @@
+"""The whole network, here and at once: what the drone would know if answers took no time."""
+
+from __future__ import annotations
+
+from spinn_stream.bundle import Bundle
+from spinn_stream.frame import Pixels, crop, normalise
+from spinn_stream.runtime import Engine, answers
+
+Likely = dict[str, float]
+"""Label -> probability, of the likeliest classes."""
+
+
+class WholeNetwork:
+    """Runs a bundle to its final exit."""
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self._bundle, self._engine = bundle, engine
+        engine.prepare(0, bundle.last)
+
+    def likely(self, pixels: Pixels) -> Likely:
+        """What a picture shows, (H, W, 3) uint8 BGR, as a stream's result would have it in `top`."""
+        x = normalise(crop(pixels, self._bundle.input.size), self._bundle.input)
+        _, output = self._engine.run(0, self._bundle.last, x)
+        assert output is not None
+        final = self._bundle.exits[-1]
+        top = answers(final.name, output, final.temperature)[0].top
+        return {self._bundle.labels[k]: p for k, p in top}

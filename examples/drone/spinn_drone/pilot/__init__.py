@@ -1,0 +1,1 @@
+"""Decides how to fly, from answers and their age."""

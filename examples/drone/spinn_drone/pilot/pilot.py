@@ -1,0 +1,105 @@
+"""How the drone flies: towards the free direction, as fast as the newest answer and its age allow.
+
+In the manner of DroNet (Loquercio et al., RA-L 2018): speed falls with the probability that the way is blocked, and
+both speed and direction are low-pass filtered. The age of an answer enters as a braking distance: what an answer
+promised to be free shrinks by what was flown since. Without an answer for `stop_after_s` it brakes to a stop, as PX4's
+collision prevention does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from spinn_drone.world.world import CONTROL_HZ, HOVER, Command
+
+AS_GOOD = 0.3
+"""A direction with this share of the likeliest one's probability is about as good."""
+
+NEAR_RAD = math.radians(15)
+"""Headings that differ by less are the same way out."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is known of the way ahead.
+
+    captured: when the picture was taken, seconds of the pilot's clock. blocked: probability that no direction is free.
+    directions: (heading, how likely it is the freest) of those that are known of, headings in radians from forward,
+    positive to the left; some may be left out, and their shares need not add up to 1.
+    """
+
+    captured: float
+    blocked: float
+    directions: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class PilotConfig:
+    """Speeds in m/s, distances in metres, times in seconds.
+
+    cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is free. braking: the
+    deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
+    answer younger than this, it stops (0.5 s: PX4's COL_PREV_DELAY and its time-out). smooth: time constant of the
+    filters. doubt: the share of the speed that an answer of no confidence may take away.
+    """
+
+    cruise: float = 6.0
+    creep: float = 1.5
+    promised: float = 6.0
+    braking: float = 5.0
+    reaction: float = 0.1
+    stop_after: float = 0.5
+    smooth: float = 0.08
+    doubt: float = 0.5
+
+
+class Pilot:
+    """Takes answers and gives commands, CONTROL_HZ times a second. `now` is seconds, never falling."""
+
+    def __init__(self, config: PilotConfig) -> None:
+        self.config = config
+        self.answer: Answer | None = None
+        self._speed = self._direction = 0.0
+
+    def heard(self, answer: Answer) -> None:
+        """An answer came in; one of an older picture than the newest changes nothing."""
+        if self.answer is None or answer.captured >= self.answer.captured:
+            self.answer = answer
+
+    def age(self, now: float) -> float:
+        """Of the answer that is acted on, seconds; infinite: there was none."""
+        return math.inf if self.answer is None else now - self.answer.captured
+
+    def command(self, now: float) -> Command:
+        """What to fly now."""
+        answer, age = self.answer, self.age(now)
+        share = 1 - math.exp(-1 / (CONTROL_HZ * self.config.smooth))
+        if answer is None or age > self.config.stop_after:
+            self._speed = 0.0
+            return HOVER
+        heading, confidence = self.choice(answer)
+        self._direction += share * (heading - self._direction)
+        dares = self.config.cruise * (1 - answer.blocked) * (1 - self.config.doubt * (1 - confidence))
+        target = min(max(dares, self.config.creep), self.braking_speed(age))
+        self._speed += share * (target - self._speed)
+        return Command(self._speed * math.cos(self._direction), self._speed * math.sin(self._direction))
+
+    def braking_speed(self, age: float) -> float:
+        """The speed from which it stops in time: v (age + reaction) + v^2 / (2 braking) = promised."""
+        late, a = age + self.config.reaction, self.config.braking
+        return a * (math.sqrt(late * late + 2 * self.config.promised / a) - late)
+
+    def choice(self, answer: Answer) -> tuple[float, float]:
+        """The heading to fly, and the probability that it or one about the same is the freest.
+
+        Of those about as likely as the likeliest one, the nearest to where it flies: so it does not waver between two
+        sides of a tree.
+        """
+        least = AS_GOOD * max((p for _, p in answer.directions), default=0.0)
+        heading = min(
+            (h for h, p in answer.directions if p >= least), key=lambda h: abs(h - self._direction), default=0.0
+        )
+        every = sum(p for _, p in answer.directions)
+        near = sum(p for h, p in answer.directions if abs(h - heading) < NEAR_RAD)
+        return heading, near / every if every else 0.0
