@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 
-_LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#\s]*)@", re.IGNORECASE)
-_ODD_LOGIN = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#@\s:]*:(?!\d+[/?#])[^@\s]*)@", re.IGNORECASE)
+_SCHEME = r"(?<![a-z0-9+.-])([a-z0-9+.-]+://)"  # found from its start alone, else long texts take quadratic time
+_LOGIN = re.compile(_SCHEME + r"([^/?#\s]*)@", re.IGNORECASE)
+_ODD_LOGIN = re.compile(_SCHEME + r"([^/?#@\s:]*:(?!\d+[/?#])[^@\s]*)@", re.IGNORECASE)
 """A password with a / or ? in it, which an address cannot have but a user may type."""
 
-_SECRET = re.compile(r"([?&;][^=&;\s]*(?:pass|pwd|secret|token|key|auth|sig)[^=&;\s]*=)[^&;#\s]+", re.IGNORECASE)
+_NAME = r"[^=&;?\s]"
+_SECRET = re.compile(
+    rf"([?&;](?={_NAME}{{1,64}}=){_NAME}*(?:pass|pwd|secret|token|key|auth|sig){_NAME}*=)[^&;#\s]+", re.IGNORECASE
+)
+"""The look ahead ends the search in a text that is no query, which would take quadratic time."""
 
 
 def masked(text: str) -> str:
