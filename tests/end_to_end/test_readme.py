@@ -134,9 +134,10 @@ def test_make_demo_ends_by_itself_with_its_figures() -> None:
         assert said in done.stderr
     assert {"espresso", "Egyptian cat", "missile"} <= set(re.findall(r"[:,] ([A-Za-z ]+) \(\d+ frames\)", done.stdout))
     plans = re.findall(r"^  plan \d+ \(\d+ frames\): (.+)$", done.stdout, re.MULTILINE)
-    assert len(plans) >= 2 and all(plans)  # the server dies: another plan, and the reason for it
+    alone = next(n for n, why in enumerate(plans) if why.startswith("no server"))
+    assert 0 < alone < len(plans) - 1, f"the server dies, and comes back: {plans}"
     away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
-    assert away is not None and int(away[1]) >= int(away[2]) - 3 >= 100  # it ends a moment after the server is back
+    assert away is not None and int(away[1]) >= 0.9 * int(away[2]) >= 45  # a slow device drops frames
     oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)
     assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 120
 

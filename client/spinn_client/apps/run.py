@@ -181,7 +181,7 @@ def live_state(stream: Stream) -> dict[str, Any]:
     """What the live view shows besides results."""
     state, bundle = stream.state, stream.bundle
     plan = state.plan
-    threshold = "none" if plan.confidence_threshold is None else format(plan.confidence_threshold, ".2f")
+    threshold = "none" if plan.confidence_threshold is None else f"{plan.confidence_threshold:g}"
     return {
         "link": state.link,
         "rtt_ms": state.rtt_ms,
