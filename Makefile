@@ -87,7 +87,7 @@ version: ## give all four packages another version: make version TO=0.2.0
 
 docs: .venv/.docs ## make the site of docs/ in site/; a link that leads nowhere is an error
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	@echo "site/index.html"
+	@echo "site/index.html; with its search: $(BIN)/python -m http.server --directory site"
 
 clean: ## remove .venv/, site/ and caches
 	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
