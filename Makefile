@@ -15,7 +15,7 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam drone webcam-soak test lint bench bundle bundle-200 models dist version docs clean
+.PHONY: help setup demo webcam drone webcam-soak test test-all check lint bench bundle bundle-200 models dist version docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -32,11 +32,18 @@ drone: .venv/.drone ## install what it needs, then: a drone flies through a fore
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
 
-test: .venv/.setup lint ## install everything, then check style and types and run every test
+test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
 	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not slow"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
-	@$(BIN)/python -m pytest --durations=5 -m alone
+	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
+
+test-all: test ## these, and those that make environments or train
+	@$(BIN)/python -m pytest --durations=5 -m slow
+
+check: .venv/.setup lint ## style, types and the tests of parts, for between two changes
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not alone and not slow" \
+	    tests/core/bundle tests/core/codec tests/core/plan tests/core/wire tests/client tests/server tests/test_house.py
 
 lint: .venv/.setup ## ruff and mypy --strict
 	@echo "== ruff"

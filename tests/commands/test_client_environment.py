@@ -14,6 +14,8 @@ from benchmarks.client_size import FRAMES, LIMIT_MB, Environment
 from ..bundles import DEFAULT
 from ..processes import server
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:

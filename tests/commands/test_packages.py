@@ -21,6 +21,8 @@ from benchmarks.client_size import ROOT, copy_checkout
 
 from ..processes import wait_ready
 
+pytestmark = pytest.mark.slow
+
 PROJECTS = {"spinn-stream": ".", "spinn-client": "client", "spinn-server": "server", "spinn-traces": "traces"}
 """Package -> where in the checkout its pyproject.toml is."""
 

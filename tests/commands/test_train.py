@@ -83,6 +83,7 @@ def test_it_runs_in_server_and_client_at_once_where_torch_is_not(trained: Path, 
     assert labels <= {"blue", "red"}
 
 
+@pytest.mark.slow
 def test_a_training_continues_where_it_was_broken_off_to_the_same_bundle(toys: Path, tmp_path: Path) -> None:
     """Killed after its first checkpoint, the same command ends with the graph that a run in one go makes."""
     options = (*TRAIN, "--data", str(toys), "--epochs", "5", "--held-out", "2", "--threads", "1", "--image-size", "32",

@@ -114,6 +114,7 @@ def test_the_readme_looks_into_traces_and_makes_one(tmp_path: Path) -> None:
     assert (tmp_path / "drive.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     lines = [line for line in COMMANDS if line.startswith(("spinn train", "spinn evaluate"))]
