@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -84,6 +85,39 @@ def test_sleeping_takes_no_time_and_keeps_the_order() -> None:
     run_virtually(loop, main())
     assert [name for name, _ in seen] == ["short", "long", "day"]
     assert [at for _, at in seen] == pytest.approx([0.001, 3600, 86400])
+
+
+def test_no_timer_is_early_not_even_by_the_last_digit() -> None:
+    """Whoever finds that it is not time yet asks again, and has others do something meanwhile: time has to go on."""
+    loop = VirtualLoop()
+    looks: list[float] = []
+
+    async def other(something: asyncio.Event) -> None:
+        while True:
+            await something.wait()
+            something.clear()
+
+    async def main() -> None:
+        await asyncio.sleep(6.3)
+        due, done, something = loop.time(), loop.create_future(), asyncio.Event()
+        for _ in range(3):
+            due = math.nextafter(due, math.inf)
+        beside = asyncio.create_task(other(something))
+
+        def look() -> None:
+            looks.append(loop.time() - due)
+            something.set()
+            if loop.time() < due and len(looks) < 100:
+                loop.call_at(due, look)
+            else:
+                done.set_result(None)
+
+        loop.call_at(due, look)
+        await done
+        beside.cancel()
+
+    run_virtually(loop, main())
+    assert looks == [0.0]
 
 
 def test_who_waits_for_nobody_is_told() -> None:

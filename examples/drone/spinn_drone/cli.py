@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
 from pathlib import Path
@@ -117,6 +118,7 @@ def _watcher() -> Watcher:
         if now - told >= 1:
             told = now
             speed = (command.forward**2 + command.left**2) ** 0.5
-            print(f"  told to fly {speed:4.1f} m/s by an answer {1000 * min(age, 99):5.0f} ms old", flush=True)
+            by = "without an answer yet" if age == math.inf else f"by an answer {1000 * age:.0f} ms old"
+            print(f"  told to fly {speed:3.1f} m/s {by}", flush=True)
 
     return Watcher(lambda text: print(text, flush=True), command)

@@ -19,6 +19,9 @@ from spinn_drone.pilot.pilot import Answer, Pilot
 from spinn_drone.world.world import CAMERA_HZ, CONTROL_HZ, Command
 from spinn_stream.frame import Pixels
 
+PROVISIONAL = ("spinn",)
+"""Policies under which answers that are not sure enough are flown by, too; those of other papers have none."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -81,7 +84,7 @@ class Robot:
         server = None if network.server is None else spinn.LinkConfig(network.server, allow_offline=True)
         with spinn.SyncStream(
             camera, server=server, policy=network.policy, deadline_ms=network.deadline_ms, device=network.bundle,
-            provisional=True, on_result=self._heard, on_event=self._on_event,
+            provisional=network.policy in PROVISIONAL, on_result=self._heard, on_event=self._on_event,
         ):  # fmt: skip
             spinn.tune_process()
             drone = connect()

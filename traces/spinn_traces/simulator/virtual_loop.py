@@ -7,6 +7,7 @@ run at once when their turn comes, and take the virtual time that they say they 
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -47,6 +48,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._waiting.waited_s
+
+    @property
+    def _clock_resolution(self) -> float:
+        """asyncio runs timers that are due within this. Here none is early, however little: who asked for it would see
+        that it is not time yet and ask again, and time would stand still.
+        """
+        return math.ulp(self.time())
+
+    @_clock_resolution.setter
+    def _clock_resolution(self, seconds: float) -> None:
+        """The resolution of the machine's clock, which asyncio sets; no matter here."""
 
     def clock(self) -> float:
         """The time; inside a job, what that has come to."""

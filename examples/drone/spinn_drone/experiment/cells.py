@@ -33,7 +33,7 @@ OFFSET_S = 37.7
 class Setting:
     """What all flights share. slowdown: of the device. bundle: its hash. machine: `Machine.key`."""
 
-    slowdown: float = 150.0
+    slowdown: float = 50.0
     deadline_ms: float = 150.0
     course: ForestConfig = COURSE
     pilot: PilotConfig = field(default_factory=PilotConfig)

@@ -11,6 +11,7 @@ from spinn_drone.perception.classes import truth
 from spinn_drone.perception.whole_network import WholeNetwork
 from spinn_drone.pilot.answers import answer_of, answer_of_rays
 from spinn_drone.pilot.pilot import Answer, Pilot
+from spinn_drone.robot import PROVISIONAL
 from spinn_drone.world.forest_world import ForestWorld
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import CAMERA_HZ
@@ -46,7 +47,7 @@ def system(setting: Setting, cell: Cell, seed: int, machine: Machine, traces: Pa
         trace_offset_s=offset_s(seed, trace),
         fps=float(CAMERA_HZ),
         deadline_ms=setting.deadline_ms,
-        provisional=True,
+        provisional=cell.policy in PROVISIONAL,
         seed=seed,
     )
 

@@ -112,7 +112,7 @@ def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
             raise Landed
 
     def on_event(event: spinn.Event) -> None:
-        if not isinstance(event, spinn.Noted):
+        if not isinstance(event, spinn.Noted | spinn.SourceEnded):
             watcher.say(event.text)
 
     robot = Robot(Pilot(wanted.pilot), on_command=on_command, on_event=on_event)
