@@ -16,7 +16,7 @@ CONFIG = PilotConfig(cruise=5.0, promised=20.0)
 
 
 def flown(pilot: Pilot, answer: Answer, seconds: float, *, ages: float = 0.0) -> Command:
-    """The command after so long under one answer again and again, each as old as `ages`."""
+    """The command after these seconds of one answer, given again and again, each as old as `ages`."""
     command = HOVER
     for k in range(round(seconds * CONTROL_HZ)):
         now = k / CONTROL_HZ
