@@ -86,7 +86,7 @@ def _trace(source: TextFile, field: str) -> Trace:
         raise source.error(last_line, "the last time is 0 ms, expected above 0: the trace has no length")
     trace = _binned(counts, last, field)
     if trace is None:
-        raise source.error(last_line, f"the lines in the last milliseconds are more than {LIMITS[field]:g} Mb/s")
+        raise source.error(last_line, f"the lines of the last milliseconds are above {LIMITS[field]:g} Mb/s")
     return trace
 
 
