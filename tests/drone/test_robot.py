@@ -24,6 +24,7 @@ def test_the_robot_s_program_is_read_in_one_sitting() -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 def test_it_flies_through_a_cut_of_the_link_with_a_real_server(tmp_path: Path) -> None:
     done = subprocess.run(
         [*SPINN, "drone", "--seed", "1", "--cut", "2:2", "--record", str(tmp_path / "flight.json")],

@@ -15,6 +15,7 @@ FRAMES = 1000
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 def test_no_answer_is_late_for_a_broker_that_is_killed_and_comes_back(tmp_path: Path) -> None:
     with broker(tmp_path) as there, listener(there.port, "cam") as heard:
         url = f"mqtt://127.0.0.1:{there.port}/cam"

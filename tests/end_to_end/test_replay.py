@@ -40,6 +40,7 @@ def children(parent: int) -> list[int]:
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twice(tmp_path: Path) -> None:
     (tmp_path / "traces").symlink_to(DATA.parent)
     (line,) = [line for line in COMMANDS if line.startswith("spinn replay")]
@@ -75,6 +76,7 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
     assert len(list((out / "runs").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_same_in_virtual_time(tmp_path: Path) -> None:
     done = subprocess.run(
         [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "spinn", "--policy",

@@ -72,6 +72,7 @@ def test_every_codec_of_frames_is_answered_by_the_server(
 
 
 @pytest.mark.alone
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_gets_key_frames(clip: Path, tmp_path: Path) -> None:
     """It knows nothing of what the one before was sent; not one of its requests refers to that."""
     with server() as first:

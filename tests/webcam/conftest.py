@@ -20,6 +20,8 @@ import pytest
 from spinn_client import Picture
 from spinn_client.sources.demo import DemoSource
 
+from ..bundles import SMALL
+
 START_S = 60.0
 END_S = 20.0
 TRIES_MS = 30_000
@@ -131,7 +133,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Demo]:
-    with demo("--source", "demo", "--device-slowdown", "6", "--deadline-ms", str(DEADLINE_MS)) as started:
+    with demo("--source", "demo", "--device-slowdown", "6", "--deadline-ms", str(DEADLINE_MS), *SMALL) as started:
         yield started
 
 

@@ -155,6 +155,7 @@ def test_a_killed_server_is_told_and_started_again(page: Any) -> None:
     page.wait_for_selector(".chip.good >> text=server: connected")
 
 
+@pytest.mark.slow
 def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
     slow = chromium.new_page()
     slow.set_default_timeout(TRIES_MS)
@@ -170,6 +171,7 @@ def test_a_page_that_is_slow_gets_fewer_pictures_and_none_is_old(chromium: Any, 
     slow.close()
 
 
+@pytest.mark.slow
 def test_a_viewer_on_a_slow_link_gets_fewer_pictures_and_none_is_old(chromium: Any, running: Demo) -> None:
     """1 Mb/s: three or four pictures of 35 kB a second, of the 30 that the clip has."""
     host, _, port = running.address.removeprefix("http://").strip("/").partition(":")
@@ -205,6 +207,7 @@ def test_a_server_that_is_not_there_is_said_and_the_device_answers(chromium: Any
         page.close()
 
 
+@pytest.mark.slow
 def test_the_bundle_and_the_labels_that_are_named_are_those_of_the_page_and_its_server(chromium: Any) -> None:
     groups = set(json.loads((BUNDLES / "everyday.json").read_text()).values())
     with demo("--source", "demo", "--bundle", "lite-1000", "--labels", "everyday") as started:

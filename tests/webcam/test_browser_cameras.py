@@ -75,6 +75,7 @@ def test_the_newest_page_with_a_camera_is_used_and_the_other_is_told(running: De
         second.wait_for_selector("[data-notice=camera]", state="hidden")
 
 
+@pytest.mark.slow
 def test_a_visitors_camera_gets_the_labels_of_spinn_run(clip: Clip, tmp_path: Path, browser: Browsers) -> None:
     ran = run_client(
         tmp_path, "--source", str(clip.video), "--unpaced", "--split", "final", "--threshold", "none", *DEFAULT
@@ -115,6 +116,7 @@ def labels_of(finals: list[dict[str, Any]]) -> dict[int, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_self_signed_page_that_is_open_to_the_network_asks_for_its_token(browser: Browsers) -> None:
     with (
         demo("--source", "browser", "--host", "0.0.0.0", "--tls", "self-signed") as started,
@@ -135,6 +137,7 @@ def test_a_self_signed_page_that_is_open_to_the_network_asks_for_its_token(brows
         page.wait_for_selector(".stage[data-live]")
 
 
+@pytest.mark.slow
 def test_an_rtsp_camera_is_shown_and_its_loss_is_said(chromium: Any, clip: Clip) -> None:
     with rtsp_camera(encoded(clip.video)) as camera, demo("--source", camera.address) as started:
         page = chromium.new_page()

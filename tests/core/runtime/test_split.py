@@ -125,6 +125,7 @@ def test_a_frame_as_png_keeps_every_label(
     assert label_stays(bundle, engine, val, uncoded, 0, CodecSetting("png", None)) == 1
 
 
+@pytest.mark.slow
 def test_through_the_default_codec_the_label_stays_on_99_of_100_pictures(
     bundle: Bundle, engine: Engine, val: list[npt.NDArray[np.uint8]], uncoded: Uncoded
 ) -> None:

@@ -95,6 +95,7 @@ def refusal(text: str, *, pretrained: bool = False) -> str:
         ),
     ],
 )
+@pytest.mark.slow
 def test_parameters_are_as_many_as_published(name: str, classes: int, parameters: int) -> None:
     net = on_meta(name, classes, 224)
     assert sum(p.numel() for p in net.parameters()) == parameters

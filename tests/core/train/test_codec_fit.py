@@ -164,6 +164,7 @@ def test_spinn_calibrate_in_place_replaces_what_was_there(tmp_path: Path, pictur
     assert len(hashes) == 2
 
 
+@pytest.mark.slow
 def test_spinn_calibrate_can_measure_payloads_alone(tmp_path: Path, pictures: Path) -> None:
     export(tmp_path / "draft")
     for out, options in (("new", ()), ("again", ("--payloads-only",))):

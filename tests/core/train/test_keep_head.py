@@ -124,6 +124,7 @@ def test_blends_lie_between_two_images_of_the_batch() -> None:
         TrainingConfig(blended=0.5)
 
 
+@pytest.mark.slow
 def test_exits_learn_to_say_what_the_final_exit_says_and_it_stays_as_it_was(recipe: Recipe, tmp_path: Path) -> None:
     prepared = prepare(recipe, CLASSES)
     before = {name: t.clone() for name, t in prepared.network.stages.state_dict().items()}
@@ -157,6 +158,7 @@ def test_a_backbone_without_weights_has_no_head_to_keep(recipe: Recipe) -> None:
             prepare(wrong, CLASSES)
 
 
+@pytest.mark.slow
 def test_without_labels_a_bundle_is_scored_by_agreement_alone(recipe: Recipe, tmp_path: Path) -> None:
     data = Dataset(unlabelled(), ("red", "green", "blue"), (), 0)
     generate(
