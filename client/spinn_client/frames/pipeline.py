@@ -51,9 +51,6 @@ MOST_PROBES = 16
 PROBE_CODEC = CodecSetting("jpeg", 95)
 """Of its name alone is told to the server; any quality is decoded alike."""
 
-LEAST_WAIT_S = 1e-6
-"""Event loops ring within their clock's resolution before the time; a shorter wait could end before it for ever."""
-
 LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
 
@@ -298,7 +295,7 @@ class Pipeline:
             self._timer = None
         if at < math.inf:
             loop = asyncio.get_running_loop()
-            self._timer = at, loop.call_later(max(LEAST_WAIT_S, at - self._now()), self._on_timer)
+            self._timer = at, loop.call_later(max(0.0, at - self._now()), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
