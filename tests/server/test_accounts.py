@@ -5,12 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 
 from spinn_server import connection, server
@@ -23,20 +19,7 @@ from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, SessionLimit
 
 from .carriers import MemoryCarrier
 from .engines import Held
-from .worlds import SPLIT, World, running_world
-
-Worlds = Callable[..., AbstractAsyncContextManager[World]]
-
-
-@pytest.fixture
-def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Worlds:
-    heads = engine.run(0, SPLIT, inputs, exit=False)[0].copy()
-    payloads = [cnn_co.encode(head) for head in heads]
-
-    def made(with_engine: Engine = engine, **more: Any) -> AbstractAsyncContextManager[World]:
-        return running_world(bundle, with_engine, payloads, **more)
-
-    return made
+from .worlds import SPLIT, World, Worlds
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,28 +14,14 @@ from spinn_server.server import ServerConfig
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import SUPPORTED, cnn_co
+from spinn_stream.codec import SUPPORTED
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Engine, answers
 from spinn_stream.wire import Cancel, Hello, Reject, Result, ServerSession, encode
 
 from .carriers import MemoryCarrier
 from .engines import Failing, Held
-from .worlds import SPLIT, World, running_world
-
-Worlds = Callable[..., AbstractAsyncContextManager[World]]
-
-
-@pytest.fixture
-def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Worlds:
-    """Makes a server that runs until the block ends, around the given engine (the real one by default)."""
-    heads = engine.run(0, SPLIT, inputs, exit=False)[0].copy()
-    payloads = [cnn_co.encode(head) for head in heads]
-
-    def made(with_engine: Engine = engine, **more: Any) -> AbstractAsyncContextManager[World]:
-        return running_world(bundle, with_engine, payloads, **more)
-
-    return made
+from .worlds import World, Worlds
 
 
 @pytest.fixture

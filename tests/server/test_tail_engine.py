@@ -279,3 +279,17 @@ def test_an_engine_that_hangs_ends_the_work(
         asyncio.run(main())
     finally:
         held.let_go.set()
+
+
+def test_payloads_that_were_cancelled_before_they_were_decoded_do_not_pile_up(bundle: Bundle, engine: Engine) -> None:
+    """Nothing is decoded meanwhile: the engine does not run."""
+
+    async def main() -> None:
+        tail = TailEngine(bundle, engine, BatchLimits(max_queue=4), Metrics())
+        h = Harness(tail, bundle, [b"x"])
+        tail.join(h.told)
+        for id in range(100):
+            tail.cancel(h.submit(id))
+        assert set(h.told.reasons.values()) == {"cancelled"} and len(tail._undecoded) <= 8
+
+    asyncio.run(main())

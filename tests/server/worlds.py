@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,10 @@ class World:
         """Whether every request received has one outcome or is open."""
         outcomes = ("answers", "rejects", "cancelled", "abandoned", "open_requests")
         return self.total("spinn_requests") == sum(self.total(f"spinn_{name}") for name in outcomes)
+
+
+Worlds = Callable[..., AbstractAsyncContextManager[World]]
+"""As `running_world`, whose payloads are there already."""
 
 
 @asynccontextmanager

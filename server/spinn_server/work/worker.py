@@ -63,6 +63,7 @@ class TailEngine:
         self._queue = metrics.queue.labels(bundle.name)
         self._held = metrics.held_bytes.labels(bundle.name)
         self._undecoded: list[Request] = []
+        self._most_undecoded = 2 * limits.max_queue
         self._receivers: dict[Owner, PayloadReceiver] = {}  # of every connection, with what later payloads may refer to
         self._refusing: tuple[RejectReason, str] | None = None  # why nothing more is taken
         self._arrived, self._changed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -83,6 +84,8 @@ class TailEngine:
             if refusal.request is request:
                 return
         self._idle.clear()
+        if len(self._undecoded) >= self._most_undecoded:  # payloads that were cancelled while others were decoded
+            self._undecoded = [waiting for waiting in self._undecoded if waiting in self._scheduler]
         self._undecoded.append(request)
         self._arrived.set()
         self._count()

@@ -22,7 +22,10 @@ SERVER_BACK = "because the server can be reached"
 
 
 def in_words(plan: Plan, cuts: Sequence[str]) -> str:
-    """What is done with a frame. cuts: names of the bundle's cut points."""
+    """What is done with a frame. cuts: names of the bundle's cut points.
+
+    The threshold is no exit's confidence: the bundle says what each exit needs under it (`Bundle.needed`).
+    """
     if plan.split == len(cuts) - 1:
         what = "everything runs on the device"
     elif plan.split == 0:
@@ -33,7 +36,7 @@ def in_words(plan: Plan, cuts: Sequence[str]) -> str:
     if plan.codec is not None:
         details.append(f"sent as {plan.codec}")
     if plan.confidence_threshold is not None:
-        details.append(f"an early exit answers if it is {100 * plan.confidence_threshold:.3g} % sure")
+        details.append(f"early exits may answer, at threshold {plan.confidence_threshold:g}")
     return f"{what} ({'; '.join(details)})" if details else what
 
 

@@ -21,12 +21,12 @@ AGE = METRICS["latency_ms"]
     ("plan", "words"),
     [
         (Plan(1, 2, None), "everything runs on the device"),
-        (Plan(1, 2, 0.85), "everything runs on the device (an early exit answers if it is 85 % sure)"),
+        (Plan(1, 2, 0.85), "everything runs on the device (early exits may answer, at threshold 0.85)"),
         (Plan(1, 0, None, CodecSetting("jpeg", 85)), "the picture goes to the server (sent as jpeg:85)"),
         (
             Plan(1, 1, 0.5, CodecSetting("transform", 6)),
             "the device computes up to block7, the server the rest "
-            "(sent as transform:6; an early exit answers if it is 50 % sure)",
+            "(sent as transform:6; early exits may answer, at threshold 0.5)",
         ),
     ],
 )
