@@ -74,7 +74,7 @@ class Scheduler:
     """All open requests of one bundle, each at the cut point that it has come to.
 
     A batch sweeps through the network from the shallowest cut point at which somebody waits. It stops at exits that
-    may answer, and where others wait whom it is worth to take along. Whoever is answered leaves; the others wait at
+    may answer, and at cut points where taking others along saves time. Whoever is answered leaves; the others wait at
     their new cut point beside those who begin there. If a request elsewhere could not wait for the next step, it goes
     first.
 
@@ -322,7 +322,7 @@ class Scheduler:
         return Step(tuple(batch), start, self._stop(start, batch, now))
 
     def _choose(self, cut: int, now: float) -> list[Request]:
-        """Who of those that wait at a cut point goes on: as many as fit, and as are all in time."""
+        """Those at a cut point that go on: as many as fit into a batch and can all be in time."""
         queue = self._waiting[cut]
         if self._limits.policy is Policy.RUN_TO_END:
             begun = [request for request in queue if request.at != request.split]
