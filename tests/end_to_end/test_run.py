@@ -55,10 +55,10 @@ def test_without_a_plan_the_scheduler_decides_and_says_why(serving: ServerProces
 
 def test_what_is_asked_for_decides_who_works(serving: ServerProcess, tmp_path: Path) -> None:
     served = {}
-    for name, asked in (("policy", "server-only"), ("sla", "latency_ms <= 140; minimize server_cost")):
-        out = run_client(tmp_path / name, *DEFAULT, "--source", "demo", "--frames", "150", "--server", serving.address,
-                         f"--{name}", asked)  # fmt: skip
-        out.check_contract(DEADLINE_MS)
+    for name, asked in (("policy", "server-only"), ("sla", "latency_ms <= 480; minimize server_cost")):
+        out = run_client(tmp_path / name, *DEFAULT, "--source", "demo", "--frames", "60", "--server", serving.address,
+                         "--deadline-ms", "500", f"--{name}", asked)  # fmt: skip
+        out.check_contract(500)
         served[name] = out.summary["server"] / out.summary["final"]
     assert served["policy"] > 0.9 and served["sla"] < 0.1
 

@@ -19,14 +19,15 @@ from ..shaped import shaped_link
 pytestmark = pytest.mark.alone
 
 DEADLINE_MS = 150
+PATIENCE_S = 60
 RUN = ("--source", "demo", "--loop", "--split", "9", "--threshold", "0.99")
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Poll until it holds."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, f"no {what} within {timeout_s} s"
+        assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s"
         time.sleep(0.01)
 
 
@@ -38,18 +39,19 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     with server() as first:
         port = first.port
         client = ClientProcess(tmp_path, *RUN, "--server", first.address)
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         first.kill()
     seen = len(client.results())
-    wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames without the server")
+    wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames without the server")
     with server(port=port):
         ready = time.monotonic()
         seen = len(client.results())
-        wait_for(lambda: answered(client, "server", seen), 10, "server answer")
-        away_s = time.monotonic() - ready
-        wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames with the server")
+        wait_for(lambda: answered(client, "server", seen), "server answer")
+        back = time.monotonic()
+        wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames with the server")
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
+    away_s = back - ready - out.stalls.within_ms(ready, back) / 1000
     assert away_s <= 2.0, f"server answers resumed {away_s:.1f} s after ready"
     reasons = Counter(r["reason"] for r in out.finals)
     assert reasons["disconnected"] >= 50 and len(out.unanswered) <= out.few
@@ -66,13 +68,13 @@ def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str
     with server() as serving, shaped_link(serving.port) as link:
         client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--split", split, "--threshold", "none",
                                "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         link.stall(True)
         seen = len(client.results())
-        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames on a dead link")
+        wait_for(lambda: len(client.results()) > seen + 90, "three seconds of frames on a dead link")
         link.stall(False)
         seen = len(client.results())
-        wait_for(lambda: answered(client, "server", seen + 10), 20, "server answer after the stall")
+        wait_for(lambda: answered(client, "server", seen + 10), "server answer after the stall")
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
     reasons = Counter(r["reason"] for r in out.finals)
@@ -147,12 +149,13 @@ def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> N
     with server() as first:
         port = first.port
         client = ClientProcess(tmp_path / "run", *RUN, "--server", first.address)
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         first.kill()
+    refusal = 'spinn_refused_sessions_total{reason="bundle_mismatch"}'
     with server("--bundle", str(folder), "--max-batch-size", "1", port=port) as second:  # less to measure first
         seen = len(client.results())
-        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames")
-        assert second.metric('spinn_refused_sessions_total{reason="bundle_mismatch"}') >= 1
+        wait_for(lambda: len(client.results()) > seen + 90, "three seconds of frames")
+        wait_for(lambda: refusal in second.get("/metrics"), "session that is refused")
         assert not answered(client, "server", seen + 5)
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
