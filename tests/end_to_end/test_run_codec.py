@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -38,12 +37,6 @@ def play(folder: Path, clip: Path, address: str, split: str, codec: str) -> RunO
     out.check_contract(PATIENT_MS)
     assert out.summary["server"] == out.summary["final"] == out.summary["taken"] == FRAMES
     return out
-
-
-@pytest.fixture(scope="module")
-def serving() -> Iterator[ServerProcess]:
-    with server() as running:
-        yield running
 
 
 def test_changes_take_less_than_the_baseline_and_give_its_answers(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -14,17 +13,11 @@ import pytest
 from spinn_traces.readers import read_trace
 
 from ..faults.test_server_away import answered, wait_for
-from ..processes import ClientProcess, ServerProcess, run_client, server, shaper, spinn
+from ..processes import ClientProcess, ServerProcess, run_client, shaper, spinn
 
 pytestmark = pytest.mark.alone
 
 FPS = 30
-
-
-@pytest.fixture(scope="module")
-def serving() -> Iterator[ServerProcess]:
-    with server() as running:
-        yield running
 
 
 @pytest.mark.slow
