@@ -319,11 +319,19 @@ def test_no_common_codec_is_refused(pair: Pair, bundle: Bundle) -> None:
     assert caught.value.reason == "codec_mismatch"
 
 
-def test_a_server_that_names_an_exit_the_bundle_lacks_is_not_believed(pair: Pair) -> None:
+def test_a_server_that_names_an_exit_or_a_class_the_bundle_lacks_is_not_believed(bundle: Bundle) -> None:
+    exits, names = len(bundle.exits), len(bundle.labels)
+    for exit, label in ((exits, 0), (exits + 3, 0), (0, names), (0, names + 3)):
+        pair = Pair(bundle)
+        pair.open()
+        pair.infer(1)
+        with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
+            pair.client.receive(encode(Result(1, exit, ((label, 1.0),), 0, 0)))
+    pair = Pair(bundle)
     pair.open()
     pair.infer(1)
-    with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
-        pair.client.receive(encode(Result(1, 6, ((0, 1.0),), 0, 0)))
+    last = Result(1, exits - 1, ((names - 1, 1.0),), 0, 0)
+    assert pair.client.receive(encode(last)) == last
 
 
 def test_cancelling_is_for_what_is_in_flight(pair: Pair) -> None:
