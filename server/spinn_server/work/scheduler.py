@@ -73,8 +73,9 @@ class Decision:
 class Scheduler:
     """All open requests of one bundle, each at the cut point that it has come to.
 
-    A batch sweeps through the network from the shallowest cut point at which somebody waits. It stops at exits that
-    may answer, and at cut points where taking others along saves time. Whoever is answered leaves; the others wait at
+    If as many wait at a cut point as make a batch cheap, they go on, those with the earliest deadline first. Else a
+    batch sweeps through the network from the shallowest cut point at which somebody waits. It stops at exits that may
+    answer, and at cut points where taking others along saves time. Whoever is answered leaves; the others wait at
     their new cut point beside those who begin there. If a request elsewhere could not wait for the next step, it goes
     first.
 
@@ -307,8 +308,10 @@ class Scheduler:
         if self._limits.policy is Policy.RUN_TO_END:
             begun = [cut for cut in cuts if any(r.at != r.split for r in self._waiting[cut])]
             return begun[0] if begun else min(cuts, key=lambda cut: min(r.arrived for r in self._waiting[cut]))
-        start = next((cut for cut in cuts if cut >= self._cursor), cuts[0])
-        return start
+        full = [cut for cut in cuts if len(self._waiting[cut]) >= self._costs.enough(cut)]
+        if full:  # company would save nothing
+            return min(full, key=lambda cut: min(r.due for r in self._waiting[cut]))
+        return next((cut for cut in cuts if cut >= self._cursor), cuts[0])
 
     def _urgent(self, then: float) -> int | None:
         """Where somebody waits who could not be in time if begun only then; None: nowhere."""

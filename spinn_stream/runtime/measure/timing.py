@@ -53,8 +53,9 @@ class StopRule:
 
 
 def sample(
-    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never
-) -> list[list[float]]:
+    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never,
+    progress: Callable[[float], object] = lambda share: None,
+) -> list[list[float]]:  # fmt: skip
     """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
 
     The order of a turn is drawn anew each time, the same on every call: what one leaves in the caches is then a gain
@@ -63,7 +64,7 @@ def sample(
     Args:
         streak: runs of one function before it is the next one's turn; the first of several is not counted, since
             the others have taken the caches.
-        stop: asked before each streak.
+        stop: asked before each streak. progress: called after each turn with the share of the budget that is spent.
 
     Returns:
         For each function its times in ms; as many for all. At least one, whatever the budget.
@@ -91,6 +92,7 @@ def sample(
                     function()
                     if run or streak == 1:
                         times.append((time.perf_counter() - began) * 1000)
+            progress(min(1.0, 1 - (end - time.perf_counter()) / rule.budget_s) if rule.budget_s > 0 else 1.0)
             if time.perf_counter() > end or (done % 4 == 0 and all(rule.is_met(s) for s in samples)):
                 break
     finally:
