@@ -75,12 +75,16 @@ class Pair:
         return self.server.receive(self.client.infer(request, split, codec, 0.5, 100, payload), now)
 
 
-@pytest.fixture
-def pair(bundle: Bundle) -> Pair:
+def made_pair(bundle: Bundle) -> Pair:
     return Pair(
         ClientSession(bundle, SUPPORTED, max_in_flight=4),
         ServerSession({bundle: None}, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
     )
+
+
+@pytest.fixture
+def pair(bundle: Bundle) -> Pair:
+    return made_pair(bundle)
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
@@ -322,12 +326,12 @@ def test_no_common_codec_is_refused(pair: Pair, bundle: Bundle) -> None:
 def test_a_server_that_names_an_exit_or_a_class_the_bundle_lacks_is_not_believed(bundle: Bundle) -> None:
     exits, names = len(bundle.exits), len(bundle.labels)
     for exit, label in ((exits, 0), (exits + 3, 0), (0, names), (0, names + 3)):
-        pair = Pair(bundle)
+        pair = made_pair(bundle)
         pair.open()
         pair.infer(1)
         with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
             pair.client.receive(encode(Result(1, exit, ((label, 1.0),), 0, 0)))
-    pair = Pair(bundle)
+    pair = made_pair(bundle)
     pair.open()
     pair.infer(1)
     last = Result(1, exits - 1, ((names - 1, 1.0),), 0, 0)
