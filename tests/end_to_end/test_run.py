@@ -19,19 +19,19 @@ SUMMARY = {"captured", "taken", "dropped", "final", "device", "server", "fallbac
 
 
 def test_a_clip_is_answered_by_device_and_server(serving_default: ServerProcess, tmp_path: Path) -> None:
-    options = (*DEFAULT, "--source", "demo", "--frames", "150")
+    options = (*DEFAULT, "--source", "demo", "--frames", "360")
     split = run_client(tmp_path / "split", *options, "--server", serving_default.address, "--split", "13",
                        "--threshold", "0.5")  # fmt: skip
     split.check_contract(DEADLINE_MS)
     assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
-    assert split.summary["taken"] >= 0.95 * 150
+    assert split.summary["taken"] >= 0.95 * 360
     where = {r["where"] for r in split.finals if r["reason"] == "confident"}
     assert "device" in where and split.summary["server"] > 0
     assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
 
     # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
     alone = run_client(tmp_path / "alone", *options, "--unpaced", "--threshold", "0.5", "--deadline-ms", "60000")
-    assert alone.summary["final"] == alone.summary["device"] == 150
+    assert alone.summary["final"] == alone.summary["device"] == 360
     answered = [r for r in split.finals if r["where"] == "server"]
     agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
