@@ -62,7 +62,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="no live table")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:  # fmt: skip
-    """Classify a camera, stream or clip: the first layers here, the rest on a server, an answer by every deadline."""
+    """Classify a camera, stream or clip: first layers here, the rest on a server, an answer by every deadline."""
     console = Console(stderr=True)
     logging.basicConfig(
         stream=sys.stderr,

@@ -56,7 +56,7 @@ def webcam(
     threads: Threads = "auto",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:
-    """A page with the live picture, what it is, how old the answer is, who gave it, and what would be otherwise.
+    """A page with the live picture, its label, the age of the answer, who gave it, and a comparison.
 
     Starts a server and a shaped link of its own, or joins a server. Ctrl-C ends it.
     """
