@@ -23,7 +23,7 @@ WIDEST = 640
 QUALITY = 80
 
 MOST_PICTURES, MOST_MESSAGES = 2, 12
-"""Pictures on the way to a page without its acknowledgement; a newer picture replaces one that waits."""
+"""Pictures, and other messages, that a page may not have acknowledged yet; a newer picture replaces one that waits."""
 
 HEAD = struct.Struct("<BId")  # kind, number, captured in seconds of our clock
 PICTURE = 1
