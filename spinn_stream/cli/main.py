@@ -1,7 +1,7 @@
 """The `spinn` command: finds a verb in the package that has it, and shows errors as one line.
 
-Each package registers its verbs as entry points of the group `spinn.verbs`; a verb is a plain function
-with Typer's annotations, or an app of Typer's where it has verbs of its own, and is imported only when it is called.
+Each package registers its verbs as entry points of the group `spinn.verbs`; a verb is a plain function with Typer's
+annotations, or an app of Typer's if it has verbs of its own. It is imported only when it is called.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """Do what a command line says; gives the exit code: 0 done, 1 failed (one line why), 2 wrong usage, 130 Ctrl-C."""
+    """Run a command line; gives the exit code: 0 done, 1 failed (one line says why), 2 wrong usage, 130 Ctrl-C."""
     debug = "--debug" in arguments
     try:
         return _call(arguments, debug)
@@ -113,7 +113,7 @@ def _call(arguments: list[str], debug: bool) -> int:
 
 
 def _leave_on_interrupt() -> None:
-    """Ctrl-C ends the process at once: while nothing has begun yet, and when everything is done.
+    """Let Ctrl-C end the process at once: before anything has begun, and when everything is done.
 
     An exception would come up inside an import, or in Python's own shutdown, which print it.
     """
