@@ -34,13 +34,13 @@ def measure_profile(
 ) -> Profile:  # fmt: skip
     """Time every segment and exit, all in turn, for each batch size.
 
-    A segment run on its own has a call and a change of layout that it has not inside a longer graph. With n
-    segments measured as t_i and the whole network as w, the price of a cut is c = (sum t_i - w) / (n - 1), and
-    segment i takes t_i - c; scaled so that one whole graph comes out as w.
+    A segment alone costs a call and a change of layout, which it does not inside a longer graph. Let t_i be the times
+    of n segments and w that of the whole network. The price of a cut is c = (sum t_i - w) / (n - 1), and segment i
+    takes t_i - c, scaled so that the whole graph takes w.
 
     Args:
-        batches: rising batch sizes. progress: called with batch sizes done and in all.
-        stop: asked between runs and between the graphs that are built.
+        batches: rising batch sizes. progress: called with the number of batch sizes done and of all. stop: called
+            between runs and between builds.
 
     Raises:
         EngineError: the engine cannot build or run a part. Interrupted: `stop` said so.
@@ -99,13 +99,13 @@ def stored_profile(
     rule: StopRule = QUICK, say: Callable[[str], object] = log.info,
     progress: Callable[[int, int], object] = lambda done, total: None, stop: Stop = never,
 ) -> Profile:  # fmt: skip
-    """The profile that was kept for this bundle, machine, engine and number of threads, or a new one, kept.
+    """The kept profile for this bundle, machine, engine and number of threads; or a new one, which is then kept.
 
-    One process of the user measures at a time; another one waits, and has what that found.
+    One process of the user measures at a time; others wait, and use its result.
 
     Args:
-        again: measure anew, whatever is kept. say: gets one line before something takes time.
-        stop: asked every few milliseconds; the pieces that an engine builds are not interrupted.
+        again: measure anew, even if there is a kept profile. say: gets a line before something slow.
+        stop: called every few milliseconds; building a piece is not interrupted.
 
     Raises:
         EngineError: see `measure_profile`. Interrupted: `stop` said so.
@@ -126,7 +126,7 @@ def stored_profile(
 
 
 def _kept(key: dict[str, Any], batches: Sequence[int]) -> Profile | None:
-    """What is kept under a key, if it has these batch sizes."""
+    """The kept profile, if it has these batch sizes."""
     found = store.load("profile", key)
     if found is None:
         return None
