@@ -65,7 +65,7 @@ class Backbone:
 
 
 def choose_backbone(text: str, *, num_classes: int, image_size: int, pretrained: bool = True) -> Backbone:
-    """The backbone of that name, library or function, for this number of classes and size of image.
+    """The backbone that `text` names, for this number of classes and image size.
 
     Args:
         text: one of `BACKBONES`, ``timm:NAME``, ``torchvision:NAME`` or ``package.module:function``, which is
@@ -148,7 +148,7 @@ def _check_output(backbone: Backbone, num_classes: int, image_size: int) -> None
 
 
 def _library(package: str) -> Any:
-    """A library that need not be installed; whatever goes wrong in its import is a reason, not a traceback."""
+    """Import a library that may not be installed. Any error of its import becomes a one-line reason."""
     install = f"{package} torchvision" if package == "timm" else package  # timm imports torchvision
     install += f" (the torchvision made for torch {torch.__version__})"
     try:
