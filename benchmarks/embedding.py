@@ -1,4 +1,4 @@
-"""What does it cost to embed a stream, and is it gone when it is left?
+"""What does it cost to embed a stream, and does leaving it release everything?
 
     python benchmarks/embedding.py [--json] [--frames 20000] [--runtime auto]
 
@@ -150,7 +150,7 @@ async def growth(pictures: list[Pixels], device: spinn.DeviceConfig, frames: int
 
 @contextlib.contextmanager
 def camera(pictures: int) -> Iterator[str]:
-    """An HTTP camera that gives this number of pictures to whoever asks, and then nothing, without an end."""
+    """An HTTP camera that gives this number of pictures on each connection, and then nothing, without an end."""
     import cv2
 
     listening = socket.create_server(("127.0.0.1", 0))

@@ -7,7 +7,7 @@ Everything runs on one core, one engine thread. Figures in turn, ROUNDS times, t
 engine_ms   the engine alone: the whole network, a frame after the other (median of TIMES runs)
 paced_ms    the same 30 times a second: after each pause its caches are cold
 age_ms      `spinn run --source demo --fps 30`: median and 99th percentile of age, share of frames taken
-whole_ms    the same median with `--threshold none`: the whole network is run, as by the engine alone
+whole_ms    the same median with `--threshold none`: the whole network runs, as in engine_ms
 fps         `spinn run --source demo --unpaced`: frames answered a second, from the first answer to the last
 """
 
