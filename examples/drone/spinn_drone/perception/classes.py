@@ -29,7 +29,7 @@ FREE_M = 6.0
 """If no direction is free up to here, the way is blocked. An answer that names a direction promises this distance."""
 
 TURN_M = 1.5
-"""A direction at the edge is preferred to the one ahead only if it is free for this much farther."""
+"""A direction at the edge is preferred to the one ahead only if it is free for this many metres more."""
 
 DOUBT_M = 0.5
 """Directions whose scores differ by less than this are about equally good; `Truth.probabilities` says so."""
