@@ -289,8 +289,8 @@ class Stream:
             pixels: as `Pushed.push` takes them. captured: when, in seconds of `time.monotonic`; None: now.
 
         Raises:
-            ValueError: not a picture. FrameDropped: a newer one took its place, or it was too old. StreamEnded: the
-                stream has ended. ConfigError: the source is not a `Pushed`.
+            ValueError: not a picture. FrameDropped: a newer one took its place, or it was too old.
+            StreamEnded: the stream has ended. ConfigError: the source is not a `Pushed`.
         """
         if self._pushed is None:
             raise ConfigError("only a stream whose source is spinn_client.Pushed() can be asked about a picture")
@@ -316,8 +316,7 @@ class Stream:
         self, sla: str | None = None, *, policy: str | None = None, deadline_ms: float | None = None,
         plan: FixedPlan | Plan | None = None,
     ) -> None:  # fmt: skip
-        """Change the goal, the policy, the deadline or the plan from now on. The rest stays. An SLA or a policy
-        replaces a fixed plan.
+        """Change SLA, policy, deadline or plan from now on; the rest stays. An SLA or policy replaces a fixed plan.
 
         Raises:
             ConfigError, ValueError: a value cannot be used; all stays as it was.
