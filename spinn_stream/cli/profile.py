@@ -55,10 +55,10 @@ def profile(
         task = bar.add_task("choosing an engine", total=None)
         name, why = _choose(model, runtime, count, say)
         engine = open_engine(model, name, threads=count, warn=say)
-        bar.update(task, description=f"measuring {engine.name}", total=len(sizes), completed=0)
+        bar.update(task, description=f"measuring {engine.name}", total=1.0, completed=0.0)
         found = stored_profile(
             model, engine, threads=count, batches=sizes, again=True, rule=QUICK if quick else THOROUGH, say=say,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda share: bar.update(task, completed=share),
         )  # fmt: skip
     if plot is not None:
         _draw(model, found, plot)

@@ -74,10 +74,11 @@ class Decision:
 class Scheduler:
     """All open requests of one bundle, each at the cut point that it has reached.
 
-    A batch sweeps through the network from the shallowest cut point with a waiting request. It stops at exits that may
-    answer, and at cut points where taking others along saves time. Answered requests leave. The others wait at their
-    new cut point, together with requests that begin there. If a request elsewhere could not be in time after the next
-    step, it goes first.
+    If enough requests for a cheap batch wait at a cut point, they go on, those with the earliest deadline first.
+    Otherwise a batch sweeps through the network from the shallowest cut point with a waiting request. It stops at exits
+    that may answer, and at cut points where taking others along saves time. Answered requests leave. The others wait at
+    their new cut point, together with requests that begin there. If a request elsewhere could not be in time after the
+    next step, it goes first.
 
     Within a batch, each client's most urgent request goes before any client's second one. Among equals the earliest
     deadline is first.
@@ -309,8 +310,10 @@ class Scheduler:
         if self._limits.policy is Policy.RUN_TO_END:
             begun = [cut for cut in cuts if any(r.at != r.split for r in self._waiting[cut])]
             return begun[0] if begun else min(cuts, key=lambda cut: min(r.arrived for r in self._waiting[cut]))
-        start = next((cut for cut in cuts if cut >= self._cursor), cuts[0])
-        return start
+        full = [cut for cut in cuts if len(self._waiting[cut]) >= self._costs.enough(cut)]
+        if full:  # company would save nothing
+            return min(full, key=lambda cut: min(r.due for r in self._waiting[cut]))
+        return next((cut for cut in cuts if cut >= self._cursor), cuts[0])
 
     def _urgent(self, then: float) -> int | None:
         """The cut point of a request that would be late if it began only at `then`; None: there is none."""

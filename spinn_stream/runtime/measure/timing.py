@@ -53,8 +53,9 @@ class StopRule:
 
 
 def sample(
-    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never
-) -> list[list[float]]:
+    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never,
+    progress: Callable[[float], object] = lambda share: None,
+) -> list[list[float]]:  # fmt: skip
     """Run the functions in turn, again and again, so that a disturbance of the machine meets all of them.
 
     The order of each turn is drawn (the same draws on every call), so that what one function leaves in the caches
@@ -63,7 +64,7 @@ def sample(
     Args:
         streak: runs of one function in its turn; if there are several, the first is not counted, since the caches are
             cold.
-        stop: asked before each streak.
+        stop: asked before each streak. progress: called after each turn with the share of the budget that is spent.
 
     Returns:
         For each function its times in ms, the same number for all, and at least one.
@@ -91,6 +92,7 @@ def sample(
                     function()
                     if run or streak == 1:
                         times.append((time.perf_counter() - began) * 1000)
+            progress(min(1.0, 1 - (end - time.perf_counter()) / rule.budget_s) if rule.budget_s > 0 else 1.0)
             if time.perf_counter() > end or (done % 4 == 0 and all(rule.is_met(s) for s in samples)):
                 break
     finally:

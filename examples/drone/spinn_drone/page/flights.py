@@ -63,6 +63,7 @@ class Flights:
     async def cut(self, is_cut: bool) -> None:
         """Cut the link of the flight under way, or mend it."""
         if self._control is None:
+            self._tell("line", {"text": "there is no link just now: no flight with a server is under way"})
             return
         try:
             await asyncio.to_thread(get, self._control, "/", {"stall": is_cut})
