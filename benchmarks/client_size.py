@@ -258,7 +258,7 @@ def could_shrink(environment: Environment, folder: Path) -> dict[str, float]:
 
 
 def _strippable(site: Path, folder: Path) -> float | None:
-    """None where there is no `strip`."""
+    """MB that `strip` would save; None: there is no `strip`."""
     if shutil.which("strip") is None:
         return None
     libraries = [p for name in ("uvloop", "lz4", "msgpack") for p in (site / name).rglob("*.so")]

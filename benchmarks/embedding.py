@@ -2,7 +2,7 @@
 
     python benchmarks/embedding.py [--json] [--frames 20000] [--runtime auto]
 
-One process on one core (a server, where there is one, on another), one engine thread, uvloop as in `spinn run`.
+One process on one core (a server, if there is one, on another), one engine thread, uvloop as in `spinn run`.
 
     bound_fps        the slowest stage alone: preparing a frame and the whole network with every exit's answer, as the
                      device's thread does it, in a loop without a stream

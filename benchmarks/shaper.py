@@ -9,7 +9,7 @@ Real processes on one machine: `spinn shape` on core 1, sender and receiver on c
 - delay: messages of 100 bytes, now and then, on a link without other traffic and 40 ms round trip: how much later than
   due they come, one way, on one clock.
 - price: round trips of 100 bytes and of 10 kB through a shaper that imposes nothing, less those without it.
-- tbf: the same sender through the kernel's token bucket into a network namespace, where root may make one. It counts
+- tbf: the same sender through the kernel's token bucket into a network namespace, if we may make one as root. It counts
   1514 bytes where the shaper counts 1448; what is due is told accordingly. Its sender uses cubic.
 """
 

@@ -63,7 +63,7 @@ async def drive(address: str, results: Path, base: float) -> None:
     )  # fmt: skip
     async with stream:
         tune_process()
-        await follow(stream.slow_down, base)  # until nobody is there any more
+        await follow(stream.slow_down, base)  # until the parent ends it
     names = [cut.name for cut in stream.bundle.cut_points]
     print(json.dumps([
         {"id": e.plan.id, "split": names[e.plan.split], "threshold": e.plan.confidence_threshold,

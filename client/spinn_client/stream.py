@@ -214,7 +214,7 @@ class Stream:
     async def _run(self, pipeline: Pipeline) -> None:
         try:
             await pipeline.run()
-        except Exception as error:  # every frame was answered; whoever reads results is told at their end
+        except Exception as error:  # every frame was answered; the reader of results gets it at their end
             self.error = self.error or error
         finally:
             self._source_up = False

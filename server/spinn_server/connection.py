@@ -73,7 +73,7 @@ class Connection:
         self._carrier = carrier
         self._session = session
         self._engines = engines
-        self._engine: TailEngine | None = None  # None: nobody has said hello
+        self._engine: TailEngine | None = None  # None: no hello yet
         self._metrics = metrics
         self._enter = enter
         self._now = host.clock

@@ -67,7 +67,7 @@ def in_thread_of_its_own(work: Callable[[], T]) -> asyncio.Future[T]:
         done.set_running_or_notify_cancel()
         try:
             done.set_result(work())
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # the waiting caller gets it
             done.set_exception(error)
 
     threading.Thread(target=run, name="set-up", daemon=True).start()

@@ -62,7 +62,7 @@ class Sender:
 
     def acknowledge(self, request: int) -> None:
         """The receiver answered this request, so it holds it."""
-        if request in self._sent:  # else it was coded otherwise, and nobody may ever look at what is told
+        if request in self._sent:  # else another codec coded it, and `_told` might grow unread
             self._told.append(request)
 
     def reset(self) -> None:

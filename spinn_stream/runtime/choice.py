@@ -143,7 +143,7 @@ def choose_engine(
     if kept is not None:
         return kept
     with store.alone(say, stop):
-        kept = None if again else _kept(key)  # measured by whoever was waited for
+        kept = None if again else _kept(key)  # another process measured it meanwhile
         if kept is not None:
             return kept
         say(f"measuring {', '.join(names)} on this machine, once: about {EACH_S * len(names)} s ...")
@@ -214,7 +214,7 @@ class _Worker:
             check(self._stop)
             if "error" in found:
                 raise EngineError(str(found["error"]))
-            self._process.kill()  # it may hang with its output closed; where it ended by itself, this does nothing
+            self._process.kill()  # it may hang with its output closed; if it has ended, this does nothing
             raise EngineError(f"{self.name} could not be measured: its process ended with {self._process.wait()}")
         return found
 

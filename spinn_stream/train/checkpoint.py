@@ -43,7 +43,7 @@ class Checkpoint:
         self._config = config
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Steps done, 0 where there is no checkpoint."""
+        """Steps done; 0: there is no checkpoint."""
         if not self._path.exists():
             return 0
         try:

@@ -59,7 +59,7 @@ class TrainingConfig:
         if self.keep_head and self.freeze != ALL:
             raise ValueError(f"got a head to keep with {self.freeze or 'nothing'} frozen, expected {ALL} frozen")
         if not 0 <= self.blended <= (1 if self.keep_head else 0):
-            raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 where labels teach")
+            raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 if labels teach")
         if self.views and self.keep_layout:
             raise ValueError(f"got {self.views} views and a layout to keep, expected one of them")
         if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):

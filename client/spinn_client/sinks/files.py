@@ -164,7 +164,7 @@ class LineWriter(Generic[Item]):
         """Queue its lines.
 
         Raises:
-            ReaderGone: whoever read the pipe has left.
+            ReaderGone: the reader of the pipe has left.
             ConfigError: the file cannot be written, or not fast enough.
         """
         self._put(item)

@@ -36,7 +36,7 @@ class ResultLog:
         """Queue one line.
 
         Raises:
-            ReaderGone: whoever read the pipe has left.
+            ReaderGone: the reader of the pipe has left.
             ConfigError: the file cannot be written, or not fast enough.
         """
         self._lines.add((time.monotonic(), result))

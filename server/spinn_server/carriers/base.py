@@ -33,7 +33,7 @@ class Carrier(Protocol):
         still sent.
 
         Raises:
-            CarrierClosed: there is nobody to send it to.
+            CarrierClosed: the peer is gone.
         """
 
     async def close(self, code: int, reason: str) -> None:

@@ -17,7 +17,8 @@ sent."""
 
 
 class Policy(enum.Enum):
-    """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and nobody joins it."""
+    """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and no request joins
+    it."""
 
     SEGMENTS = "segments"
     RUN_TO_END = "run-to-end"

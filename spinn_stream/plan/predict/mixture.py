@@ -43,7 +43,7 @@ def mixture_quantile(means: Floats, deviations: Floats, weights: Floats, levels:
         means, deviations, weights: (E, N), the parts of N mixtures; weights need not add up to 1, parts of weight 0
             count for nothing. levels: (N,), 0 to 1.
 
-    Returns: (N,), within 8 scales of some part's mean; 0 where all weights are 0.
+    Returns: (N,), within 8 scales of some part's mean; 0 if all weights are 0.
     """
     scales = np.maximum(deviations * _SCALE, 1e-9 + 1e-9 * np.abs(means))
     parts = (weights > 0).sum(0)

@@ -91,7 +91,7 @@ class Constraint:
         return max(self.bound, self.metric.scale)
 
     def violation(self, value: float) -> float:
-        """0 where it is kept."""
+        """0 if it is kept."""
         return max(0.0, (self.bound - value if self.metric.rises else value - self.bound) / self.unit)
 
     def __str__(self) -> str:

@@ -78,7 +78,7 @@ class OneThread(Executor):
                 continue
             try:
                 future.set_result(work())
-            except BaseException as error:  # handed to whoever waits
+            except BaseException as error:  # the waiting caller gets it
                 future.set_exception(error)
             del item, future, work  # nothing of it is kept until the next one comes
 

@@ -120,7 +120,7 @@ def stored_profile(
     if kept is not None:
         return kept
     with store.alone(say, stop):
-        kept = None if again else _kept(key, batches)  # measured by whoever was waited for
+        kept = None if again else _kept(key, batches)  # another process measured it meanwhile
         if kept is not None:
             return kept
         most_s = rule.budget_s * (len(batches) + 1)

@@ -45,7 +45,7 @@ assumes. The pixels of photographs deviate by 55 to 70 (ImageNet: 0.225 to 0.229
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of 0 .. 1, by colour: what torchvision's weights were trained with."""
 
-_LONGEST_QUOTE = 200  # characters of somebody else's error message
+_LONGEST_QUOTE = 200  # characters of a foreign error message
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _suggestion(text: str, names: Sequence[str]) -> str:
 
 
 def _quote(error: BaseException) -> str:
-    """Somebody else's error as part of our one line."""
+    """A foreign error as part of our one line."""
     words = " ".join(str(error).split())
     if len(words) > _LONGEST_QUOTE:
         words = words[:_LONGEST_QUOTE] + " ..."

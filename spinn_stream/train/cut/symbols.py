@@ -75,7 +75,7 @@ class Value(Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def _read(self, what: str) -> Any:
-        """The value itself, where it is neither the image's nor the batch size's."""
+        """The value itself, if it depends neither on the image nor on the batch size."""
         record = self.tracer.records[self.node]
         name = operation(self.node)
         if record.kind == "number":

@@ -110,7 +110,7 @@ def _said(path: Path | None, trace: Trace, given: dict[str, float]) -> str:
             value = f"{filled.values(name)[0]:g}"
             parts.append(f"{name} assumed: {f'as {other}' if other in trace.recorded else value}")
         else:
-            parts.append(f"{name} of the trace" + ("" if name in trace.measured else ", where it is assumed"))
+            parts.append(f"{name} of the trace" + ("" if name in trace.measured else ", which assumes it"))
     return f"{path}: {'; '.join(parts)}"
 
 

@@ -124,7 +124,7 @@ class VirtualThread(Executor):
                 def work(fn: Callable[[], Any] = fn, outcome: list[Any] = outcome) -> None:
                     try:
                         outcome.extend((True, fn()))
-                    except BaseException as error:  # handed to whoever waits
+                    except BaseException as error:  # the waiting caller gets it
                         outcome.extend((False, error))
 
                 end = self._loop.job(work, self._hand_over_s)

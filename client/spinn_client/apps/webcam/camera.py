@@ -107,7 +107,7 @@ class Camera:
                     failures = 0
             except SourceError as error:
                 why = str(error)
-            except Exception as error:  # of a decoder, or of whoever gets the pictures
+            except Exception as error:  # of a decoder, or of a receiver of pictures
                 log.exception("playing %s failed", text)
                 why = f"{text}: {type(error).__name__}: {error}"
             if why is None:

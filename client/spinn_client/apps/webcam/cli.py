@@ -208,4 +208,4 @@ def _in_words(controls: Controls) -> dict[str, Any]:
 
 
 def _nobody(answer: Answer) -> None:
-    """Nobody records."""
+    """Without a recorder."""

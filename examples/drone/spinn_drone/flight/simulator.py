@@ -80,8 +80,8 @@ def simulated(scene: Scene) -> Iterator[SimulatedDrone]:
 
 
 def _fly(connection: Connection, scene: Scene) -> None:
-    """The process: ends with the flight, or when nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    """The process: ends with the flight, or when its other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process
     with scene.open() as world:
         world.camera()
         referee = Referee(world, seed=scene.seed, length=scene.config.length)

@@ -77,7 +77,7 @@ def _is_labelled(path: Path) -> bool:
     entries = _entries(path)
     if any(entry.is_dir() or entry.suffix.lower() == ".parquet" for entry in entries):
         return True
-    return not any(map(is_picture, entries))  # empty: whoever reads it says so
+    return not any(map(is_picture, entries))  # empty: its reader says so
 
 
 def _entries(path: Path) -> list[Path]:
