@@ -1,8 +1,8 @@
-"""What does it cost to embed a stream, and is it gone when it is left?
+"""What does it cost to embed a stream, and does leaving it release everything?
 
     python benchmarks/embedding.py [--json] [--frames 20000] [--runtime auto]
 
-One process on one core (a server, where there is one, on another), one engine thread, uvloop as in `spinn run`.
+One process on one core (a server, if there is one, on another), one engine thread, uvloop as in `spinn run`.
 
     bound_fps        the slowest stage alone: preparing a frame and the whole network with every exit's answer, as the
                      device's thread does it, in a loop without a stream
@@ -175,7 +175,7 @@ async def growth(pictures: list[Pixels], device: spinn.DeviceConfig, frames: int
 
 @contextlib.contextmanager
 def camera(pictures: int) -> Iterator[str]:
-    """An HTTP camera that gives this number of pictures to whoever asks, and then nothing, without an end."""
+    """An HTTP camera that gives this number of pictures on each connection, and then nothing, without an end."""
     import cv2
 
     listening = socket.create_server(("127.0.0.1", 0))

@@ -8,8 +8,8 @@ engine_ms   the engine alone: the whole network, a frame after the other (median
 paced_ms    the same 30 times a second: after each pause its caches are cold
 age_ms      `spinn run --source demo --fps 30`: median and 99th percentile of age, share of frames taken
 fps         `spinn run --source demo --unpaced`: frames answered a second, from the first answer to the last
-there_ms    what the engine takes for the whole network inside a stream at 30 frames a second, with its median age;
-            both are of the same frames, so that a machine whose speed drifts is the same for both
+there_ms    the engine's time for the whole network inside a stream at 30 frames a second, and the median age;
+            both are of the same frames, so a drift of the machine's speed meets both
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`make demo`: a real server and a real client on this machine, a clip, and a server that dies and comes back.
 
-Starts `spinn serve` and `spinn run` as a user would, the device three times as slow as this machine, so that the server
-helps. Kills the server with -9 in the middle, starts it again, and says what became of every frame: what was seen, what
-the scheduler changed, and why. Ends by itself, some seconds after the server is ready again.
+Starts `spinn serve` and `spinn run` as a user would. The device is three times as slow as this machine, so that the
+server helps. Kills the server with -9 in the middle, starts it again, and then prints what was seen, what the scheduler
+changed and why, and what became of the frames meanwhile. Ends by itself, some seconds after the server is ready again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SURE = 0.5
 
 
 def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
-    """`spinn serve` on a port (0: any), and the address it says it is ready at."""
+    """Start `spinn serve` on a port (0: any). Gives it, and the address that it prints."""
     command = [str(SPINN), "serve", "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert process.stdout is not None
@@ -38,7 +38,7 @@ def start_server(port: int) -> tuple[subprocess.Popen[str], str]:
 
 
 def frames_so_far(results: Path) -> int:
-    """Frames that the camera gave up to the newest answer; some of them were dropped."""
+    """Frames that the camera has given up to the newest answer; some of them were dropped."""
     lines = results.read_text().splitlines(keepends=True) if results.exists() else []
     whole = [json.loads(line) for line in lines if line.endswith("\n")]
     return max((r["frame"] + 1 for r in whole if r["kind"] == "final"), default=0)
@@ -50,7 +50,7 @@ def wait_for_frames(count: int, results: Path, client: subprocess.Popen[Any]) ->
 
 
 def tell(results: Path, summary: Path, away: tuple[int, int], ready_at: int) -> None:
-    """What was seen, what was planned, and what became of the frames while the server was away and afterwards."""
+    """Print what was seen and planned, and what became of the frames while the server was away and afterwards."""
     finals = [r for r in map(json.loads, results.read_text().splitlines()) if r["kind"] == "final"]
     labels = Counter(r["label"] for r in finals if r["confidence"] is not None and r["confidence"] >= SURE)
     seen = ", ".join(f"{label} ({count} frames)" for label, count in labels.most_common(5))

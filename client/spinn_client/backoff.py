@@ -8,8 +8,8 @@ import random
 class Backoff:
     """Delays that double up to a limit, each between half and the whole of its size.
 
-    The limit is small because a device without its server is answering from weaker exits: it should be
-    back within a second of the server. The jitter keeps a thousand devices from returning together.
+    The limit is small, because a device without its server answers with weaker exits: it should connect within about a
+    second of the server's return. The jitter keeps a thousand devices from coming back at the same moment.
     """
 
     def __init__(self, rng: random.Random, *, first_s: float = 0.1, limit_s: float = 1.0) -> None:

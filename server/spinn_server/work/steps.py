@@ -1,4 +1,4 @@
-"""What is done in threads: payloads are decoded, pieces of the network run, graphs built."""
+"""The work of threads: decoding payloads, running pieces of the network, building graphs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class Ran(NamedTuple):
-    """What a run of a piece gave.
+    """The result of running a piece.
 
-    y: activations at its end, (B, C, H, W), in the engine's own memory. found: what the exit there says of each
-    request; None: there is no exit. seconds: that it took in its thread.
+    y: activations at its end, (B, C, H, W), in the engine's own memory. found: the exit's answer for each request;
+    None: there is no exit. seconds: time in its thread.
     """
 
     y: Floats
@@ -75,7 +75,7 @@ class Steps:
     async def decode(
         self, requests: Sequence[Request], receivers: Sequence[PayloadReceiver]
     ) -> list[Floats | Exception]:
-        """For each request its activation, (1, C, H, W) float32, or what is wrong with its payload."""
+        """For each request its activation, (1, C, H, W) float32, or the error of its payload."""
 
         def decode_all() -> list[Floats | Exception]:
             found: list[Floats | Exception] = []
@@ -91,7 +91,7 @@ class Steps:
         return await _in(self._decoder, decode_all)
 
     async def run(self, piece: Piece, requests: Sequence[Request]) -> Ran:
-        """Take requests through a piece. Raises whatever the engine raises."""
+        """Run a piece for requests. Raises whatever the engine raises."""
         together = self._pieces.takes_batches(piece)
 
         def run_piece() -> Ran:
@@ -104,12 +104,12 @@ class Steps:
         return await _in(self._thread, run_piece)
 
     async def check(self, start: int) -> None:
-        """Run the rest of the network once with nothing in it. Raises whatever the engine raises."""
+        """Run the rest of the network once on zeros. Raises whatever the engine raises."""
         for cut in range(start, self._bundle.last):
             await _in(self._thread, partial(self._run_empty, (cut, cut + 1)))
 
     def build_what_is_wanted(self) -> None:
-        """Begin to build the piece that is wanted most, unless one is being built."""
+        """Begin to build the most wanted piece, unless one is being built."""
         piece = self._pieces.to_build()
         if piece is not None and (self._building is None or self._building.done()):
             self._building = asyncio.create_task(self._build(piece), name="build")
@@ -149,7 +149,7 @@ class Steps:
         return found
 
     async def _build(self, piece: Piece) -> None:
-        """One graph, built beside the work; its first run, which is slow, is not a client's."""
+        """Build a graph beside the work, and run it once, since the first run is slow."""
         try:
             await _in(self._builder, partial(self._pieces.build, piece))
             await _in(self._thread, partial(self._run_empty, piece))
