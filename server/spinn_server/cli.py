@@ -111,7 +111,7 @@ def serve(
             profile = stored_profile(model, opened, threads=engine_threads, batches=_batches(max_batch_size), say=say)
             tail = TailEngine(model, opened, config.batch, metrics, profile, host=host)
             with Progress(console=console, transient=True) as progress:
-                task = progress.add_task(f"building the tails of {model.name}")
+                task = progress.add_task(f"building the segments of {model.name}")
                 tail.prepare(partial(_show, progress, task))
             tails.append(tail)
         return tails

@@ -25,13 +25,13 @@ def serving() -> object:
 
 
 def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_path: Path) -> None:
-    options = (*DEFAULT, "--source", "demo", "--frames", "360")
+    options = (*DEFAULT, "--source", "demo", "--frames", "150")
     split = run_client(
         tmp_path / "split", *DEFAULT, *options, "--server", serving.address, "--split", "13", "--threshold", "0.5"
     )
     split.check_contract(DEADLINE_MS)
     assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
-    assert split.summary["taken"] >= 0.95 * 360
+    assert split.summary["taken"] >= 0.95 * 150
     where = {r["where"] for r in split.finals if r["reason"] == "confident"}
     assert "device" in where and split.summary["server"] > 0
     assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
@@ -40,7 +40,7 @@ def test_a_clip_is_answered_by_device_and_server(serving: ServerProcess, tmp_pat
     alone = run_client(
         tmp_path / "alone", *DEFAULT, *options, "--unpaced", "--threshold", "0.5", "--deadline-ms", "60000"
     )
-    assert alone.summary["final"] == alone.summary["device"] == 360
+    assert alone.summary["final"] == alone.summary["device"] == 150
     answered = [r for r in split.finals if r["where"] == "server"]
     agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
@@ -55,10 +55,10 @@ def test_without_a_plan_the_scheduler_decides_and_says_why(serving: ServerProces
 
 def test_what_is_asked_for_decides_who_works(serving: ServerProcess, tmp_path: Path) -> None:
     served = {}
-    for name, asked in (("policy", "server-only"), ("sla", "latency_ms <= 140; minimize server_cost")):
-        out = run_client(tmp_path / name, *DEFAULT, "--source", "demo", "--frames", "150", "--server", serving.address,
-                         f"--{name}", asked)  # fmt: skip
-        out.check_contract(DEADLINE_MS)
+    for name, asked in (("policy", "server-only"), ("sla", "latency_ms <= 480; minimize server_cost")):
+        out = run_client(tmp_path / name, *DEFAULT, "--source", "demo", "--frames", "60", "--server", serving.address,
+                         "--deadline-ms", "500", f"--{name}", asked)  # fmt: skip
+        out.check_contract(500)
         served[name] = out.summary["server"] / out.summary["final"]
     assert served["policy"] > 0.9 and served["sla"] < 0.1
 

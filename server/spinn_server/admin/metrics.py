@@ -59,7 +59,7 @@ class Metrics:
         )
         self.total = Histogram("spinn_answer_seconds", "From arrival to the answer", buckets=_SECONDS, registry=r)
         self.fused = Gauge(
-            "spinn_fused_graphs", "Fused graphs held beside the basic ones, by bundle", ["bundle"], registry=r
+            "spinn_fused_graphs", "Graphs longer than a segment that are held, by bundle", ["bundle"], registry=r
         )
         self.held_bytes = Gauge(
             "spinn_reference_bytes", "Memory of activations that clients' next payloads may refer to, by bundle",
