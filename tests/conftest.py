@@ -22,7 +22,7 @@ from spinn_stream.frame import crop, normalise
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 
-from .bundles import LITE2_200
+from .bundles import DEFAULT, LITE2_200
 from .processes import ServerProcess, server
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
@@ -71,8 +71,15 @@ def profile(bundle: Bundle, engine: Engine) -> Profile:
 
 @pytest.fixture(scope="session")
 def serving() -> Iterator[ServerProcess]:
-    """`spinn serve` as it is by default, for all tests that change nothing of it."""
+    """`spinn serve` with the small bundle, for all tests that change nothing of it."""
     with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def serving_default() -> Iterator[ServerProcess]:
+    """The same with the bundle that a user has by default."""
+    with server(*DEFAULT) as running:
         yield running
 
 
