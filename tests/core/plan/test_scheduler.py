@@ -150,6 +150,15 @@ def test_where_nothing_keeps_all_constraints_it_says_which_and_by_how_much(bundl
     assert decision.reason.endswith(", and at most 10 ms is asked for.")
 
 
+def test_a_goal_that_is_nearly_kept_is_broken_all_the_same(bundle: Bundle, table: PlanTable) -> None:
+    fastest = scheduler(bundle, table, "accuracy >= 70%; minimize latency_ms within 0 ms").choose(FAST)
+    bound = round(0.9 * fastest.figures.latency_ms, 3)
+    decision = scheduler(bundle, table, f"latency_ms <= {bound}, accuracy >= 70%; minimize latency_ms").choose(FAST)
+    assert not decision.feasible and decision.binding is not None
+    assert decision.binding.constraint.metric.name == "latency_ms" and decision.binding.gain == 0
+    assert decision.binding.over == pytest.approx(decision.figures.latency_ms - bound)
+
+
 def test_what_a_constraint_costs_is_told(bundle: Bundle, table: PlanTable) -> None:
     with_it = scheduler(bundle, table).choose(FAST)
     without = scheduler(bundle, table, "minimize latency_ms within 0 ms, then server_cost").choose(FAST)
