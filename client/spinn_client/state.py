@@ -13,7 +13,7 @@ from spinn_client.frames.results import Result
 from spinn_stream.plan import Plan
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link
+    from spinn_client.link.link import Link
 
 RATE_S = 0.5
 """Of the uplink's rate: an exponential mean over about this long."""
@@ -62,13 +62,15 @@ class State:
 
     final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
     reason says that time, link or server did not allow better. load: how many times as long as its profile the device
-    takes. server_load, server_queue_ms, server_engine: as the server told; None: it did not. unread: results that were
-    dropped because nobody read them.
+    takes. server_url: of the server that frames go to. server_load, server_queue_ms, server_engine: as the server told;
+    None: it did not. limited: frames that `max_fps` kept here. unread: results that were dropped because nobody read
+    them.
     """
 
     source: str
     source_up: bool
     link: LinkState
+    server_url: str | None
     rtt_ms: float | None
     up_mbps: float
     plan: Plan
@@ -85,6 +87,7 @@ class State:
     server: int
     fallback: int
     late: int
+    limited: int
     unread: int
     bytes_up: int
     bytes_down: int
@@ -99,6 +102,7 @@ class State:
         return cls(
             source=feed.name, source_up=source_up,
             link="none" if link is None else "up" if link.up else "away",
+            server_url=link.server.config.url if link is not None else None,
             rtt_ms=link.rtt_ms if link is not None and link.up else None,
             up_mbps=rate.of(link.bytes_up if link else 0, now) * 8e-6,
             plan=plan, plan_reason=reason,
@@ -108,6 +112,6 @@ class State:
             server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
             final=counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
-            late=late, unread=unread,
+            late=late, limited=link.limited if link else 0, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

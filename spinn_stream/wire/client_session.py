@@ -128,6 +128,10 @@ class ClientSession:
         """The bytes that tell the server an answer came too late, or None where it has answered."""
         return encode(Cancel(request)) if self.state is State.OPEN and request in self._in_flight else None
 
+    def give_up(self, request: int) -> None:
+        """It is not in flight any more: an answer that still comes is nobody's."""
+        self._in_flight.discard(request)
+
     def receive(self, data: bytes) -> Event | None:
         """What follows from one message of the server; None for an answer to what is not in flight.
 

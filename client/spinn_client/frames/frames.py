@@ -215,14 +215,14 @@ class Frames:
         """The link did not take the payload."""
         return self._leave(flight, None if link_up else "disconnected")
 
-    def server_answered(self, frame: int, answer: Answer, now: float) -> list[Action]:
-        """An exit answered on the server."""
+    def server_answered(self, frame: int, answer: Answer, now: float, server: str | None = None) -> list[Action]:
+        """An exit answered on the server. server: which one."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None:
             took = now - flight.sent_at
             self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "confident"
-        return _emitted(self._ledger.server_answer(frame, answer, reason, now))
+        return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 
     def server_refused(self, frame: int) -> list[Action]:
         """The server will not answer this frame."""

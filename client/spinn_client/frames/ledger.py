@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
@@ -93,16 +94,20 @@ class Ledger:
             return None
         return self._settle(flight, answer or flight.best, "device", flight.trouble or reason, now)
 
-    def server_answer(self, frame: int, answer: Answer, reason: Reason, now: float) -> Result | None:
+    def server_answer(
+        self, frame: int, answer: Answer, reason: Reason, now: float, server: str | None = None
+    ) -> Result | None:
         """The server's answer: the final result, or a late one if the frame has its final result already."""
         flight = self._open.get(frame)
         if flight is not None:
-            return self._settle(flight, answer, "server", reason, now)
+            return replace(self._settle(flight, answer, "server", reason, now), server=server)
         flight = self._settled.pop(frame, None)
         if flight is None:
             return None
         self.late_answers += 1
-        return self._result(flight, "late", answer, "server", reason, now) if self._report_late else None
+        if not self._report_late:
+            return None
+        return replace(self._result(flight, "late", answer, "server", reason, now), server=server)
 
     def time_out(self, frame: int, now: float) -> Result | None:
         """Its time is over: the most confident local exit, or the admission that there is none."""

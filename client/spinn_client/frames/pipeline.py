@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.device import Device
-from spinn_client.events import Event, PlanChanged, ServerBack, ServerLost, ServerRefusedUs, Warned
+from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
 from spinn_client.link.send_gate import SendGate
 from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
@@ -36,7 +36,7 @@ from .ledger import Ledger
 from .results import Result
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link
+    from spinn_client.link.link import Link
     from spinn_stream.wire import Reject
     from spinn_stream.wire import Result as ServerResult
 
@@ -178,6 +178,8 @@ class Pipeline:
             await self._until_one_may_be_taken()
             asked = self._now()
             frame = await self._feed.next()
+            if self._link is not None:
+                self._link.choose()
             taken = self._now()
             if frame is None:
                 return
@@ -311,7 +313,7 @@ class Pipeline:
 
     # What the link tells: see `LinkEvents`
 
-    def on_answer(self, message: ServerResult) -> None:
+    def on_answer(self, message: ServerResult, server: str) -> None:
         if message.id in self._probes:  # its frame was answered here; this says no more of it
             return
         exit_ = self._bundle.exits[message.exit]
@@ -319,7 +321,7 @@ class Pipeline:
         if flight is not None:
             self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
-        self._do(self._frames.server_answered(message.id, answer, self._now()))
+        self._do(self._frames.server_answered(message.id, answer, self._now(), server))
 
     def on_reject(self, message: Reject) -> None:
         if message.id is not None:
@@ -329,22 +331,27 @@ class Pipeline:
     def on_room(self) -> None:
         self._changed.set()
 
-    def on_up(self) -> None:
-        if self._link is not None:
-            self._tell(ServerBack(self._now(), self._link.config.url))
+    def on_up(self, server: str) -> None:
+        self._tell(ServerBack(self._now(), server))
 
-    def on_refused(self, why: str) -> None:
-        if self._link is not None:
-            self._tell(ServerRefusedUs(self._now(), self._link.config.url, why))
+    def on_refused(self, server: str, why: str) -> None:
+        self._tell(ServerRefusedUs(self._now(), server, why))
 
-    def on_down(self, lost: list[int], why: str) -> None:
+    def on_down(self, server: str, lost: list[int], why: str) -> None:
         self._probes.clear()
-        if self._link is not None:
-            self._tell(ServerLost(self._now(), self._link.config.url, why))
+        instead = self._link.server.config.url if self._link is not None and self._link.up else None
+        self._tell(ServerLost(self._now(), server, why, instead))
+        self._look()
+        self._do(self._frames.lost(lost))
+
+    def on_switch(self, before: str, server: str) -> None:
+        self._tell(ServerChanged(self._now(), before, server))
+        self._look()
+
+    def _look(self) -> None:
         decision = self._guide.look()
         if decision is not None:
             self._decided(decision)
-        self._do(self._frames.lost(lost))
 
     # See `Room`
 
