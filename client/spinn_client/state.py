@@ -95,7 +95,7 @@ class State:
     @classmethod
     def of(
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
-        counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, unread: int,
+        counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
     ) -> State:  # fmt: skip
         """Of all that a stream consists of; now: seconds of its clock."""
         where = counts.where
@@ -112,6 +112,6 @@ class State:
             server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
             final=counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
-            late=late, limited=link.limited if link else 0, unread=unread,
+            late=late, limited=limited, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

@@ -306,7 +306,7 @@ class Stream:
             raise StreamEnded("the stream was never opened")
         return State.of(
             self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
-            source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers,
+            source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers, limited=pipeline.limited,
             unread=self._outlets.results.dropped,
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """A stream, its servers and their links in virtual time, for faults to be made in.
 
-All of it is the client's and the server's own code (docs/simulator.md). A fault is a coroutine that changes the world while
-frames flow.
+All of it is the client's and the server's own code (docs/simulator.md). A fault is a coroutine that changes the
+world while frames flow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 from spinn_client import DeviceConfig, Event, FeedConfig, LinkConfig, Result, Stream
 from spinn_client.parts import Parts
 from spinn_client.steering.guide import Asked
-from spinn_server.carriers.base import CarrierClosed
 from spinn_server.work.scheduler import BatchLimits
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ServerUnreachable
@@ -26,6 +25,7 @@ from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import Engine
 from spinn_traces.shape.settings import Settings
 from spinn_traces.simulator import Costs, Side
+from spinn_traces.simulator.costs import CostedPace
 from spinn_traces.simulator.feed import VirtualFeed
 from spinn_traces.simulator.side import host_of
 from spinn_traces.simulator.virtual_loop import VirtualLoop, run_virtually
@@ -81,6 +81,7 @@ class FaultyServer:
         self.tamper: Tamper | None = None
         self.closes_at_once = self.dead = False
         self.dialled = 0
+        self._connections: list[Any] = []
         self._start()
 
     def _start(self) -> None:
@@ -91,12 +92,18 @@ class FaultyServer:
         server.carrier_of = lambda socket: _Tampering(socket, self._loop.clock, self)
         server.start()
         self._server = server
-        self.impose(self.link)
+        self.impose()
 
-    def impose(self, link: Settings) -> None:
-        """Let the link be like this from now on."""
-        self.link = link
-        self._server.impose(link)
+    def impose(self, *, answers_stall: bool = False, **changes: Any) -> None:
+        """Change the link's settings. answers_stall: nothing comes back."""
+        self.link = replace(self.link, **changes)
+        self._server.impose(self.link, answers_stall=answers_stall)
+
+    def reset(self) -> None:
+        """End every connection, whatever is on its way."""
+        for websocket in self._connections:
+            websocket.abort()
+        self._connections.clear()
 
     async def dial(self, url: str, tls_ca: Path | None, most: int) -> Any:
         """As `spinn_client.link.dial.dial`."""
@@ -105,6 +112,7 @@ class FaultyServer:
             await asyncio.sleep(self.link.rtt_ms / 1000 if isinstance(self.link.rtt_ms, float) else 0.0)
             raise ServerUnreachable(f"cannot reach {url}: it refuses connections")
         websocket = await self._server.network.dial(url, tls_ca, most)
+        self._connections.append(websocket)
         if self.closes_at_once:
             self._loop.call_later(0.01, websocket.abort)
         return websocket
@@ -152,6 +160,7 @@ class World:
 
     loop: VirtualLoop
     servers: list[FaultyServer]
+    device: CostedPace
     results: list[tuple[float, Result]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     captured: int = 0
@@ -191,9 +200,9 @@ class World:
         """When answers of servers, or of that one, came after a time."""
         return [at for at, r in self.finals if at > after and r.where == "server" and url in (None, r.server)]
 
-    def recovery_s(self, healthy: float) -> float | None:
-        """From a time on until the server answered; None: it never did."""
-        return next((at - healthy for at in self.by_server(healthy)), None)
+    def recovery_s(self, healthy: float, url: str | None = None) -> float | None:
+        """From a time on until a server, or that one, answered; None: it never did."""
+        return next((at - healthy for at in self.by_server(healthy, url)), None)
 
 
 Fault = Callable[[World], Awaitable[None]]
@@ -217,8 +226,10 @@ async def _played(
     loop: VirtualLoop, case: Case, bundle: Bundle, engine: Engine, pictures: Sequence[Pixels], fault: Fault
 ) -> World:
     servers = [FaultyServer(loop, bundle, engine, link, case.server_slowdown) for link in case.links]
-    world = World(loop, servers)
     side = Side(profile_of(bundle), COSTS, slowdown=case.device_slowdown)
+    host = host_of(loop, bundle, side, random.Random("device"))
+    assert isinstance(host.pace, CostedPace)
+    world = World(loop, servers, host.pace)
     running: list[asyncio.Task[None]] = []
 
     def begin() -> None:
@@ -235,7 +246,7 @@ async def _played(
     configs = case.servers or tuple(LinkConfig(url_of(index)) for index in range(len(servers)))
     stream = Stream(
         "pictures",
-        server=[replace(config, allow_offline=True) for config in configs],
+        server=[replace(config, allow_offline=True) for config in configs if servers],
         deadline_ms=case.deadline_ms,
         plan=case.plan,
         feed=FeedConfig(unpaced=True) if case.fps is None else FeedConfig(fps=case.fps),
@@ -243,7 +254,7 @@ async def _played(
         on_result=lambda result: world.results.append((world.now, result)),
         on_event=world.events.append,
         parts=Parts(
-            host=host_of(loop, bundle, side, random.Random("device")), dial=dial, rng=random.Random("backoff"),
+            host=host, dial=dial, rng=random.Random("backoff"),
             engine=(engine, side.profile.slowed(case.device_slowdown)), feed=lambda: feed,
         ),
     )  # fmt: skip

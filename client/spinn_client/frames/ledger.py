@@ -62,11 +62,21 @@ class Ledger:
         """None: it was never taken in, or has its final result."""
         return self._open.get(frame)
 
-    def take(self, frame: int, *, captured: float, deadline: float, plan: Plan, origin: str | None = None) -> Flight:
+    def take(
+        self,
+        frame: int,
+        *,
+        captured: float,
+        deadline: float,
+        plan: Plan,
+        origin: str | None = None,
+        relies: bool = False,
+        sends: bool = True,
+    ) -> Flight:
         """From now on this frame is owed a final result by `deadline` (seconds, the caller's clock)."""
         if frame in self._open or frame in self._settled:
             raise ValueError(f"frame {frame} was taken in already")
-        self._open[frame] = Flight(frame, captured, deadline, plan, origin)
+        self._open[frame] = Flight(frame, captured, deadline, plan, origin, relies, sends)
         return self._open[frame]
 
     def local_exit(self, frame: int, answer: Answer, now: float) -> Result | None:

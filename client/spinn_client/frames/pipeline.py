@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.device import Device
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
-from spinn_client.link.send_gate import SendGate
 from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
@@ -29,9 +28,11 @@ from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
+from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
+from .flight import State
 from .frame_source import FrameSource
-from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
+from .frames import SPARE_MS, Frames
 from .ledger import Ledger
 from .results import Result
 
@@ -97,15 +98,19 @@ class Pipeline:
         self._wait_for = wait_for
         self._now = host.clock
         self.plan = guide.plan
-        self._frames = Frames(
-            bundle, ledger, device, SendGate(self), deadline_s=deadline_ms / 1000, keep_late=keep_late
-        )
+        self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
+        self._limited = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._guiding: asyncio.Task[None] | None = None
         self._plan_change: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # something happened that may let a frame be taken, or end
         self._timer: tuple[float, asyncio.TimerHandle] | None = None  # for `Frames.look`: when, and what to cancel
+
+    @property
+    def limited(self) -> int:
+        """Frames that were not sent as the server had had as many as it is to have."""
+        return self._limited
 
     @property
     def taken(self) -> int:
@@ -183,25 +188,28 @@ class Pipeline:
             taken = self._now()
             if frame is None:
                 return
-            flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin)
+            flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin, link=self._link_is)
             if flight is None:
-                self._feed.drop(frame.index, "expired")
+                self._feed.drop(
+                    frame.index, "expired" if frame.captured + self._frames.deadline_s <= taken else "no_time"
+                )
                 continue
+            self._limited += self._link is not None and self._link.up and self._link.limits(taken)
             self._set_timer()
             await self._treat(frame, began=frame.captured if frame.captured >= asked else taken)
 
     async def _until_one_may_be_taken(self) -> None:
         if self._wait_for is not None:
             await self._wait_for()
-        patience = self._now() + self._frames.deadline_s
-        while self._unpaced and self._link is not None and self._link.up and not self._link.ready:
-            left = patience - self._now()
-            if left <= 0:
-                break
-            await self._something_happens(left)
-        while not self._frames.to_begin(self._now(), self.plan):
+        while not self._frames.to_begin(self._now(), self.plan, link=self._link_is):
             self._set_timer()
             await self._something_happens(math.inf)
+
+    @property
+    def _link_is(self) -> LinkIs:
+        if self._link is None or not self._link.server.well or self._link.limits(self._now()):
+            return LinkIs.AWAY
+        return LinkIs.READY if self._link.ready else LinkIs.FULL
 
     async def _treat(self, frame: Frame, *, began: float) -> None:
         """began: when the device could have begun with it."""
@@ -209,7 +217,7 @@ class Pipeline:
         if flight is None:
             return
         plan, link, probe = flight.plan, self._link, self._guide.probe()
-        sender = None if link is None else link.sender
+        sender = link.sender if link is not None and flight.sends else None
         outcome = await self._device.head(
             frame.index,
             frame.pixels,
@@ -231,12 +239,7 @@ class Pipeline:
             self._guide.treated(now - began - self._device.head_foreseen_s)
         flight.sender = sender
         up = link is None or link.up
-        to_learn = probe is not None
-        self._do(
-            self._frames.unsure(
-                flight, outcome.activation, outcome.payload, now, began=began, link_up=up, to_learn=to_learn
-            )
-        )
+        self._do(self._frames.unsure(flight, outcome.activation, outcome.payload, now, began=began, link_up=up))
 
     def _send_probe(self, frame: int, setting: CodecSetting, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""
@@ -274,8 +277,6 @@ class Pipeline:
 
     async def _finish(self, action: Finish) -> None:
         flight = action.flight
-        if self._frames.flight(flight.frame) is None:  # it was answered meanwhile
-            return
         answer = await self._device.complete(
             action.activation,
             flight.plan.split,
@@ -284,6 +285,7 @@ class Pipeline:
             lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
             first_by=action.first_by,
             only_first_exit=action.only_first_exit,
+            go_on=lambda first: flight.state is not State.SETTLED and (first or not self._frames.in_need),
         )
         self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
@@ -326,7 +328,7 @@ class Pipeline:
     def on_reject(self, message: Reject) -> None:
         if message.id is not None:
             log.info("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
-            self._do(self._frames.server_refused(message.id))
+            self._do(self._frames.server_refused(message.id, self._now()))
 
     def on_room(self) -> None:
         self._changed.set()
@@ -342,7 +344,7 @@ class Pipeline:
         instead = self._link.server.config.url if self._link is not None and self._link.up else None
         self._tell(ServerLost(self._now(), server, why, instead))
         self._look()
-        self._do(self._frames.lost(lost))
+        self._do(self._frames.lost(lost, self._now()))
 
     def on_switch(self, before: str, server: str) -> None:
         self._tell(ServerChanged(self._now(), before, server))
@@ -352,14 +354,6 @@ class Pipeline:
         decision = self._guide.look()
         if decision is not None:
             self._decided(decision)
-
-    # See `Room`
-
-    def busy_s(self, now: float) -> float | None:
-        return self._guide.busy_s(now)
-
-    def answer_s(self, now: float, size: int) -> float:
-        return self._guide.answer_s(now, size)
 
     # Tasks, and the end
 

@@ -22,6 +22,7 @@ from spinn_stream.wire import SUBPROTOCOL, ClientSession, Event, Opened, Reject,
 from .config import LinkConfig
 from .dial import CONNECT_TIMEOUT_S
 from .supervisor import PING_S, State, Supervisor
+from .window import Window
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ class Connection:
         self._room = room
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
         self._queued = 0  # requests among them
-        self.queued_bytes = 0  # of their payloads
         self._sent_at: dict[int, float] = {}  # in flight
+        self._window = Window()
         self._idle = asyncio.Event()
         self._ping_soon = asyncio.Event()
         self.bytes_up = self.bytes_down = 0
@@ -98,7 +99,8 @@ class Connection:
         """Whether one more request may be given to `send` now."""
         if not self._session.ready or self._session.in_flight + self._queued >= self._config.max_in_flight:
             return False
-        return self._supervisor.look(self._now()) is State.CONNECTED  # else the link is behind: let it catch up
+        now = self._now()
+        return self._window.open(now) and self._supervisor.look(now) is State.CONNECTED  # else it is to catch up
 
     @property
     def under_way(self) -> int:
@@ -113,7 +115,7 @@ class Connection:
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
-        self.queued_bytes += len(payload)
+        self._window.sent(request, len(payload), self._now())
         return True
 
     def cancel(self, request: int) -> None:
@@ -161,7 +163,7 @@ class Connection:
             item = self._outgoing.get_nowait()
             if item.deadline is not None:
                 lost.append(item.request)
-        self._queued = self.queued_bytes = 0
+        self._queued = 0
         self._idle.set()
         return lost
 
@@ -182,20 +184,21 @@ class Connection:
                     observer.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
                 self._observe_rtt((now - self._sent_at[event.id]) * 1000 - (event.left_ms - event.arrived_ms))
                 self.sender.acknowledge(event.id)
-                self._settled(event.id, now)
+                self._settled(event.id, now, answered=True)
             elif isinstance(event, Reject) and event.id is not None:
                 for observer in self._observers:
                     observer.refused(event.id, now)
                 if event.reason == "no_reference":
                     self.sender.reset()
-                self._settled(event.id, now)
+                self._settled(event.id, now, answered=False)
             if event is not None:
                 self._receive(event)
             self._idle.set()
             self._room()
 
-    def _settled(self, request: int, now: float) -> None:
+    def _settled(self, request: int, now: float, *, answered: bool) -> None:
         self._sent_at.pop(request, None)
+        self._window.settled(request, now, answered=answered)
         self._supervisor.settled(request, now)
 
     async def _write(self) -> None:
@@ -207,8 +210,8 @@ class Connection:
                 data = self._session.cancel(item.request)
             else:
                 self._queued -= 1
-                self.queued_bytes -= len(item.payload)
                 if item.deadline <= now:
+                    self._window.settled(item.request, now, answered=False)
                     self._idle.set()
                     self._room()
                     continue
@@ -241,6 +244,7 @@ class Connection:
                     log.info("request %d was never answered", request)
                     self._session.give_up(request)
                     self._sent_at.pop(request, None)
+                    self._window.settled(request, now, answered=False)
                     for observer in self._observers:
                         observer.refused(request, now)
                     self._room()

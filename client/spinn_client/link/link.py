@@ -106,13 +106,8 @@ class Link:
 
     @property
     def sender(self) -> PayloadSender | None:
-        """Codes what is sent on the present connection; None: there is none, or the server has had enough for now."""
+        """Codes what is sent on the present connection; None: there is none."""
         return self.server.sender
-
-    @property
-    def queued_bytes(self) -> int:
-        """Of payloads that were given to `send` and not yet to the connection."""
-        return self.server.queued_bytes
 
     @property
     def rtt_ms(self) -> float | None:
@@ -133,11 +128,6 @@ class Link:
     @property
     def bytes_up(self) -> int:
         return sum(server.bytes_up for server in self.servers)
-
-    @property
-    def limited(self) -> int:
-        """Frames that were kept here as servers had had as many as they are to have."""
-        return sum(server.limited for server in self.servers)
 
     @property
     def bytes_down(self) -> int:
@@ -165,6 +155,10 @@ class Link:
         """Tell whichever server has it that the answer came too late to be of use."""
         for server in self.servers:
             server.cancel(request)
+
+    def limits(self, now: float) -> bool:
+        """See `ServerLink`."""
+        return self.server.limits(now)
 
     def ping_soon(self) -> None:
         """See `ServerLink`."""

@@ -76,7 +76,6 @@ class ServerLink:
         self._observers: list[LinkObserver] = []
         self._bytes = [0, 0]  # up and down, of earlier connections
         self._next_at = 0.0  # no frame is sent before, see `max_fps`
-        self.limited = 0  # frames that were not sent for that
         self.profile: Profile | None = None  # these three: None until the server says so, and while it is away
         self.queue_ms: float | None = None
         self.load: float | None = None  # 1.0: as fast as its profile
@@ -102,18 +101,12 @@ class ServerLink:
 
     @property
     def sender(self) -> PayloadSender | None:
-        """Codes what is sent on the present connection; None: there is none, or `max_fps` allows no frame yet."""
-        if self._connection is None:
-            return None
-        if self._now() < self._next_at:
-            self.limited += 1
-            return None
-        return self._connection.sender
+        """Codes what is sent on the present connection; None: there is none."""
+        return None if self._connection is None else self._connection.sender
 
-    @property
-    def queued_bytes(self) -> int:
-        """Of payloads that were given to `send` and not yet to the connection."""
-        return 0 if self._connection is None else self._connection.queued_bytes
+    def limits(self, now: float) -> bool:
+        """Whether it has had as many frames as `max_fps` allows by now."""
+        return now < self._next_at
 
     @property
     def rtt_ms(self) -> float | None:

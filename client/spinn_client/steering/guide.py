@@ -87,12 +87,6 @@ class Guide(Protocol):
     def look(self) -> Decision | None:
         """The plan to change to now; None: keep the one in force."""
 
-    def busy_s(self, now: float) -> float | None:
-        """See `Room`."""
-
-    def answer_s(self, now: float, size: int) -> float:
-        """See `Room`."""
-
     def probe(self) -> CodecSetting | None:
         """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""
 
@@ -117,7 +111,7 @@ class Guide(Protocol):
 
 
 class Fixed:
-    """Always the same plan. Nothing is learned, and no frame waits for room."""
+    """Always the same plan. Nothing is learned of the link."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -128,12 +122,6 @@ class Fixed:
 
     def look(self) -> Decision | None:
         return None
-
-    def busy_s(self, now: float) -> float | None:
-        return None
-
-    def answer_s(self, now: float, size: int) -> float:
-        return 0.0
 
     def probe(self) -> CodecSetting | None:
         return None

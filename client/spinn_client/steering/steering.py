@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
-from spinn_client.link.server_backlog import ServerBacklog
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError
@@ -76,13 +75,19 @@ PROBES = tuple(
 
 
 class _Way:
-    """What is known of the link to one server."""
+    """What is known of one server and the link to it."""
 
     def __init__(self, server: ServerLink, now: float) -> None:
-        self.belief, self.prober, self.backlog = LinkBelief(now, server.ping_soon), Prober(now), ServerBacklog()
+        self.belief, self.prober = LinkBelief(now, server.ping_soon), Prober(now)
         self.overhead_ms = 0.0  # of the server, besides what is predicted
+        self._done_ms = -math.inf  # when it had answered all that it has answered, on its clock
         server.observe(self.belief)
-        server.observe(self.backlog)
+
+    def began_ms(self, arrived_ms: float, left_ms: float) -> float:
+        """When the server could begin with what it answered last: there, and done with the one before; on its clock."""
+        began = max(arrived_ms, self._done_ms) if self._done_ms <= left_ms else arrived_ms  # else another clock
+        self._done_ms = left_ms
+        return began
 
 
 @dataclass(frozen=True)
@@ -235,17 +240,6 @@ class Steering:
         """See `Guide`."""
         self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
 
-    def busy_s(self, now: float) -> float | None:
-        """How long the link will take for what was sent, and the server for all of that but one."""
-        way = self._way
-        if way is None or self._link is None or not self._link.up:
-            return None
-        return max(way.belief.busy_s(now, self._link.queued_bytes), way.backlog.wait_s(now))
-
-    def answer_s(self, now: float, size: int) -> float:
-        """See `Room`."""
-        return 0.0 if self._way is None else self._way.belief.answer_s(now, size)
-
     def treated(self, overhead_s: float) -> None:
         """See `Guide`."""
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
@@ -260,9 +254,11 @@ class Steering:
         """
         self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
         profile, link, way = self._known.server, self._link, self._way
-        if profile is None or link is None or way is None or exit_cut <= plan.split:
+        if link is None or way is None:
             return
-        began_ms = way.backlog.began_ms
+        began_ms = way.began_ms(arrived_ms, left_ms)
+        if profile is None or exit_cut <= plan.split:
+            return
         if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:
             return
         needed = self._bundle.needed(plan.confidence_threshold)

@@ -72,12 +72,6 @@ takes half of what the link does, or less: however busy that is, a ping of 40 ms
 SURPRISE = 3.0
 """A round trip is a surprise if it is off by this many standard deviations."""
 
-RECENT_S = 0.1
-"""Quantiles for `busy_s` and `answer_s`, which are asked for every frame, are kept for this time."""
-
-FAVOURABLE = 0.1
-"""`answer_s` is judged there: a frame is given up for lost where only one chance in ten would save it."""
-
 MOST_AHEAD = 3
 """Requests that a ping waits for; behind more of them it says little besides that they have come through."""
 
@@ -122,7 +116,6 @@ class LinkBelief:
         self._server_ms = 0.0
         self._jitter_ms = LEAST_JITTER_MS
         self._waver = FIRST_WAVER
-        self._found: dict[float, tuple[float, LinkBounds]] = {}  # by level: when, and what
         self.heard = now  # when something last came back
 
     @property
@@ -180,33 +173,6 @@ class LinkBelief:
             belief = belief * silence
         capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
         return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
-
-    def busy_s(self, now: float, queued_bytes: int = 0) -> float:
-        """How long until all that was sent has left, as far as one can tell, and what is queued before it is sent."""
-        under_way = [r for r in self._sent.values() if not r.arrived]
-        size = sum(r.size for r in under_way) + queued_bytes
-        if not size:
-            return 0.0
-        middle = self._recently(now, 0.5)
-        turn = under_way[0].at if under_way else now
-        if self._last is not None:  # its answer came a round trip after the next one's bytes could leave
-            turn = max(turn, sum(self._last) - middle.rtt_ms / 1000)
-        return max(0.0, size * 8e-6 / middle.up_mbps - (now - turn))
-
-    def answer_s(self, now: float, size: int) -> float:
-        """Earliest time from send to answer, in seconds, for a request of `size` bytes on an idle link.
-
-        By a capacity that is not exceeded, and a round trip that is not undercut, with nine chances in ten.
-        """
-        best = self._recently(now, FAVOURABLE)
-        return size * 8e-6 / best.up_mbps + (best.rtt_ms + self._server_ms) / 1000
-
-    def _recently(self, now: float, level: float) -> LinkBounds:
-        """Quantiles, of the round trip at this level and of the capacity at its opposite, not older than RECENT_S."""
-        found = self._found.get(level)
-        if found is None or now - found[0] >= RECENT_S:
-            found = self._found[level] = now, self.bounds(now, 1 - level, level)
-        return found[1]
 
     def state(self, now: float) -> LinkState:
         """The link to plan with."""

@@ -26,7 +26,6 @@ class Told:
     server_profile: Profile
     server_load: float = 2.0
     server_queue_ms: float = 1.0
-    queued_bytes: int = 0
     up: bool = True
     active: int = 0
     observers: list[Any] = field(default_factory=list)

@@ -108,11 +108,12 @@ class VirtualServer:
             direction.run(now)
         self._before = [direction.delivered_bytes for direction in self._directions.values()]
 
-    def impose(self, settings: Settings) -> None:
-        """Let the link be like this from now on; a trace is not played any more."""
+    def impose(self, settings: Settings, *, answers_stall: bool = False) -> None:
+        """Let the link be like this from now on; a trace is not played any more. answers_stall: nothing comes back."""
         now = self._clock()
         for name, direction in self._directions.items():
-            direction.model.change(now, settings.conditions(name, None, now), stalled=settings.stall)
+            stalled = settings.stall or (answers_stall and name == DIRECTIONS[1])
+            direction.model.change(now, settings.conditions(name, None, now), stalled=stalled)
             direction.run(now)
 
     def delivered_bytes(self) -> tuple[int, int]:
