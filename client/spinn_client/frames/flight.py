@@ -66,6 +66,7 @@ class Flight:
     what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
+    in_need: the device was asked for its first answer, and has not given one.
     """
 
     frame: int
@@ -83,6 +84,7 @@ class Flight:
     sender: PayloadSender | None = None
     finishing: int = 0
     rescued: bool = False
+    in_need: bool = False
     sent_at: float | None = None
     rescue_at: float | None = None
 

@@ -76,7 +76,7 @@ class Frames:
         ] = {}  # (split, sent): from beginning with a frame to its head's end
         self._free_at = 0.0  # the device is done with what it was asked to finish, as far as one can tell
         self._unfinished = 0  # of that
-        self.in_need = 0  # frames without any answer that the device was asked to finish
+        self._in_need = 0  # frames without any answer that the device was asked to finish
         self.taken = 0
 
     def __len__(self) -> int:
@@ -118,9 +118,15 @@ class Frames:
         """An exit ran on the device and was not confident enough."""
         actions = _emitted(self._ledger.local_exit(frame, answer, now))
         flight = self._ledger.flight(frame)
-        if flight is not None and flight.state is State.OVERDUE:
-            actions += self._give_up(flight, now)
+        if flight is not None:
+            self._satisfied(flight)
+            if flight.state is State.OVERDUE:
+                actions += self._give_up(flight, now)
         return actions
+
+    def others_in_need(self, flight: Flight) -> bool:
+        """Whether the device was asked for an answer to another frame that has none. May be asked in any thread."""
+        return self._in_need > flight.in_need
 
     def answered_here(self, frame: int, answer: Answer, now: float) -> list[Action]:
         """An exit was confident enough on the device, or its final exit ran."""
@@ -156,7 +162,7 @@ class Frames:
         if flight.finishing:
             flight.finishing -= 1
             self._unfinished -= 1
-        self.in_need = sum(f.best is None for f in self._ledger if f.finishing)
+        self._satisfied(flight)
         self._rested(now)
         if answer is not None:
             return self.answered_here(flight.frame, answer, now)
@@ -255,7 +261,11 @@ class Frames:
         if sends and not has_exit and self._owed_by(ready):
             longest = max((now - f.sent_at for f in relied_on if f.sent_at is not None), default=0.0)
             if self._reliance.surely(left, now) and longest <= left:
-                return Manner(relies=True, sends=True) if link is LinkIs.READY else None
+                if link is LinkIs.READY:
+                    return Manner(relies=True, sends=True)
+                alone_s = self._head_s(plan, False) + self._first_exit_s(plan)
+                if alone_s > self._reliance.longest(now) - longest:
+                    return None  # there is room again before the device would be done with it
         if sends and (has_exit or link is LinkIs.READY) and self._owed_by(ready, (plan, deadline)):
             return Manner(relies=False, sends=True)
         if sends and link is LinkIs.READY and not relied_on and self._reliance.unknown(now) and self._owed_by(ready):
@@ -276,6 +286,10 @@ class Frames:
             if at > deadline - SPARE_MS / 1000:
                 return False
         return True
+
+    def _satisfied(self, flight: Flight) -> None:
+        self._in_need -= flight.in_need
+        flight.in_need = False
 
     def _rested(self, now: float) -> None:
         """The device did something; if it was asked for nothing more, it is free now."""
@@ -329,7 +343,9 @@ class Frames:
         assert flight.activation is not None
         flight.finishing += 1
         self._unfinished += 1
-        self.in_need += flight.best is None
+        if flight.best is None and not flight.in_need:
+            flight.in_need = True
+            self._in_need += 1
         first_s = self._first_exit_s(flight.plan)
         done = max(self._free_at, now) + first_s
         self._free_at = done if only_first_exit else max(done, flight.deadline - SPARE_MS / 1000)

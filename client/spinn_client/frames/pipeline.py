@@ -100,17 +100,12 @@ class Pipeline:
         self.plan = guide.plan
         self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
-        self._limited = 0
+        self.limited = 0  # frames that were not sent as the server had had as many as it is to have
         self._tasks: set[asyncio.Task[None]] = set()
         self._guiding: asyncio.Task[None] | None = None
         self._plan_change: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # something happened that may let a frame be taken, or end
         self._timer: tuple[float, asyncio.TimerHandle] | None = None  # for `Frames.look`: when, and what to cancel
-
-    @property
-    def limited(self) -> int:
-        """Frames that were not sent as the server had had as many as it is to have."""
-        return self._limited
 
     @property
     def taken(self) -> int:
@@ -194,13 +189,19 @@ class Pipeline:
                     frame.index, "expired" if frame.captured + self._frames.deadline_s <= taken else "no_time"
                 )
                 continue
-            self._limited += self._link is not None and self._link.up and self._link.limits(taken)
+            self.limited += self._link is not None and self._link.up and self._link.limits(taken)
             self._set_timer()
             await self._treat(frame, began=frame.captured if frame.captured >= asked else taken)
 
     async def _until_one_may_be_taken(self) -> None:
         if self._wait_for is not None:
             await self._wait_for()
+        patience = self._now() + self._frames.deadline_s
+        while self._unpaced and self._link is not None and self._link.up and not self._link.ready:
+            left = patience - self._now()
+            if left <= 0:
+                break
+            await self._something_happens(left)
         while not self._frames.to_begin(self._now(), self.plan, link=self._link_is):
             self._set_timer()
             await self._something_happens(math.inf)
@@ -285,7 +286,9 @@ class Pipeline:
             lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
             first_by=action.first_by,
             only_first_exit=action.only_first_exit,
-            go_on=lambda first: flight.state is not State.SETTLED and (first or not self._frames.in_need),
+            go_on=lambda first: (
+                flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight))
+            ),
         )
         self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 

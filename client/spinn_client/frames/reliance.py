@@ -28,8 +28,11 @@ class Reliance:
 
     def surely(self, within_s: float, now: float) -> bool:
         """Whether the answer to a request that is sent now will come within this time: all of the last ones did."""
-        recent = self._recent(now)
-        return bool(recent) and max(recent) <= within_s
+        return self.longest(now) <= within_s
+
+    def longest(self, now: float) -> float:
+        """Of the last ones; infinite: nothing is known, or one did not come in time."""
+        return max(self._recent(now), default=math.inf)
 
     def perhaps(self, within_s: float, now: float) -> bool:
         """Whether it may: one of the last ones did, or nothing is known."""
