@@ -20,5 +20,5 @@ def test_the_processor_is_taken_away_for_a_while(matrix: Matrix, split: str) -> 
         await asyncio.sleep(4)
         world.device.slowdown /= 2
 
-    matrix.judge(f"half of the processor is taken away, split {split}", Case(matrix.plan(split, matrix.bundle.default_threshold)), fault,
-                 most_no_answer=0.04)  # fmt: skip
+    case = Case(matrix.plan(split, matrix.bundle.default_threshold))
+    matrix.judge(f"half of the processor is taken away, split {split}", case, fault, most_no_answer=0.04)

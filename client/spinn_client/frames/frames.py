@@ -255,24 +255,25 @@ class Frames:
         begin = max(now, self._free_at)
         ready = begin + self._head_s(plan, True)
         left = deadline - ready
-        has_exit = self._first_exit_s(plan) == 0
+        first_exit_s = self._first_exit_s(plan)
+        expected = self._reliance.longest(now)
         sends = plan.split < self._bundle.last and link is not LinkIs.AWAY and self._reliance.perhaps(left, now)
-        relied_on = [f for f in self._ledger if f.relies]
-        if sends and not has_exit and self._owed_by(ready):
-            longest = max((now - f.sent_at for f in relied_on if f.sent_at is not None), default=0.0)
-            if self._reliance.surely(left, now) and longest <= left:
-                if link is LinkIs.READY:
-                    return Manner(relies=True, sends=True)
-                alone_s = self._head_s(plan, False) + self._first_exit_s(plan)
-                if alone_s > self._reliance.longest(now) - longest:
-                    return None  # there is room again before the device would be done with it
-        if sends and (has_exit or link is LinkIs.READY) and self._owed_by(ready, (plan, deadline)):
-            return Manner(relies=False, sends=True)
-        if sends and link is LinkIs.READY and not relied_on and self._reliance.unknown(now) and self._owed_by(ready):
-            return Manner(relies=True, sends=True)
-        if self._owed_by(begin + self._head_s(plan, False), (plan, deadline)):
+        may_send = sends and (link is LinkIs.READY or not first_exit_s)
+        guaranteed = may_send and self._owed_by(ready, (plan, deadline))
+        in_vain = (
+            guaranteed and expected > left - first_exit_s
+        )  # the device would have to begin before the answer comes
+        if sends and first_exit_s and expected <= left and (in_vain or not guaranteed) and self._owed_by(ready):
+            waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
+            if waited <= left:
+                return Manner(relies=True, sends=True) if link is LinkIs.READY else None
+        asks = may_send and self._reliance.unknown(now) and not any(f.relies for f in self._ledger)
+        if guaranteed or (asks and self._owed_by(ready)):
+            return Manner(relies=not guaranteed, sends=True)
+        alone = begin + self._head_s(plan, False)
+        if self._owed_by(alone, (plan, deadline)):
             return Manner(relies=False, sends=False)
-        hopeless = not self._owed_by(begin + self._head_s(plan, False), (plan, now + self.deadline_s))
+        hopeless = not self._owed_by(alone, (plan, now + self.deadline_s))
         return Manner(relies=True, sends=link is LinkIs.READY) if hopeless and not len(self._ledger) else None
 
     def _owed_by(self, ready: float, one_more: tuple[Plan, float] | None = None) -> bool:
@@ -299,8 +300,8 @@ class Frames:
     def _set_rescues(self) -> None:
         """When the device must begin with each frame that is AWAY without an answer, at the latest.
 
-        With those that it owes one, one after the other. One that relies on the server is begun with if that is late
-        and the device has nothing else to do.
+        With those that it owes one, one after the other. One that relies on the server is begun with if that has failed
+        others and the device has nothing else to do.
         """
         begin = math.inf
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
@@ -316,8 +317,8 @@ class Frames:
         if not flight.relies:
             return True
         assert flight.sent_at is not None
-        late = self._reliance.surely(now - flight.sent_at, now)  # the last answers took less
-        return late and self._free_at <= now and self._owed_by(now + self._first_exit_s(flight.plan))
+        in_order = now - flight.sent_at < self._reliance.longest(now) < math.inf
+        return not in_order and self._free_at <= now and self._owed_by(now + self._first_exit_s(flight.plan))
 
     def _head_s(self, plan: Plan, sends: bool) -> float:
         """From beginning with a frame until its head is done, and coded if it is to be sent."""

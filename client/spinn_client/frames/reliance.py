@@ -8,7 +8,7 @@ from collections import deque
 RECENT = 3
 """Requests that are remembered. More make a client slow to trust a server again, and to send anything at all."""
 
-FRESH_S = 5.0
+FRESH_S = 1.0
 """What is older says nothing any more. So a server that did not answer in time is asked again this much later."""
 
 
@@ -26,12 +26,8 @@ class Reliance:
         """It did not, or too late."""
         self._took.append((now, math.inf))
 
-    def surely(self, within_s: float, now: float) -> bool:
-        """Whether the answer to a request that is sent now will come within this time: all of the last ones did."""
-        return self.longest(now) <= within_s
-
     def longest(self, now: float) -> float:
-        """Of the last ones; infinite: nothing is known, or one did not come in time."""
+        """Of the last ones; infinite: one did not come in time, or nothing is known."""
         return max(self._recent(now), default=math.inf)
 
     def perhaps(self, within_s: float, now: float) -> bool:

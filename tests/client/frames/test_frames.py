@@ -223,17 +223,29 @@ def test_a_server_whose_last_answers_were_soon_enough_is_relied_on(case: Case) -
     flight = case.away(0)
     assert not flight.relies and flight.rescue_at is not None, "the device can answer it"
     case.frames.server_answered(0, answer(), 0.06)
-    one, two = case.away(10, at=3.0), case.away(11, at=3.03)
+    one, two = case.away(10, at=0.5), case.away(11, at=0.53)
     assert one.relies and two.relies
-    assert not case.frames.to_begin(3.04, case.plan, link=LinkIs.FULL), "it waits for room"
-    assert case.frames.look(3.046) == [], "the device would only be busy with what the server answers soon"
+    assert not case.frames.to_begin(0.54, case.plan, link=LinkIs.FULL), "it waits for room"
+    assert case.frames.look(0.546) == [], "the device would only be busy with what the server answers soon"
 
 
-def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_that_is_late_and_there_is_time(case: Case) -> None:
+def test_the_device_keeps_its_time_for_a_frame_if_it_need_not_begin_before_the_answer_comes(case: Case) -> None:
+    """The answer is expected 60 ms after the capture; the device could begin at 125 ms."""
     case.away(0)
     case.frames.server_answered(0, answer(), 0.06)
-    one, two = case.away(10, at=3.0), case.away(11, at=3.0)
-    at = 3.0 + DEADLINE_S - (SPARE_MS + FIRST_EXIT_MS) / 1000
+    flight = case.away(10, at=0.5)
+    assert not flight.relies and flight.rescue_at == pytest.approx(0.65 - (SPARE_MS + FIRST_EXIT_MS) / 1000)
+
+
+def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_that_fails_others_and_there_is_time(case: Case) -> None:
+    case.away(0)
+    case.frames.server_answered(0, answer(), 0.11)
+    case.numbers.first_exit = 50.0
+    one, two = case.away(10, at=0.5), case.away(11, at=0.5)
+    case.frames.local_exit(11, answer("block11", 0.4), 0.52)
+    case.frames.server_refused(11, 0.55)  # so the server is not in order
+    case.frames.finished(two, answer(), only_first_exit=False, now=0.56)
+    at = 0.5 + DEADLINE_S - (SPARE_MS + 50) / 1000
     assert one.relies and two.relies and one.rescue_at == pytest.approx(at)
     (finish,) = case.frames.look(at)
     assert isinstance(finish, Finish) and finish.only_first_exit
@@ -242,23 +254,23 @@ def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_that_is_late_and
 def test_after_an_answer_that_did_not_come_no_frame_relies_on_the_server(case: Case) -> None:
     case.numbers.first_exit = 100.0
     for n in range(3):
-        case.away(n, at=n)
-        case.frames.server_answered(n, answer(), n + 0.06)
-    assert case.away(10, at=3.0).relies
-    case.frames.look(3.15)
-    case.frames.look(3.17)
-    flight = case.take(13, 3.3)
+        case.away(n, at=n / 5)
+        case.frames.server_answered(n, answer(), n / 5 + 0.06)
+    assert case.away(10, at=0.6).relies
+    case.frames.look(0.75)
+    case.frames.look(0.77)
+    flight = case.take(13, 0.9)
     assert not flight.relies and flight.sends
 
 
 def test_a_server_that_never_answers_in_time_is_asked_again_after_a_while(case: Case) -> None:
     for n in range(3):
-        case.away(n, at=n / 2)
-        for at in (n / 2 + DEADLINE_S, n / 2 + DEADLINE_S + GRACE_MS / 1000):
+        case.away(n, at=n / 5)
+        for at in (n / 5 + DEADLINE_S, n / 5 + DEADLINE_S + GRACE_MS / 1000):
             case.frames.look(at)
-    assert not case.take(10, 1.5).sends
-    case.frames.end(1.6)
-    assert case.take(11, 1.0 + DEADLINE_S + FRESH_S + 0.1).sends
+    assert not case.take(10, 0.7).sends
+    case.frames.end(0.8)
+    assert case.take(11, 0.4 + DEADLINE_S + FRESH_S + 0.1).sends
 
 
 def test_what_nobody_can_answer_in_time_is_tried_only_if_nothing_else_is_owed(case: Case) -> None:
