@@ -34,7 +34,7 @@ webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of
 
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
 	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
 	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
 
@@ -42,7 +42,7 @@ test-all: test ## these, and those that make environments or train
 	@$(BIN)/python -m pytest --durations=5 -m slow
 
 check: .venv/.setup lint ## style, types and the tests of parts, for between two changes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -q -m "not alone and not slow" \
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not alone and not slow" \
 	    tests/core/bundle tests/core/codec tests/core/plan tests/core/wire tests/client tests/server tests/test_house.py
 
 lint: .venv/.setup ## ruff and mypy --strict

@@ -1,4 +1,4 @@
-"""Where the bundle of 200 classes is, whose figures benchmarks are compared by."""
+"""Finds the bundle of 200 classes, with which benchmarks are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PLACES = (ROOT / "benchmarks" / "bundles" / "lite2-200", ROOT / "spinn_stream" /
 
 
 def bundle_200() -> Bundle:
-    """Raises FileNotFoundError: it is at none of its places."""
+    """The bundle's folder. Raises FileNotFoundError: it is at none of its places."""
     for place in PLACES:
         if place.is_dir():
             return load_bundle(place)

@@ -5,7 +5,7 @@
 Installs the core and the client of this checkout into a fresh virtual environment: pinned, not editable, no torch, no
 byte code. Then plays a clip there, and asks pip (a dry run) what an arm64 machine would install. Needs a package index.
 
-MB are 10^6 bytes: sums of file sizes, not of blocks on a disk. pip and setuptools are not counted, unless it says so.
+MB are 10^6 bytes: sums of file sizes, not of blocks on a disk. pip and setuptools count only where it says so.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from rich.table import Table
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "spinn_stream", "client")
-"""What of the checkout the two packages are built of."""
+"""The parts of the checkout that the two packages are built from."""
 
 LIMIT_MB = 540  # PyAV takes 107 of them: docs/decisions/0024-clips-and-streams.md
 FRAMES = 30
 OURS = ("spinn-stream", "spinn-client")
 TOOLS = ("pip", "setuptools")
 ARM64 = (*(f"manylinux_2_{minor}_aarch64" for minor in range(28, 16, -1)), "manylinux2014_aarch64")
-"""What a machine with glibc 2.28 takes (Debian 10; later ones, too), the best first."""
+"""Platform tags for glibc 2.28 and later (Debian 10), the best first."""
 
 LISTING = """
 import importlib.metadata as metadata, importlib.util, json, sysconfig
@@ -54,7 +54,7 @@ print(json.dumps({
     },
 }))
 """
-"""Run by the environment's own Python: what is installed there."""
+"""A program for the environment's own Python: it lists what is installed."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Environment:
     distributions: dict[str, tuple[str, list[Path]]]
 
     def run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A program of the environment, to its end; with a cache of its own, as on a device that starts it first."""
+        """Run a program of the environment to its end, with a cache of its own, as on a new device."""
         cache = {"XDG_CACHE_HOME": str(self.folder.parent / "cache")}
         return _run([str(self.folder / "bin" / program), *arguments], check=check, variables=cache)
 
@@ -84,7 +84,8 @@ class Environment:
 def _run(
     command: list[str], *, check: bool = True, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Without PYTHONPATH, which would bring packages in, and PYTHONDONTWRITEBYTECODE, which would hide some MB."""
+    """Run a command without PYTHONPATH, which would add packages, and PYTHONDONTWRITEBYTECODE, which would hide some
+    MB."""
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")} | dict(variables or {})
     done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=600, check=False)
     if check and done.returncode != 0:
@@ -97,7 +98,8 @@ def _pip(python: Path, *arguments: str, check: bool = True) -> subprocess.Comple
 
 
 def copy_checkout(to: Path, parts: Iterable[str] = PARTS) -> None:
-    """Copy these parts, so that building leaves nothing here: what git does not ignore; all of it without git."""
+    """Copy these parts, so that building leaves nothing here: files that git does not ignore, or all files without
+    git."""
     listed = ""
     if shutil.which("git"):
         command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *parts]
@@ -140,12 +142,12 @@ def make_environment(folder: Path) -> Environment:
 
 
 def megabytes(paths: Iterable[Path]) -> float:
-    """Sum of the sizes of those that are files, and no links."""
+    """Sum of the sizes of files; links do not count."""
     return sum(p.stat().st_size for p in paths if p.is_file() and not p.is_symlink()) / 1e6
 
 
 def installed_mb(environment: Environment) -> float:
-    """All files in site-packages, byte code too, without those of pip and setuptools."""
+    """Size of all files in site-packages, byte code included, without pip and setuptools."""
     site = environment.site
     owned = (path for tool in TOOLS for path in environment.distributions.get(tool, ("", []))[1])
     tools = {path.relative_to(site).parts[0] for path in owned if ".." not in path.parts}
@@ -153,7 +155,7 @@ def installed_mb(environment: Environment) -> float:
 
 
 def compile_all(environment: Environment) -> None:
-    """Write the byte code that pip writes, where nobody says --no-compile."""
+    """Write the byte code that pip writes without --no-compile."""
     environment.run("python", "-m", "compileall", "-q", str(environment.site), check=False)  # some files are templates
 
 
@@ -226,7 +228,7 @@ def _plain(name: str) -> str:
 
 
 def could_shrink(environment: Environment, folder: Path) -> dict[str, float]:
-    """What could go without a frame being answered otherwise -> MB, of files as they are in wheels."""
+    """Parts that could go without changing any answer -> MB, of files as they are in wheels."""
     site = environment.site
 
     def size(*names: str) -> float:
@@ -256,7 +258,7 @@ def could_shrink(environment: Environment, folder: Path) -> dict[str, float]:
 
 
 def _strippable(site: Path, folder: Path) -> float | None:
-    """None where there is no `strip`."""
+    """MB that `strip` would save; None: there is no `strip`."""
     if shutil.which("strip") is None:
         return None
     libraries = [p for name in ("uvloop", "lz4", "msgpack") for p in (site / name).rglob("*.so")]

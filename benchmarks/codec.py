@@ -4,16 +4,16 @@
 
 At the first cut point of `lite2-200`'s 8x8 stage; every byte of a message counted, its header too.
 
-- intra: every frame a key frame. inter: as the product sends it: only frames that no exit on the device answers (the
-  default threshold); a change is coded since the newest frame that was acknowledged, at least 100 ms old.
+- intra: every frame is a key frame. inter: as a client sends it: only frames that no exit on the device answers
+  (default threshold), each as a change since the newest acknowledged frame, at least 100 ms old, if that is smaller.
 - top1: of the final exit on the images, without coding and from key frames. clip_agreement: share of the clips' sent
-  frames on which the label is the uncoded one's, among those whose two best classes lie 0.1 or more apart.
-- entropy: bits a code takes, over the zeroth-order entropy of its group (each frame's own), and over the entropy
-  given the reference's value (-2..2) over all frames of a clip: what a coder that looks there could save.
+  frames that keep their uncoded label, among those whose two best classes are 0.1 or more apart.
+- entropy: bits of a code, over the zeroth-order entropy of its group (for each frame), and over the entropy given the
+  reference's value (-2..2) over a whole clip, which a coder with that context could reach.
 - jpeg_bytes_same_accuracy: the smallest JPEG of the pictures that loses no more points than intra is allowed to.
 - cuts: the same at every cut point, on the first images and frames only.
 
-One thread. The plot shows what the bundle's tables say of every cut point and setting (`spinn calibrate`).
+One thread. The plot shows every cut point and setting, from the bundle's tables (`spinn calibrate`).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Clip:
 
 
 def message_bytes(payload: bytes, request: int, split: int, codec: str, threshold: float) -> int:
-    """Of the whole request."""
+    """Bytes of the whole request."""
     return len(encode(Infer(request, split, codec, threshold, 123.0, payload)))
 
 
@@ -134,7 +134,7 @@ def clear(logits: np.ndarray, bundle: Bundle) -> np.ndarray:
 def stream(
     bundle: Bundle, split: int, setting: CodecSetting, activations: np.ndarray, sent: np.ndarray, fps: float
 ) -> tuple[list[int], list[bool], np.ndarray]:
-    """One clip as the product sends it: bytes of each message, whether it was a key frame, what was decoded."""
+    """One clip as a client sends it: bytes of each message, whether it was a key frame, and the decoded activations."""
     sender, receiver = PayloadSender(bundle), PayloadReceiver(bundle)
     waiting: list[int] = []
     sizes, keys, decoded = [], [], []
@@ -150,7 +150,7 @@ def stream(
 
 
 def entropies(basis: Basis, bits: int, activations: np.ndarray, lag: int) -> dict[str, float]:
-    """How far changes are from two bounds, as ratios of bytes."""
+    """Bytes of changes over two bounds."""
     step = 1 << (transform.BITS[-1] - bits)
     held: list[np.ndarray] = []
     spent = zeroth = 0.0

@@ -1,7 +1,8 @@
-"""What is timed against each other: whole networks and halves as a user of one engine alone would run them, and ours.
+"""The contestants of `runtime.py` and others: whole networks and halves, as a user of one engine would run them, and
+ours.
 
-Each builds a function that runs one image in the way that costs least in that engine: nothing is converted or copied
-that its own interface does not force.
+Each builds a function that runs one image in the cheapest way of that engine: nothing is converted or copied unless the
+engine's own interface forces it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def lite0_224() -> Model:
 
 
 def with_huge_pages(maker: Maker) -> Run:
-    """What the maker builds, its memory in huge pages, as ours is."""
+    """The maker's function, with its memory in huge pages, as ours has."""
     run = maker()
     run()
     use_huge_pages()

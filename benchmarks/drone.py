@@ -1,12 +1,12 @@
-"""What is the age of an answer worth? Every policy on every network flies a drone through the same forests.
+"""What is a young answer worth? Every policy flies a drone through the same forests, on every network.
 
     python benchmarks/drone.py --state FILE [--episodes 300] [--minutes M] [--jobs 2]
                                [--json] [--out FILE] [--plot FILE]
 
-Virtual time (`spinn_traces.simulator`): device, link and server are simulated, the network runs on the pictures that
-the camera renders. --state keeps every flight; the same command goes on where it was broken off. What was measured of
-this machine lies beside it. All policies fly the same forests over the same seconds of a network. The oracle has the
-network's final exit without delay, `rays` know the forest; both also 150 ms late, which is how hard the forest is.
+In virtual time (`spinn_traces.simulator`): device, link and server are simulated, and the network runs on the camera's
+rendered pictures. --state keeps every flight, so the same command continues; this machine's costs are kept beside it.
+All policies fly the same forests over the same seconds of a network. The oracle has the network's final exit without
+delay, and `rays` know the forest; both also fly 150 ms late, which shows how hard the forest is.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Does virtual time say what real time does? The same forests with real processes, and in lock-step.
+"""Does virtual time agree with real time? The same forests with real processes, and in lock-step.
 
     python benchmarks/drone_real.py --state FILE [--flights 20] [--json]
 
---state is that of benchmarks/drone.py, whose machine is used; the real flights are kept beside it, and the same command
-goes on where it was broken off. A real flight takes its own time, some 15 s with its processes. For each cell: crashes
-with their 95 % interval and the median age of the answers acted on, real and virtual.
+--state is that of benchmarks/drone.py, whose machine is used. The real flights are kept beside it, so the same command
+continues. A real flight takes some 15 s. For each cell: crashes with their 95 % interval, and the median age of the
+used answers, real and virtual.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""What does it cost to embed a stream, and is it gone when it is left?
+"""What does it cost to embed a stream, and does leaving it release everything?
 
     python benchmarks/embedding.py [--json] [--frames 20000] [--runtime auto]
 
-One process on one core (a server, where there is one, on another), one engine thread, uvloop as in `spinn run`.
+One process on one core (a server, if there is one, on another), one engine thread, uvloop as in `spinn run`.
 
     bound_fps        the slowest stage alone: preparing a frame and the whole network with every exit's answer, as the
                      device's thread does it, in a loop without a stream
     stream_fps       frames a second through `spinn_client.Stream`, every frame wanted; in turn with the bound
     ratio            stream_fps over bound_fps, median of the turns
     ratio_cpu        the same of the processor's time a frame, which other processes disturb less
+    ratio_of_hops    what an event loop that gives frames to a thread can reach at most: the bound's work in asyncio's
+                     `run_in_executor`, each early exit told by `call_soon_threadsafe`, and nothing else; over bound_fps
     loop_lag_p99_ms  how late timers of the program's own event loop are while 30 frames a second go to a server, after
                      `spinn_client.tune_process()`; ..._untuned: without it, with the latest result beyond its deadline
     rss_growth_mb    resident memory from a tenth of the frames to all of them
@@ -30,7 +32,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -45,9 +49,9 @@ from rich.table import Table
 import spinn_client as spinn
 from spinn_client.sources.base import pixels_of
 from spinn_client.sources.demo import DemoSource
-from spinn_stream.bundle import load_bundle
+from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.frame import Pixels, crop, normalise
-from spinn_stream.runtime import Engine, answers, open_engine, stored_profile
+from spinn_stream.runtime import Answer, Engine, answers, open_engine, stored_profile
 
 SPINN = Path(sys.executable).parent / "spinn"
 TURNS, TURN_FRAMES, WARM_UP = 25, 120, 30
@@ -78,17 +82,38 @@ class Speed(NamedTuple):
     cpu_ms: float
 
 
+def one_frame(bundle: Bundle, engine: Engine, picture: Pixels, on_exit: Callable[[Answer], object]) -> None:
+    """Prepare a frame and run the whole network with every exit's answer; the early ones are told."""
+    x = normalise(crop(picture, bundle.input.size), bundle.input)
+    for start, stop in bundle.pieces(0, bundle.last):
+        x, output = engine.run(start, stop, x, exit=True)
+        reached = bundle.exit_at[stop]
+        assert output is not None
+        answer = answers(reached.name, output, reached.temperature)[0]
+        assert answer.confidence >= 0
+        if stop != bundle.last:
+            on_exit(answer)
+
+
 def bound(engine: Engine, pictures: list[Pixels]) -> Speed:
     bundle = load_bundle(LITE2_200)
-    pieces = bundle.pieces(0, bundle.last)
     began, cpu = time.perf_counter(), time.process_time()
     for n in range(TURN_FRAMES):
-        x = normalise(crop(pictures[n % len(pictures)], bundle.input.size), bundle.input)
-        for start, stop in pieces:
-            x, output = engine.run(start, stop, x, exit=True)
-            reached = bundle.exit_at[stop]
-            assert output is not None and answers(reached.name, output, reached.temperature)[0].confidence >= 0
+        one_frame(bundle, engine, pictures[n % len(pictures)], lambda answer: None)
     return Speed(TURN_FRAMES / (time.perf_counter() - began), (time.process_time() - cpu) * 1000 / TURN_FRAMES)
+
+
+async def hops(engine: Engine, pictures: list[Pixels]) -> Speed:
+    """The bound's work in a thread, one frame after the other, with an event loop that waits for each."""
+    bundle, loop, told = load_bundle(LITE2_200), asyncio.get_running_loop(), deque[Answer](maxlen=1)
+    with ThreadPoolExecutor(1) as thread:
+        began, cpu = time.perf_counter(), time.process_time()
+        for n in range(TURN_FRAMES):
+            await loop.run_in_executor(
+                thread, one_frame, bundle, engine, pictures[n % len(pictures)],
+                lambda answer: loop.call_soon_threadsafe(told.append, answer),
+            )  # fmt: skip
+        return Speed(TURN_FRAMES / (time.perf_counter() - began), (time.process_time() - cpu) * 1000 / TURN_FRAMES)
 
 
 async def streamed(pictures: list[Pixels], device: spinn.DeviceConfig) -> Speed:
@@ -150,7 +175,7 @@ async def growth(pictures: list[Pixels], device: spinn.DeviceConfig, frames: int
 
 @contextlib.contextmanager
 def camera(pictures: int) -> Iterator[str]:
-    """An HTTP camera that gives this number of pictures to whoever asks, and then nothing, without an end."""
+    """An HTTP camera that gives this number of pictures on each connection, and then nothing, without an end."""
     import cv2
 
     listening = socket.create_server(("127.0.0.1", 0))
@@ -307,9 +332,10 @@ def measure(frames: int, runtime: str) -> dict[str, Any]:
 
     with serving(other, engine.name) as running:
         found = uvloop.run(served(*running))
-    bounds, streams = [], []
+    bounds, streams, bare = [], [], []
     for _ in range(TURNS):
         bounds.append(bound(engine, pictures))
+        bare.append(uvloop.run(hops(engine, pictures)))
         streams.append(uvloop.run(streamed(pictures, device)))
     return {
         "engine": engine.name,
@@ -317,6 +343,7 @@ def measure(frames: int, runtime: str) -> dict[str, Any]:
         "stream_fps": round(median(s.fps for s in streams), 1),
         "ratio": round(median(s.fps / b.fps for s, b in zip(streams, bounds, strict=True)), 4),
         "ratio_cpu": round(median(b.cpu_ms / s.cpu_ms for s, b in zip(streams, bounds, strict=True)), 4),
+        "ratio_of_hops": round(median(h.fps / b.fps for h, b in zip(bare, bounds, strict=True)), 4),
         "load_average": round(os.getloadavg()[0], 1),
         "loop_lag_p99_ms": found["tuned"]["p99_ms"],
         "loop_lag_p99_ms_untuned": found["untuned"]["p99_ms"],

@@ -1,9 +1,9 @@
-"""Do the exits of a bundle that learned without labels say what its final exit says, and what do they save?
+"""Do exits that learned without labels agree with the final exit, and what do they save?
 
     python benchmarks/exits.py BUNDLE --pool pool-*.parquet --held-out 2000 --labelled nips17.parquet
         [--labels MAP.json] [--original efficientnet-lite0] [--json]
 
-Of the pictures without labels, the last ones are looked at, which training did not see. Four tables:
+Of the pictures without labels, only the last ones are used, which training did not see. There are four tables:
 
 exits       multiply-adds with the head, agreement with the final exit on both sets, right answers on the labelled one.
 calibration error over ten bins of equal count on the labelled set: temperatures are fitted on one half (every second

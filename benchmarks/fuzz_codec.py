@@ -1,4 +1,4 @@
-"""What do bytes do that no sender made? Every decoder, fed with damaged payloads: it decodes, refuses, or is at fault.
+"""What do decoders do with damaged payloads? Each one must decode or refuse; anything else is a fault.
 
     python benchmarks/fuzz_codec.py [--inputs 1000000] [--seed 0] [--json]
 
@@ -6,7 +6,7 @@ Payloads of every codec and kind (key frames and changes, both entropy coders) a
 spliced, lengthened and given other heads, or are random bytes from the start, and go to the receiver that a server has
 for one client. A fault is an exception that is no CodecError, an activation of another shape or with values that are
 not finite, more than a second of CPU time, or more memory than said below. Input N of a seed is always the same bytes.
-Exit code 1 where there was a fault.
+Exit code 1: there was a fault.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Target:
 
 @dataclass
 class Found:
-    """What came of the inputs."""
+    """The results of the inputs."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     slowest_ms: dict[str, float] = field(default_factory=dict)

@@ -9,8 +9,8 @@
     compiled    the whole network as one module, by torch.compile(mode="reduce-overhead"), which takes CUDA graphs, too
     eager       the same module as it is
 
-Figures are samples a second, from medians; ours_over_compiled is the median over the turns of the ratio. With
-`--device cpu` it runs anywhere; nobody has to: there ONNX Runtime is faster.
+Figures are samples a second, from medians; ours_over_compiled is the median over the turns of the ratio. With `--device
+cpu` it runs anywhere, but there ONNX Runtime is faster.
 """
 
 from __future__ import annotations

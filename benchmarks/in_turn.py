@@ -1,7 +1,7 @@
-"""Things that are timed in turn, each in a process of its own.
+"""Times contestants in turn, each in a process of its own.
 
-One process for all of them would share its memory: where one's weights lie, and in what pages, would be the others'
-doing, too. Each process works only when it is its turn.
+In a shared process, each would influence where, and in which pages, the weights of the others lie. Each process works
+only when it is its turn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 300.0
 
 Run = Callable[[], object]
 Maker = Callable[[], Run]
-"""Builds what is timed; a module's function or a partial of one, since it crosses to another process."""
+"""Builds the timed function. It is a module's function or a partial of one, since it is sent to another process."""
 
 
 class Contestant:
@@ -89,10 +89,10 @@ def _serve(asked: Connection, maker: Maker, warm_up: int) -> None:
 def turns(
     contestants: Sequence[Contestant], rule: StopRule, *, streak: int, draw: random.Random
 ) -> list[list[list[float]]]:
-    """Builds all anew, then has them run in turn, in an order that is drawn for each, until the rule is met.
+    """Build all anew, then run them in turn, in an order that is drawn for each turn, until the rule is met.
 
     Returns:
-        For each contestant its streaks; as many for all, at least one.
+        For each contestant its streaks; the same number for all, at least one.
     """
     for contestant in contestants:
         contestant.build()

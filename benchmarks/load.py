@@ -4,11 +4,11 @@
 
 This process is pinned to one core and runs the default plan's head on a frame again and again (or --fps times a
 second), as `spinn run` does. Two seconds alone, four with a process that spins on the same core, three alone again. The
-factor should reach 2 (half of the core is left) within two seconds, and come back. really_shared_by: how many times as
-long as alone frames took in the second of these seconds, by the clock: it is not always 2, and the factor should be it.
+factor should reach 2 (half of the core is left) within two seconds, and come back. really_shared_by: time of a frame in
+the second of these seconds over its time alone, by the clock. It is not always 2, and the factor should be equal to it.
 
-At a camera's rate the device rests between frames, and a fair scheduler lets it run at once when it wakes: the factor
-then says, truly, that frames are hardly slower.
+At a camera's rate the device rests between frames, and a fair scheduler lets it run at once when it wakes. The factor
+then rightly says that frames are hardly slower.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What does the default bundle call photographs that packages ship, at their full resolution, and clips?
+"""What does the default bundle say about photographs that come with packages, at full resolution, and about clips?
 
     python benchmarks/photographs.py [--clips FILE ...] [--json]
 
-Each photograph goes the way of a camera frame (centre square, reduced to the network's size) to the final exit. Those
-that show one of the bundle's classes have a list of labels that a person would accept; the others are shown for what
-they get. Photographs of packages that are not installed (ultralytics, imgaug, scikit-learn) are left out and named. Of
-a clip, every tenth frame is looked at, and its labels are counted.
+Each photograph goes the way of a camera frame (centre square, reduced to the network's size) to the final exit. If a
+photograph shows one of the bundle's classes, it has a list of labels that a person would accept. Photographs of
+packages that are not installed (ultralytics, imgaug, scikit-learn) are left out and named. Of a clip, every tenth frame
+is looked at, and its labels are counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Real processes on cores of their own, for benchmarks that change things while they run."""
+"""Real processes on cores of their own, for benchmarks that change conditions while they run."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ READY_S = 120.0
 
 
 def cores() -> tuple[int, int]:
-    """The client's, and that of server and shaper; the same where there is one."""
+    """The client's core, and that of server and shaper; the same if there is only one."""
     free = sorted(os.sched_getaffinity(0))
     return free[0], free[1 % len(free)]
 
 
 async def follow(slow_down: Callable[[float], object], base: float) -> None:
-    """Take `base` times the number that comes on standard input as long, a line for each change; until its end."""
+    """Set a slowdown of `base` times each number on standard input, one a line, until its end."""
     while line := await asyncio.to_thread(sys.stdin.readline):
         slow_down(base * float(line))
 
 
 async def serve(slowdown: float = 1.0) -> None:
-    """A server that takes `slowdown` times as long. It says where it is, and runs until its standard input ends."""
+    """A server that takes `slowdown` times as long. It prints its address, and runs until its standard input ends."""
     bundle, slowed = load_bundle(LITE2_200), Slowed(1.0)
     engine = open_engine(bundle, "auto", threads=1)
     profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
@@ -91,7 +91,7 @@ def change(control: int, settings: dict[str, Any]) -> float:
 
 
 def wait_for_results(results: Path, client: subprocess.Popen[str]) -> None:
-    """Until there is one."""
+    """Wait until there is a result."""
     began = time.monotonic()
     while not (results.exists() and results.stat().st_size):
         if client.poll() is not None or time.monotonic() - began > READY_S:

@@ -1,14 +1,14 @@
-"""Is the scheduler worse than a baseline on some trace, beyond what runs of one and the same policy differ?
+"""Is the scheduler worse than a baseline on some trace, by more than the spread between runs of one policy?
 
     python benchmarks/policies.py --trace FILE ... [--json] [--source S] [--device-slowdown 8 20] [--repeats 2]
                                   [--policy P ...] [--duration-s 15]
 
 Real runs, pinned as those of `spinn replay`: for each slowdown, repeat and trace all policies one after the other. Of
 each policy the mean age of its answers in every run, and the share that is right. The spread is the standard deviation
-between runs of a policy, pooled over policies: what this machine makes of the same thing from run to run. A policy that
-answers fewer frames right than spinn, by more than the points allowed, is listed and not compared with: it may be young
-because it gives up. `worse_ms`: spinn's mean age less the best comparable baseline's; `beyond` where that is more than
-two standard errors of such a difference. What each run found is told on standard error when it is over.
+between runs of a policy, pooled over policies. If a policy has fewer right answers than spinn, by more than the allowed
+points, it is listed but not compared, since its answers may be young because it gives up. `worse_ms`: spinn's mean age
+less that of the best comparable baseline; `beyond`: this is more than two standard errors of such a difference. Each
+run's figures are printed on standard error when it ends.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from spinn_traces.replay.run.conduct import ReplayConfig
 
 OURS = "spinn"
 ALLOWED_POINTS = 2.0
-"""A baseline that is right less often than spinn by more is not comparable: some hundred answers leave about that
-open."""
+"""A baseline is comparable if its share of right answers is below spinn's by at most this: some hundred answers leave
+about that open."""
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:

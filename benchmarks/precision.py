@@ -3,8 +3,8 @@
     python benchmarks/precision.py --data val.parquet [--json] [--torch-images 200]
 
 The final exit of `lite2-200`, batches of 50, all cores. The reference is ONNX Runtime in float32; torch is
-compared with it on the first images. Agreement is the share of images with the same top-1; among those whose two best
-classes lie 0.1 or more apart in (calibrated) probability, and among all.
+compared with it on the first images. Agreement is the share of images with the same top-1, among all, and among those
+whose two best classes are 0.1 or more apart in (calibrated) probability.
 """
 
 from __future__ import annotations

@@ -1,20 +1,21 @@
-"""How far are the scheduler's predictions from what happens?
+"""How close are the scheduler's predictions to reality?
 
     python benchmarks/prediction.py [--json] [--seconds 6] [--data val.parquet] [--figure latency|throughput]
 
-Real processes, pinned: a client (core 0) that stays with one plan, the shaper and a server (core 1), at five bandwidths
-and two speeds of the device. Every half second the client predicts its plan's figures from what it believes of link and
-loads just then; their means stand against the age of the answers at 30 frames a second (their median; their mean where
-an exit may answer, since there are two kinds of answers then), and against the answers a second where frames are taken
-as fast as the slowest stage allows.
+Real processes, pinned: a client (core 0) with a fixed plan, the shaper and a server (core 1), at five bandwidths and
+two speeds of the device. Every half second the client predicts its plan's figures from its present belief about link
+and loads. Their means are compared with the age of the answers at 30 frames a second (the median, or the mean if an
+exit may answer, since there are two kinds of answers then), and with the answers a second if frames are taken as fast
+as the slowest stage allows.
 
-Without labelled images it is the demo's frames, crops of three photographs that are unlike the bundle's tables, in a
-random order: so every stretch has frames of them all, and what is measured is not whether the next scene is foreseen.
-With labelled images, accuracy too, on the same frames: the share of the answered images that the whole network gets
-right, less the predicted drop, against what was right. One answer is counted for each image, over all bandwidths. The
-drop is the scheduler's, from tables of the very images that were answered (their answers are taken in a minute or two,
-before anything else runs): so the figure judges how it puts the losses of thresholds and codecs together. What it said
-with the bundle's own tables, of other images, stands beside it.
+Without labelled images, the frames are the demo's: crops of three photographs that are unlike the bundle's tables.
+Their order is random, so that every stretch has frames of all three, and no scene has to be foreseen.
+
+With labelled images, accuracy is compared, too: the share of the answered images that the whole network gets right,
+less the predicted drop, against the share of right answers. One answer counts for each image, over all bandwidths. The
+drop is the scheduler's, with tables of the very images that were answered (made in a minute or two, before anything
+else runs). So the figure judges how it combines the losses of thresholds and codecs. Its drop by the bundle's own
+tables, of other images, is given, too.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from spinn_traces.replay.run.material import Material, prepare
 MBPS = (0.5, 1.5, 4.0, 10.0, 30.0)
 SLOWDOWNS = (1.0, 8.0)
 PLANS = ("final", "final@0.7", "input jpeg:85", "block7 transform:6", "block11@0.76 transform:6")
-"""Where the device stops, how sure an exit must be, and how the rest is coded. The first is the whole network."""
+"""Plans: split, threshold and codec setting. The first one is the whole network."""
 
 IMAGES = 4000
 RTT_MS = 20.0
@@ -162,7 +163,7 @@ def shuffled_demo(bundle: Bundle, folder: Path) -> None:
 
 
 def measured(bundle: Bundle, material: Material) -> SameImages:
-    """What `PLANS` make of these images."""
+    """The answers of `PLANS` for these images."""
     coded = [(bundle.split_index(split), codec) for split, _, codec in map(parts, PLANS) if codec]
     return same_images(bundle, material, coded)
 

@@ -4,9 +4,8 @@
 
 One thread pinned to one core, batch 1. For `lite2-200` and EfficientNet-Lite0 at 224 px, in float32 and, where
 the processor computes in it, bfloat16, these run in turn, each in a process of its own, some runs in a row each (the
-first not counted), until every median is known to within 0.5 % or the time is up; what is compared with each other is a
-group of its own. All is built anew some times over: where a graph's weights happen to lie in memory is worth a few
-hundredths.
+first not counted), until every median is known to within 0.5 % or the time is up. Contestants that are compared form a
+group. All is built anew several times, since the place of a graph's weights in memory matters by a few percent.
 
     eager torch, ONNX Runtime, OpenVINO   the whole network without exits (ONNX Runtime has no bfloat16 on CPUs)
     ours         head to the cut point nearest to half of the multiply-adds, then the tail from there, through our
@@ -16,14 +15,14 @@ hundredths.
     OpenVINO, open batch                  its graph for any batch size, with a batch of 1
     ours, exits  every exit evaluated, its confidence computed and its answer ready, none firing
 
-Times are medians over all runs, and ratios medians of each turn's own ratio, which a machine that changes its speed
-between turns does not move. ratio_to_best is ours over the best whole graph of that precision, and
-halves_by_hand_ratio_to_best the better engine's halves by hand over it. exits_macs_share: the heads' multiply-adds over
-the backbone's. best_times_faster_than_eager: what the best whole graph reaches, which ours can hardly exceed.
-preprocess_ms: crop, resize, normalise and layout of a 1280x720 frame for `lite2-200`.
+Times are medians over all runs. Ratios are medians of each turn's own ratio, so changes of the machine's speed between
+turns do not matter. ratio_to_best is ours over the best whole graph of that precision, and halves_by_hand_ratio_to_best
+the better engine's halves by hand over it. exits_macs_share: the heads' multiply-adds over the backbone's.
+best_times_faster_than_eager: what the best whole graph reaches, which ours can hardly exceed. preprocess_ms: crop,
+resize, normalise and layout of a 1280x720 frame for `lite2-200`.
 
-Our engines put their weights into huge pages where the system has them, and the others run as their own interface runs
-them. With --huge-pages they are given them, too: what is left is the price of the cut alone.
+Our engines put their weights into huge pages if the system has them. The others run as their own interface runs them,
+or, with --huge-pages, in huge pages, too: the difference is then the price of the cut alone.
 """
 
 from __future__ import annotations

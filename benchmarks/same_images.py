@@ -1,4 +1,4 @@
-"""A bundle whose tables hold for the very images that were answered: a prediction then owes nothing to other images."""
+"""A bundle with tables of the very images that were answered, so that a prediction does not depend on other images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MOMENT = Timing(1.0, 1.0)
 
 @dataclass(frozen=True)
 class SameImages:
-    """What every exit makes of N labelled images, as they are played.
+    """Every exit's logits for N labelled images, as they are played.
 
     logits: (exits, N, classes), nothing coded. coded: by coding, (N, classes) logits of each exit behind it by name.
     """
@@ -47,7 +47,7 @@ class SameImages:
         """The bundle with tables of these images: every threshold's row, and the payload rows of the codings.
 
         The payload rows that remain are these and the uncoded one: so few that the scheduler plans with all of them.
-        Bytes stay those of the bundle: they change which settings are planned with, no accuracy.
+        Bytes stay those of the bundle: they affect the choice of settings, not the accuracy.
         """
         bundle, labels, logits = self.base, self.labels[images], self.logits[:, images]
         temperatures = tuple(e.temperature for e in bundle.exits)
@@ -117,7 +117,7 @@ def coded_logits(bundle: Bundle, engine: Engine, pixels: Pixels, coded: Coded) -
 
 
 def predicted_drop(bundle: Bundle, plan: Policy) -> float:
-    """Accuracy that the scheduler says a plan loses, by the bundle's tables, where no answer is late.
+    """The scheduler's predicted loss of accuracy of a plan, by the bundle's tables, without late answers.
 
     Args:
         plan: a policy that knows one plan.

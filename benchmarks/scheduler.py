@@ -4,12 +4,13 @@
 
 - plans: those of the table: every cut point, threshold and planned setting.
 - replan_ms: predict all of them and choose. Conditions are random, with a deadline, and the SLA has constraints on the
-  95 % quantile and the accuracy, and two targets. Figures that it does not mention are not worked out, as in a client.
+  95 % quantile and the accuracy, and two targets. Figures that the SLA does not mention are not computed, as in a
+  client.
 - replan_all_ms: the same with an agreement that mentions every metric.
 - replan_cpu_ms: the same in processor time, for a machine that others use, too.
 - decide_ms: `Scheduler.decide` as a client calls it, with conditions that change by more than it overlooks; a change of
   plan, with its reason and runner-up, included.
-- keep_ms: the same where nothing moved.
+- keep_ms: the same if nothing moved.
 - setup_ms: the table of a bundle, once. belief_ms: one answer, and the state to plan with.
 
 The profile is made up, in proportion to multiply-adds, so that every machine plans the same. ROUNDS rounds; each

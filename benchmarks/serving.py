@@ -3,9 +3,9 @@
     python benchmarks/serving.py [--json] [--parts plain,overload,mixed,idle,default] [--others PYTHON] [--into FILE]
 
 The bundle of 200 classes, the tail from block11, payloads of transform:6 (key frames). Clients on core 0; each server
-in a process of its own on core 1, in turn, one engine thread, ONNX Runtime. LitServe and Ray Serve are run by the
-interpreter `--others`; a contestant that cannot be had is left out, with its reason. `--into` adds the parts that were
-measured to a file that has others.
+in a process of its own on core 1, in turn, one engine thread, ONNX Runtime. The interpreter `--others` runs LitServe
+and Ray Serve. If a contestant is missing, it is left out, with the reason. `--into` adds the measured parts to a file
+of others.
 
 plain     decoding and tail in a loop at the best batch (raw_engine_rps), before and after each server; each server with
           16 and 32 requests in flight from four sessions: requests a second, and CPU for each; p99 at 70 % of the
@@ -78,7 +78,7 @@ class Contestant:
         self.pid = 0
 
     def run(self, work: Callable[[Contestant], Any]) -> Any:
-        """What the work gives, with the server running; in a dict why it could not be had."""
+        """The result of the work with the running server; or a dict with the reason why it could not run."""
         try:
             with started(self._command, SERVER, "ready" if self.name == "spinn" else None, self.port) as process:
                 self.pid = process.pid

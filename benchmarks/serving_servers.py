@@ -31,7 +31,7 @@ def litserve(port: int, bundle: str) -> None:
     from serving_litserve import Api
 
     ls.LitServer(Api(bundle), accelerator="cpu").run(
-        host="127.0.0.1", port=port, num_api_servers=1, log_level="warning"
+        host="127.0.0.1", port=port, num_api_servers=1, log_level="warning", generate_client_file=False
     )
 
 

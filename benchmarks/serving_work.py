@@ -1,4 +1,4 @@
-"""What every server of `serving.py` is asked to do, and the engine that does it."""
+"""The work of every server of `serving.py`, and the engine that does it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def chosen_bundle(name: str) -> Bundle:
-    """200: that of the bars; default: the built-in one."""
+    """200: the bundle of 200 classes; default: the built-in one."""
     return bundle_200() if name == "200" else load_bundle()
 
 
@@ -52,7 +52,7 @@ def pictures(bundle: Bundle, count: int) -> Floats:
 
 
 def key_frames(bundle: Bundle, engine: Engine, split: int, count: int = 16) -> list[bytes]:
-    """Payloads that stand for themselves."""
+    """Payloads that can be decoded alone."""
     heads = pictures(bundle, count)
     for start, stop in bundle.pieces(0, split):
         heads = np.concatenate([engine.run(start, stop, x[None])[0].copy() for x in heads])

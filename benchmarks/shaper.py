@@ -2,14 +2,14 @@
 
     python benchmarks/shaper.py [--json] [--seconds 20] [--trace FILE ...]
 
-Real processes on one machine: `spinn shape` on core 1, whoever sends and receives on core 0.
+Real processes on one machine: `spinn shape` on core 1, sender and receiver on core 0.
 
 - bytes: one sender that always has more. In every window of one second (beginning or ending with a delivery) the bytes
   that came, against those that are due; in Mb/s constant, and with stretches of traces.
 - delay: messages of 100 bytes, now and then, on a link without other traffic and 40 ms round trip: how much later than
   due they come, one way, on one clock.
 - price: round trips of 100 bytes and of 10 kB through a shaper that imposes nothing, less those without it.
-- tbf: the same sender through the kernel's token bucket into a network namespace, where root may make one. It counts
+- tbf: the same sender through the kernel's token bucket into a network namespace, if we may make one as root. It counts
   1514 bytes where the shaper counts 1448; what is due is told accordingly. Its sender uses cubic.
 """
 
@@ -154,9 +154,9 @@ def shaper(target: str, *options: str) -> Iterator[tuple[str, int]]:
 
 
 def judge(came: Array, start_s: float, stop_s: float, due: Callable[[Array, Array], Array]) -> dict[str, float]:
-    """Of all windows between two times that begin or end with a delivery: how far they are from what is due.
+    """How far all windows between two times that begin or end with a delivery are from the due bytes.
 
-    worst_of_allowed: of 5 % or two packets, whichever is more, that much was used where it was most.
+    worst_of_allowed: the worst window's error, as a share of the allowed error (5 % or two packets, if that is more).
     """
     times, total = came[:, 0], np.cumsum(came[:, 1])
     begins = np.concatenate((times, times - WINDOW_S, times - 1e-6, times - WINDOW_S - 1e-6))

@@ -1,13 +1,13 @@
-"""Does the simulator say what real runs do? The same traces and policies with real processes, and in virtual time.
+"""Does the simulator agree with real runs? The same traces and policies with real processes, and in virtual time.
 
     python benchmarks/simulator.py [--json] [--trace FILE ...] [--source S] [--policy P ...] [--duration-s 40]
                                    [--device-slowdown K] [--out DIR]
 
-For each trace and policy: median age of the answers and share answered on the device, real and simulated. Simulated is
-the mean of a run before and one after the real one, each with the machine's costs measured anew, as machines change
-from minute to minute; and how long all took. Within 10 % and 5 points is asked for. The real runs are pinned, client on
-one core, server and shaper on another, and want a quiet machine. With --out the runs are kept, and only what is missing
-is run.
+For each trace and policy: median age of the answers and share answered on the device, real and simulated. The simulated
+figure is the mean of a run before and one after the real one, each with the machine's costs measured anew, since
+machines change from minute to minute. The aim is within 10 % and 5 points. The real runs are pinned, client on one
+core, server and shaper on another, and need a quiet machine. With --out the runs are kept, and only missing ones are
+run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How soon is the right plan in force when link, device or server change? And does it stay when they only waver?
+"""How soon is the right plan in force if link, device or server change? And does it stay if they only waver?
 
     python benchmarks/steering.py [--json] [--plot FILE] [--seconds 14] [--noise-s 180] [--device-slowdown 8]
                                   [--server-slowdown 2]
@@ -9,8 +9,8 @@ One thing after the other is changed and changed back: the link's capacity (20 t
 the first frame under another plan, and how many plans there were until the next one. Then a link whose capacity and
 round trip waver by 20 %: changes of plan a minute.
 
-The server starts at half of its speed: at all of it, on a processor that takes 9 ms for a picture, one 4 times slower
-does just the 30 pictures a second that are sent, and whether it does or not changes with the machine's own speed.
+The server starts at half of its speed. From full speed, on a processor that takes 9 ms for a picture, a server that is
+4 times slower could just do the 30 pictures a second that are sent, or just not, as the machine's own speed changes.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def drive(address: str, results: Path, base: float) -> None:
     )  # fmt: skip
     async with stream:
         tune_process()
-        await follow(stream.slow_down, base)  # until nobody is there any more
+        await follow(stream.slow_down, base)  # until the parent ends it
     names = [cut.name for cut in stream.bundle.cut_points]
     print(json.dumps([
         {"id": e.plan.id, "split": names[e.plan.split], "threshold": e.plan.confidence_threshold,

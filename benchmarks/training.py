@@ -1,4 +1,4 @@
-"""How fast is training on this CPU, and what does each of our measures buy?
+"""How fast is training on this CPU, and what does each of our measures gain?
 
     python benchmarks/training.py [--json] [--image-size 128] [--seconds 20]
 

@@ -1,10 +1,10 @@
-"""How sure is the default bundle of what is none of its classes, and what does --unknown-below catch?
+"""How confident is the default bundle about pictures of none of its classes, and what does --unknown-below catch?
 
     python benchmarks/unknown.py [--known nips17.parquet] [--people CLIP ...] [--json]
 
-Each picture is answered as by a client under the bundle's default threshold: the first exit that is sure enough, else
-the final one. For each kind of picture: the median confidence, and the share whose confidence is below each level, so
-that `--unknown-below` of that level calls them unknown. Once with the classes' own names, once with the everyday map.
+Each picture is answered as by a client under the bundle's default threshold: by the first exit that is confident
+enough, or else by the final one. For each kind of picture: the median confidence, and the share below each level, which
+`--unknown-below` with that level would call unknown. Once with the classes' own names, once with the everyday map.
 
 noise     each pixel by chance, grey or in colour, smoothed by 0 to 32 pixels
 patterns  one colour, a gradient, stripes, a chessboard
@@ -97,7 +97,7 @@ def squares(pictures: Iterator[Pixels], side: int) -> npt.NDArray[np.uint8]:
 
 
 class Answers:
-    """What a client hears of pictures under the default threshold.
+    """A client's answers for pictures under the default threshold.
 
     sure: (N,) confidences. said: (N,) indices of groups.
     """

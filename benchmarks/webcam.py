@@ -1,17 +1,17 @@
 """What the webcam page costs and shows: python benchmarks/webcam.py [--bundle DIR] [--json]
 
 A clip of 640x360 at 30 frames a second is played to the page of `spinn webcam` in headless Chromium, all on this
-machine. Told are the frames shown a second, alone and with the comparison; the time from capture to the label on the
-screen, measured in the page by the program's clock; and Python's own work for the page, as a share of a core: the
-main thread, which has the web server and nothing else, and the JPEG of each picture, which is made in the camera's
-thread. The streams have a thread of their own.
+machine. It prints the shown frames a second, alone and with the comparison; the time from capture to the label on the
+screen, measured in the page by the program's clock; and Python's own work for the page, as a share of a core: the main
+thread, which has only the web server, and the JPEG of each picture, which is made in the camera's thread. The streams
+have a thread of their own.
 
     python benchmarks/webcam.py --soak [--minutes 10]
 
-Two viewers, of which one is in the background for a tenth of the time. Told is the memory of the processes, and the
-heaps of both pages after a collection; the least of three looks, since pictures come and go. A line is fitted to the
-second half of each. In the first half the charts and the browser's own lists fill, scripts are compiled, and the parts
-of the network that new plans use are loaded.
+Two viewers, one of them in the background for a tenth of the time. It prints the memory of the processes, and the heaps
+of both pages after a collection: the least of three looks, since pictures come and go. A line is fitted to the second
+half of each. In the first half the charts and the browser's own lists fill, scripts are compiled, and the parts of the
+network that new plans use are loaded.
 """
 
 from __future__ import annotations

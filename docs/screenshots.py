@@ -47,11 +47,11 @@ def take(browser: str, page: Path, scheme: str, height: int, picture: Path) -> N
 
 
 def take_webcam(browser: str, out: Path, *options: str) -> None:
-    """The page a minute after its start, on a device that is twice as slow, at a moment when it is sure and the
-    two beside it have an answer, too. Waits for such a moment for three minutes."""
+    """The page a minute after its start, on a device that is slowed down 8 times, at a moment when it is confident and
+    the two lanes beside it have answers. Waits for such a moment for up to three minutes."""
     from playwright.sync_api import sync_playwright
 
-    given = ["--source", "demo", "--port", "0", "--device-slowdown", "2", "--deadline-ms", "200", "--compare", *options]
+    given = ["--source", "demo", "--port", "0", "--device-slowdown", "8", "--deadline-ms", "200", "--compare", *options]
     demo = subprocess.Popen(
         [sys.executable, "-m", "spinn_stream", "webcam", *given], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True,

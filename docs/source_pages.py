@@ -1,4 +1,4 @@
-"""A hook of mkdocs: what the pages link to in the repository, outside of docs/, becomes part of the site.
+"""A hook of mkdocs: files outside of docs/ that pages link to become part of the site.
 
 A link to a file such as ../client/spinn_client/stream.py leads to a page that shows it.
 """
@@ -20,7 +20,7 @@ LANGUAGES = {".py": "python", ".json": "json", ".md": "markdown", ".toml": "toml
 
 
 def outside(page: str, target: str) -> str | None:
-    """Path from the root of the repository of what a page of docs/ links to, if that is a file outside of docs/."""
+    """The path, from the root of the repository, of a link's target, if that is a file outside of docs/."""
     path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), target))
     return path if not path.startswith(("docs/", "..")) and (ROOT / path).is_file() else None
 
@@ -38,7 +38,7 @@ def on_files(files: Any, *, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
-    """Let links lead there."""
+    """Let links lead to these pages."""
     here = page.file.src_uri
     if here.startswith(f"{ROOM}/"):
         return markdown

@@ -4,9 +4,9 @@
     ├── BundleError           a bundle is missing, damaged or of another kind
     ├── TracingError          a network that cannot be cut: its code cannot be recorded, or does not run
     ├── EngineError           an engine cannot build or run a segment
-    ├── Interrupted           measuring was given up, because whoever asked for it does not want it any more
+    ├── Interrupted           measuring was given up, as its caller asked
     ├── CodecError            an activation or a payload that the codec refuses
-    │   └── ReferenceMissing      ... a change since something that is not held
+    │   └── ReferenceMissing      ... a change since an activation that is not held
     ├── ProtocolError         the rules of spinn.v1 were broken
     │   ├── LocalProtocolError    ... by us: a bug in the caller
     │   └── RemoteProtocolError   ... by the peer: it is told why and the session ends
@@ -16,12 +16,12 @@
     ├── DataError             labelled images that cannot be learned from or scored
     ├── TraceError            a network trace that cannot be read; names the file, the line and the reason
     ├── ServerUnreachable     no server answers at the address
-    ├── ServerRefused         a server answers and says no
-    └── ConfigError           a value that was given does not fit; the message says what would
+    ├── ServerRefused         a server answers and refuses
+    └── ConfigError           a given value does not fit; the message says what would
         ├── SlaError              ... in an SLA; points at the word
-        └── ReaderGone            ... an output that nobody reads any more: the end, and no failure
+        └── ReaderGone            ... an output lost its reader: this ends the run, and is no failure
 
-Messages say what was got, what was expected and, where there is one, what to do.
+Messages say what was got, what was expected and, if possible, what to do.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class EngineError(SpinnError):
 
 
 class Interrupted(SpinnError):
-    """Measuring was given up, because whoever asked for it does not want it any more."""
+    """Measuring was given up, as its caller asked."""
 
 
 class CodecError(SpinnError):
@@ -130,7 +130,7 @@ class ServerUnreachable(SpinnError):
 
 
 class ServerRefused(SpinnError):
-    """A server answers and says no."""
+    """A server answers and refuses."""
 
 
 class ConfigError(SpinnError):
@@ -153,4 +153,4 @@ class SlaError(ConfigError):
 
 
 class ReaderGone(ConfigError):
-    """Whoever reads an output has had enough, as `head` has. What is under way ends well: exit code 0."""
+    """The reader of an output has left, as `head` does. The run ends well: exit code 0."""

@@ -1,4 +1,4 @@
-"""Foreign text on a terminal: shown, and never obeyed."""
+"""Foreign text for a terminal, without anything that the terminal would obey."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import unicodedata
 __all__ = ["printable"]
 
 _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode's categories of what a terminal obeys, reorders or cannot encode, instead of showing it."""
+"""Unicode categories of characters that a terminal obeys, that reorder text, or that cannot be encoded."""
 
 _JOINERS = "\u200c\u200d"
-"""They make one sign of several, as in emoji and in Persian. They move nothing else."""
+"""They join several characters into one sign, as in emoji and in Persian, and do nothing else."""
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, in the order in which it is stored, with what cannot be seen written as \x1b or \u202e.
+    r"""The text on one line, in its stored order, with invisible characters written as \x1b or \u202e.
 
     A file name, a label or what a server says may hold a line break, a terminal's commands, or a mark that turns
     the reading direction around. A byte of a file name that is no character is written as that byte.

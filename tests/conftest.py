@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+# As `spinn` sets it, before numpy is there: the threads of two test processes on two cores wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +22,8 @@ from spinn_stream.frame import crop, normalise
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 
-from .bundles import LITE2_200
+from .bundles import DEFAULT, LITE2_200
+from .processes import ServerProcess, server
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
@@ -63,6 +67,20 @@ def engine(bundle: Bundle) -> Engine:
 @pytest.fixture(scope="session")
 def profile(bundle: Bundle, engine: Engine) -> Profile:
     return stored_profile(bundle, engine, threads=1)
+
+
+@pytest.fixture(scope="session")
+def serving() -> Iterator[ServerProcess]:
+    """`spinn serve` with the small bundle, for all tests that change nothing of it."""
+    with server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def serving_default() -> Iterator[ServerProcess]:
+    """The same with the bundle that a user has by default."""
+    with server(*DEFAULT) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

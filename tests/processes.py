@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from spinn_stream.cli.main import call
 
 from .bundles import LITE2_200
 from .stalls import Stalls
@@ -227,6 +230,14 @@ class ClientProcess:
 def run_client(folder: Path, *options: str) -> RunOutput:
     """`spinn run` to its end."""
     return ClientProcess(folder, *options).finish()
+
+
+def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a `spinn` command that fails at its start says. Runs here: imports take a process 1 s."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        code = call(list(arguments))
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), errors.getvalue())
 
 
 def spinn(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:

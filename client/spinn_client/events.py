@@ -80,7 +80,7 @@ class SourceChanged(Event):
 
 @dataclass(frozen=True)
 class SourceEnded(Event):
-    """The source is at its end. why: more than that, if there is more to say, as that a file ended early."""
+    """The source is at its end. why: more about it, if there is more to say: that a file ended early, for instance."""
 
     source: str
     why: str = ""
@@ -121,7 +121,7 @@ class ServerChanged(Event):
 
 @dataclass(frozen=True)
 class ServerRefusedUs(Event):
-    """A server answers and says no. It is asked again, as it may be another one by then. why: one line."""
+    """A server answers and refuses us. The client tries again, since another server may answer then. why: one line."""
 
     server: str
     why: str
@@ -144,7 +144,7 @@ class ServerBack(Event):
 
 @dataclass(frozen=True)
 class PlanChanged(Event):
-    """Frames are treated in another way from now on. reason: the scheduler's, in words; None: it was asked for."""
+    """Frames have another plan from now on. reason: the scheduler's, in words; None: a user asked for the plan."""
 
     plan: Plan
     reason: str | None
@@ -156,7 +156,7 @@ class PlanChanged(Event):
 
 @dataclass(frozen=True)
 class Noted(Event):
-    """Something that a user may want to know, as that the machine is measured first. what: one line."""
+    """Something that a user may want to know: that the machine is measured first, for instance. what: one line."""
 
     what: str
 

@@ -1,4 +1,4 @@
-"""What a stream's answers are about: a bundle's classes, or groups of them."""
+"""The names of a stream's answers: a bundle's classes, or groups of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Names:
 
 
 def labels_of(bundle: Bundle, asked: str | Path | Mapping[str, str] | None) -> Names:
-    """Raises ConfigError: there is no such map, or it does not fit the bundle."""
+    """The names for `labels=`. Raises ConfigError: there is no such map, or it does not fit the bundle."""
     if asked is None:
         return Names(bundle.labels)
     found = label_map(bundle.labels, asked) if isinstance(asked, Mapping) else load_labels(asked, bundle.labels)
@@ -26,7 +26,7 @@ def labels_of(bundle: Bundle, asked: str | Path | Mapping[str, str] | None) -> N
 
 
 def checked_level(level: float | None) -> float | None:
-    """Raises ValueError: it is no confidence."""
+    """The level itself. Raises ValueError: it is not from 0 to 1."""
     if level is not None and not 0 <= level <= 1:
         raise ValueError(f"unknown_below is {level}, expected 0 to 1")
     return level

@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Holds at most `limit` items; one reader.
 
-    dropped: items that were thrown away as nobody had read them.
+    dropped: items that were thrown away unread.
     """
 
     def __init__(self, limit: int) -> None:
@@ -33,12 +33,12 @@ class Mailbox(Generic[T]):
         self._changed.set()
 
     def end(self) -> None:
-        """Nothing more comes. What is there can still be read."""
+        """No more items will come. Those that are there can still be read."""
         self._ended = True
         self._changed.set()
 
     async def get(self) -> T | None:
-        """The oldest item, once there is one; None: all were read, and nothing more comes."""
+        """The oldest item, as soon as there is one; None: all were read, and no more will come."""
         while not self._items:
             if self._ended:
                 return None
@@ -49,7 +49,7 @@ class Mailbox(Generic[T]):
         return item
 
     async def until_fewer_than(self, count: int) -> None:
-        """Until fewer items than this wait to be read, or nothing more is wanted."""
+        """Wait until fewer items than this wait to be read, or the end."""
         while len(self._items) >= count and not self._ended:
             self._changed.clear()
             await self._changed.wait()

@@ -1,4 +1,4 @@
-"""Where a stream's results and events go: whoever iterates, asks, is called back, or is a sink."""
+"""Where a stream's results and events go: to iterators, to `ask`, to callbacks and to sinks."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from spinn_stream.runtime.machine.threads import OneThread
 log = logging.getLogger(__name__)
 
 MOST_UNREAD = 1024
-"""Results that wait for whoever reads them. Beyond, the oldest is dropped and counted; a source of which every frame is
-wanted waits instead."""
+"""Results that wait for their reader at most. Then the oldest is dropped and counted; if every frame is wanted, the
+source waits instead."""
 
 
 class Outlets:
-    """All methods run on the event loop, but for making it.
+    """All methods but the constructor run on the event loop.
 
     Args:
-        sinks: closed by `close`. on_result, on_event: called back; their mistakes are told once and change nothing.
+        sinks: closed by `close`. on_result, on_event: called back; their exceptions are reported once and change
+            nothing.
         failed: called with the error of a sink that can take no more results.
         clock: seconds, as of events.
     """
@@ -48,7 +49,7 @@ class Outlets:
         self._ended = self._told_of_callback = False
 
     def emit(self, result: Result) -> None:
-        """One result, to all of them."""
+        """Give one result to all of them."""
         if self._on_result is None:
             self.results.put(result)
         else:
@@ -63,7 +64,7 @@ class Outlets:
             question.set_result(result)
 
     def tell(self, event: Event) -> None:
-        """One event, to all of them."""
+        """Give one event to all of them."""
         for box in self._boxes:
             box.put(event)
         for sink in self._sinks:
@@ -106,7 +107,7 @@ class Outlets:
             question.set_exception(FrameDropped(frame, reason))
 
     async def wait_for_reader(self) -> None:
-        """Until whoever iterates has read most of what waits; at once if somebody else gets the results."""
+        """Wait until the iterator has read most of the results; returns at once if results go elsewhere."""
         if self._on_result is None and not self._sinks:
             await self.results.until_fewer_than(MOST_UNREAD // 2)
 
@@ -117,7 +118,7 @@ class Outlets:
                 question.set_exception(StreamEnded("the stream ended before this frame was answered"))
 
     async def close(self, most_s: float) -> None:
-        """Close the sinks, all at once, and end the events. most_s: how long they may take to write what they have."""
+        """Close all sinks at the same time, and end the events. most_s: time for them to write what they have."""
         self._ended = True
         self.no_more_results()
         loop = asyncio.get_running_loop()

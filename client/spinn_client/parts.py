@@ -1,4 +1,4 @@
-"""What a stream is put together from besides its configuration; a simulation puts others in their place."""
+"""The replaceable parts of a stream, besides its configuration: a simulation puts in its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a simulation puts in the place of this machine's own."""
+    """Parts that a simulation replaces."""
 
     host: Host = THIS_MACHINE  # clock, threads, pace
     dial: Dial | None = None  # opens connections; None: WebSockets

@@ -9,13 +9,13 @@ from spinn_stream.runtime.machine.threads import shorten_pauses
 
 
 def tune_process() -> None:
-    """Make this process answer on time. Call it once, when all is imported, at best when the first stream is open.
+    """Make this process answer on time. Call it once, after all imports, at best when the first stream is open.
 
-    It concerns the whole process, so a program with other work of its own decides whether it wants that:
+    It changes the whole process, so a program with other work has to decide whether it wants this:
 
-    - OpenCV and the products of numpy use one thread each, as they would take every core from the network;
-    - the interpreter changes threads ten times as often (0.5 ms), so that none waits long for another;
-    - what is alive now is never again looked through for garbage, which takes 20 to 50 ms each time.
+    - OpenCV and numpy's products use one thread each; otherwise they would take every core from the network;
+    - the interpreter switches threads ten times as often (every 0.5 ms), so that no thread waits long for another;
+    - the garbage collector never again searches the present objects, which takes 20 to 50 ms each time.
 
     Without it every promise is kept, but answers are some milliseconds older under load.
     """

@@ -1,4 +1,4 @@
-"""How a stream is doing: running counts, and a snapshot of them for whoever asks."""
+"""The state of a stream: running counts, and a snapshot of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from spinn_client.link.link import Link
 
 RATE_S = 0.5
-"""Of the uplink's rate: an exponential mean over about this long."""
+"""The uplink's rate is an exponential mean over about this time."""
 
 LinkState = Literal["none", "up", "away"]
 
 
 class Counts:
-    """Results by where they came from."""
+    """Counts of results by origin."""
 
     def __init__(self) -> None:
         self.final = 0
@@ -38,7 +38,7 @@ class Counts:
 
 
 class Rate:
-    """Of a growing count, over about the last RATE_S."""
+    """The rate of a growing count, over about the last RATE_S."""
 
     def __init__(self) -> None:
         self._before: tuple[float, int] | None = None
@@ -60,11 +60,10 @@ class Rate:
 class State:
     """A stream at one moment. Counts are since it was opened.
 
-    final = device + server + fallback; captured = taken + dropped, but for a frame that waits. fallback: results whose
-    reason says that time, link or server did not allow better. load: how many times as long as its profile the device
-    takes. server_url: of the server that frames go to. server_load, server_queue_ms, server_engine: as the server told;
-    None: it did not. limited: frames that `max_fps` kept here. unread: results that were dropped because nobody read
-    them.
+    final = device + server + fallback. captured = taken + dropped, plus a frame that waits. fallback: results given
+    because the server's answer was wanted and did not come. load: the device's times over those of its profile.
+    server_url: address of the server that frames go to. server_load, server_queue_ms, server_engine: as the server
+    reported; None: not known. limited: frames that `max_fps` kept here. unread: results that were dropped unread.
     """
 
     source: str
@@ -97,7 +96,7 @@ class State:
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
         counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
     ) -> State:  # fmt: skip
-        """Of all that a stream consists of; now: seconds of its clock."""
+        """The state of a stream, from its parts. now: seconds of its clock."""
         where = counts.where
         return cls(
             source=feed.name, source_up=source_up,

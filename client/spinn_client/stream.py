@@ -58,16 +58,16 @@ class Stream:
         source: as `--source` takes it, or a `Source`, or `Pushed` for a program's own frames.
         server: ws://HOST:PORT, or more in a `LinkConfig`, or several, the preferred one first; None: the device alone.
         deadline_ms: age by which every frame has its final result, counted from its capture.
-        sla, policy: what is asked of the scheduler, and which one. plan: fixes the plan
-            instead; or, as `Asked`, brings a policy and an SLA of your own.
-        labels: what answers are about: the name of a map (`everyday`), a file, or class -> group.
+        sla, policy: the goal, and the policy that plans. plan: fixes the plan instead; or an `Asked`, with a policy and
+            an SLA of your own.
+        labels: groups of classes to answer with: the name of a map (`everyday`), a file, or class -> group.
         unknown_below: a less confident answer is labelled "unknown"; its top-k stays.
-        provisional, late: give unsure local exits, and the server's answers after the final result, too.
+        provisional, late: also give results of unsure local exits, and the server's answers after the final result.
         feed, device: how the source is played, and what runs here. sinks: get every result and event; the stream closes
-            them. on_result, on_event: called on the event loop; what they raise is told as a warning.
+            them. on_result, on_event: called on the event loop; if they raise, a warning says so.
 
     Raises:
-        ValueError: a value that no stream can have. ConfigError: an SLA or policy that cannot be understood.
+        ValueError: a value is out of its range. ConfigError: an SLA or a policy cannot be understood.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Stream:
         await self.close()
 
     async def open(self) -> None:
-        """Connect, measure the machine if that was never done, decide on a first plan, and begin with frames.
+        """Connect, measure the machine if that was never done, choose a first plan, and begin with frames.
 
         Raises:
             SpinnError: source, server, bundle or engine cannot be used; says which, and what to do.
@@ -199,7 +199,7 @@ class Stream:
         return feed
 
     def _guide(self, asked: Plan | Asked) -> Guide:
-        """In a thread: who says how frames are treated."""
+        """Runs in a thread. Gives what decides on plans."""
         assert self._device is not None and self._feed is not None
         if isinstance(asked, Plan):
             return Fixed(resolved(self.bundle, asked))
@@ -214,7 +214,7 @@ class Stream:
     async def _run(self, pipeline: Pipeline) -> None:
         try:
             await pipeline.run()
-        except Exception as error:  # every frame was answered; whoever reads results is told at their end
+        except Exception as error:  # every frame was answered; the reader of results gets it at their end
             self.error = self.error or error
         finally:
             self._source_up = False
@@ -231,7 +231,7 @@ class Stream:
             self._feed.stop()
 
     async def close(self, sinks_s: float = 0.4) -> None:
-        """End everything within 2 s, from any state. Frames without a final result get the best answer there is.
+        """End everything within 2 s, from any state. Frames without a final result get the best answer so far.
 
         sinks_s: how long sinks may take to write what they still have, in seconds on top of the rest.
         """
@@ -279,7 +279,7 @@ class Stream:
         raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[Event]:
-        """What happens from now on, until the stream is closed. If nobody reads, the oldest events are dropped."""
+        """Events from now on, until the stream is closed. If they are not read, the oldest are dropped."""
         return self._outlets.events()
 
     async def ask(self, pixels: npt.NDArray[np.generic], captured: float | None = None) -> Result:
@@ -289,8 +289,8 @@ class Stream:
             pixels: as `Pushed.push` takes them. captured: when, in seconds of `time.monotonic`; None: now.
 
         Raises:
-            ValueError: no picture. FrameDropped: a newer one took its place, or it was too old. StreamEnded: there
-            is no stream any more. ConfigError: the source is not a `Pushed`.
+            ValueError: not a picture. FrameDropped: a newer one took its place, or it was too old.
+            StreamEnded: the stream has ended. ConfigError: the source is not a `Pushed`.
         """
         if self._pushed is None:
             raise ConfigError("only a stream whose source is spinn_client.Pushed() can be asked about a picture")
@@ -300,7 +300,7 @@ class Stream:
 
     @property
     def state(self) -> State:
-        """A snapshot. May be asked for in any thread once the stream is open."""
+        """A snapshot. Any thread may read it once the stream is open."""
         pipeline, feed, link, device = self._pipeline, self._feed, self._link, self._device
         if pipeline is None or feed is None or device is None or self._plan is None:
             raise StreamEnded("the stream was never opened")
@@ -316,10 +316,10 @@ class Stream:
         self, sla: str | None = None, *, policy: str | None = None, deadline_ms: float | None = None,
         plan: FixedPlan | Plan | None = None,
     ) -> None:  # fmt: skip
-        """Ask for something else from now on. What is not given stays; an SLA or policy replaces a fixed plan.
+        """Change SLA, policy, deadline or plan from now on; the rest stays. An SLA or policy replaces a fixed plan.
 
         Raises:
-            ConfigError, ValueError: what cannot be had; all stays as it was.
+            ConfigError, ValueError: a value cannot be used; all stays as it was.
         """
         pipeline = self._pipeline
         if pipeline is None or self._closed:
@@ -357,17 +357,17 @@ class Stream:
     def slow_down(self, factor: float) -> None:
         """Let everything on the device take `factor` times as long from now on, 1 to 1000.
 
-        It stands for a slower or a busy one. Its profile stays what it was: the scheduler sees a load.
+        It then behaves like a slower or a busy device. The profile stays the same, so the scheduler sees a load.
         """
         self._slowed.factor = Slowed(factor).factor
 
     def observe_link(self, observer: LinkObserver) -> None:
-        """Tell the observer of every request, answer and ping from now on."""
+        """Let the observer know of every request, answer and ping from now on."""
         if self._link is not None:
             self._link.observe(observer)
 
     def forecast(self) -> Figures | None:
-        """What the best plan would do from now on, by the scheduler's own predictions; None: the plan is fixed."""
+        """The predicted figures of the best plan from now on; None: the plan is fixed."""
         return None if self._steering is None else self._steering.forecast()
 
     # Inside
@@ -380,7 +380,7 @@ class Stream:
         self._outlets.emit(result)
 
     def _failed(self, error: SpinnError) -> None:
-        """Nobody can read the answers: finish what is under way, and end."""
+        """The answers cannot be delivered: finish the open frames, and end."""
         self.error = self.error or error
         self.stop()
 

@@ -1,4 +1,4 @@
-"""The stream for plain programs: the same, without an event loop of one's own."""
+"""The stream for programs without asyncio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spinn_stream.errors import StreamEnded
 from spinn_stream.plan import Plan
 
 CLOSE_S = 2.0
-"""How long leaving a stream may take."""
+"""Longest time to leave a stream."""
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class SyncStream:
             thread.join(0.2)
 
     def __iter__(self) -> Iterator[Result]:
-        """Results as they are ready, until the stream ends; raises what ended it."""
+        """Results as they are ready, until the stream ends. If an error ended it, raises that."""
         while True:
             try:
                 yield self._call(anext(self._stream))
@@ -89,7 +89,7 @@ class SyncStream:
                 return
 
     def events(self) -> Iterator[Event]:
-        """What happens from now on; waits for the next event, so read it in a thread, or use `on_event`."""
+        """Events from now on. It waits for the next event, so read it in a thread, or use `on_event`."""
         events = self._on_loop(self._stream.events)
         while True:
             try:

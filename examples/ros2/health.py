@@ -1,4 +1,4 @@
-"""How the camera and the server are doing, in the levels of `diagnostic_msgs/DiagnosticStatus`."""
+"""The state of camera and server, in the levels of `diagnostic_msgs/DiagnosticStatus`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spinn_client import State
 Level = Literal["OK", "WARN", "ERROR", "STALE"]
 
 SILENT_S = 5.0
-"""Without a result for longer, what is known is stale."""
+"""Without a result for this time, the state is stale."""
 
 
 @dataclass(frozen=True)

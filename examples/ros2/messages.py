@@ -1,4 +1,4 @@
-"""Results and health as ROS 2 messages. Knows no ROS: whoever calls hands in the types of the messages.
+"""Results and health as ROS 2 messages. It does not import ROS: the caller gives the message types.
 
 The types take their fields by name, as those of rclpy do, and those of rosbags, which the tests use.
 """

@@ -1,4 +1,4 @@
-"""Plays a stream over and over in a thread, so that the node lives on if its camera does not."""
+"""Plays a stream over and over in a thread, so that the node goes on if its camera fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRY_S = 2.0
 
 
 class Player:
-    """Opens the stream, hands each final result on, and begins again if it ended or could not be opened.
+    """Opens the stream, passes each final result on, and begins again if it ended or could not be opened.
 
     make: a stream that is not open yet. give: called with each result, in the player's thread.
     """
@@ -31,7 +31,7 @@ class Player:
         self._thread.start()
 
     def close(self) -> None:
-        """End the stream, within the time that it takes at most."""
+        """End the stream; takes at most the time that leaving one may take."""
         self._ending.set()
         stream = self._stream
         if stream is not None:
@@ -39,7 +39,7 @@ class Player:
         self._thread.join(RETRY_S)
 
     def health(self) -> Health:
-        """How it is doing now, in any thread."""
+        """The present health; any thread may call it."""
         stream = self._stream
         return health_of(None if stream is None else stream.state, self._why_not, time.monotonic() - self._last_s)
 

@@ -71,8 +71,8 @@ def serve(
 ) -> None:
     """Finish what devices began: run the tails of their networks, batched across clients.
 
-    Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port, and are answered
-    while the engine is still set up.
+    Prints `ready ws://HOST:PORT` once it accepts. /healthz, /readyz and /metrics are on the same port, and answer while
+    the engine is still being set up, too.
     """
     logs.set_up(log_format, logs.Level.DEBUG if debug else log_level)
     try:
@@ -99,7 +99,8 @@ def serve(
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def set_up() -> list[TailEngine]:
-        """Takes seconds; in a thread, while the port is open and says that the server is not ready."""
+        """Set up engines and networks. Takes seconds, in a thread; meanwhile the port says that the server is not
+        ready."""
         engine_threads = read_threads(threads)
         host = Host(worker=cache(worker))  # the bundles' engines take turns on one thread
         tails = []
@@ -110,7 +111,7 @@ def serve(
             profile = stored_profile(model, opened, threads=engine_threads, batches=_batches(max_batch_size), say=say)
             tail = TailEngine(model, opened, config.batch, metrics, profile, host=host)
             with Progress(console=console, transient=True) as progress:
-                task = progress.add_task(f"building the tails of {model.name}")
+                task = progress.add_task(f"building the segments of {model.name}")
                 tail.prepare(partial(_show, progress, task))
             tails.append(tail)
         return tails

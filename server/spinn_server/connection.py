@@ -1,4 +1,4 @@
-"""One client's connection: moves messages between its carrier, the session's rules and a tail engine."""
+"""One client's connection: moves messages between its carrier, its session and a tail engine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from spinn_stream.wire.server_session import Refused
 
 HELLO_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
-"""A client that takes no bytes for this long is closed."""
+"""If a client reads nothing for this time, it is closed."""
 
 FAREWELL_S = 2.0
-"""For a client to take what is still owed to it, and why its session ends."""
+"""Time for a client to read its last answers, and the reason for the end of its session."""
 
 POLICY, INTERNAL, GOING_AWAY = 1008, 1011, 1001
 """Codes of RFC 6455, section 7.4.1."""
@@ -36,7 +36,7 @@ POLICY, INTERNAL, GOING_AWAY = 1008, 1011, 1001
 class Ending:
     """Why a session ends.
 
-    code: to close with; None: nobody is there to be told. reason: of the reject that goes before; None: none does.
+    code: of the close; None: the peer is gone. reason: of the reject before the close; None: there is none.
     """
 
     code: int | None
@@ -48,10 +48,10 @@ OUR_FAULT = Ending(INTERNAL, "internal", "the server made a mistake; its log say
 
 
 class Connection:
-    """Owns the two tasks and the outgoing queue of one client, and its requests that are open.
+    """Owns one client's two tasks, its outgoing queue and its open requests.
 
-    The queue holds an answer for every request in flight, a load message before each, and some refusals; a
-    client that lets it fill up does not read its answers and is closed.
+    The queue has room for an answer to every request in flight, a load message before each, and some refusals. If it is
+    full, the client does not read its answers and is closed.
 
     Args:
         engines: for each bundle that the session offers. enter: called once when the client is welcome; raises
@@ -73,7 +73,7 @@ class Connection:
         self._carrier = carrier
         self._session = session
         self._engines = engines
-        self._engine: TailEngine | None = None  # None: nobody has said hello
+        self._engine: TailEngine | None = None  # None: no hello yet
         self._metrics = metrics
         self._enter = enter
         self._now = host.clock
@@ -89,11 +89,11 @@ class Connection:
 
     @property
     def idle_since(self) -> float | None:
-        """When its last message came; None: it waits for an answer."""
+        """Time of its last message; None: it waits for an answer."""
         return None if self._requests else self.used_at
 
     async def serve(self) -> None:
-        """Until either end closes. Raises nothing: what goes wrong ends this session, and this one alone."""
+        """Serve until either end closes. Raises nothing: a failure ends this session only."""
         reading, writing = (asyncio.create_task(work()) for work in (self._read, self._write))
         try:
             ending = await self._ending
@@ -109,7 +109,7 @@ class Connection:
             self._abandon()
 
     def end(self, ending: Ending) -> None:
-        """End the session after what is queued is sent. The first reason counts."""
+        """End the session after the queued messages. The first reason counts."""
         if not self._ending.done():
             self._ending.set_result(ending)
 
@@ -135,7 +135,7 @@ class Connection:
             self._answer(self._session.reject(request.id, reason, detail, queue_ms))
 
     def tell_load(self) -> None:
-        """Word of the load, if it has changed."""
+        """Send the load, if it has changed."""
         with self._faults():
             if self._engine is not None and not self._ending.done():
                 now = self._now()
@@ -214,7 +214,7 @@ class Connection:
         self._metrics.open.dec()
 
     def _abandon(self) -> None:
-        """Nobody is there any more."""
+        """The client is gone."""
         if self._engine is not None:
             self._engine.forget(self)
         self._metrics.abandoned.inc(len(self._requests))
@@ -223,7 +223,7 @@ class Connection:
         self._log.info("ended: %s", printable(self._ending.result().detail) if self._ending.done() else "cancelled")
 
     def _answer(self, data: bytes | None) -> None:
-        """An answer, behind word of the load if that is due."""
+        """Queue an answer, after a load message if one is due."""
         if data is not None:
             now = self._now()
             self._send(self._session.load(*self._joined.load(now), now))
@@ -239,7 +239,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        """Whatever goes wrong inside ends the session; a fault of our own is logged, once."""
+        """Any exception inside ends the session; a bug of our own is logged, once."""
         try:
             yield
         except CarrierClosed as error:
@@ -257,7 +257,7 @@ class Connection:
             self.end(OUR_FAULT)
 
     async def _leave(self, ending: Ending) -> None:
-        """Send what is owed, say why it ends, and close."""
+        """Send what is queued, say why the session ends, and close."""
         if ending.code is None:
             self._carrier.abort()
             return

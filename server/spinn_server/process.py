@@ -1,4 +1,4 @@
-"""What concerns the whole process of `spinn serve`: its signals, and that it ends whatever its threads do."""
+"""The process of `spinn serve`: its signals, its limit of files, and an end that no thread can block."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 FILES_OF_OUR_OWN = 16
-"""Kept free of sockets: for logs, models that are loaded, and connections that are being refused."""
+"""Files that are kept for logs, for loading models, and for connections that are being refused."""
 
 MOST_FILES = 65_536
-"""A larger limit is not asked for."""
+"""Largest limit that is asked for."""
 
 COME_BACK_S = 1.0
-"""For threads to end by themselves when the process does."""
+"""Time for threads to end by themselves when the process ends."""
 
 
 def first_signal() -> asyncio.Future[None]:
     """Done at the first signal that asks the process to end; the next one ends it at once.
 
-    Signals that are ignored when it is called stay ignored, as `nohup` wants it.
+    If a signal is ignored already, it stays ignored, as `nohup` wants it.
     """
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[None] = loop.create_future()
@@ -47,7 +47,7 @@ def first_signal() -> asyncio.Future[None]:
 
 
 def room_for_sockets() -> int:
-    """How many sockets the process may hold open, after asking for as many files as it may have."""
+    """The number of sockets that the process may have open, after raising its limit of files."""
     if sys.platform == "win32":
         return MOST_FILES
     import resource
@@ -60,14 +60,14 @@ def room_for_sockets() -> int:
 
 
 def in_thread_of_its_own(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Do it in a thread that the end of the process does not wait for."""
+    """Run `work` in a thread that the end of the process does not wait for."""
     done: Future[T] = Future()
 
     def run() -> None:
         done.set_running_or_notify_cancel()
         try:
             done.set_result(work())
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # the waiting caller gets it
             done.set_exception(error)
 
     threading.Thread(target=run, name="set-up", daemon=True).start()
@@ -75,7 +75,7 @@ def in_thread_of_its_own(work: Callable[[], T]) -> asyncio.Future[T]:
 
 
 def leave_if_stuck(code: int, last_words: str = "") -> None:
-    """End the process here if a thread does not come back, as from an engine that hangs: nobody waits for it."""
+    """End the process now if a thread does not come back, from an engine that hangs, for instance."""
     end = time.monotonic() + COME_BACK_S
     others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
     for thread in others:

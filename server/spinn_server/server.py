@@ -1,4 +1,4 @@
-"""The server: hands sessions to connections, owns the engines' tasks, and tells everybody if one of them ends."""
+"""The server: gives sessions to connections, owns the engines' tasks, and tells all sessions if an engine ends."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 NAME = f"spinn-server/{version('spinn-server')}"
 
 DRAIN_S = 1.5
-"""For requests that are open to be answered, once the server is asked to end; the others are refused then."""
+"""Time to answer open requests once the server is asked to end; then the rest are refused."""
 
 IDLE_S = 60.0
-"""A session that asked for nothing for this long gives its place to a new one, if there is no other."""
+"""A session without a request for this time gives its place to a new one, if there is no other place."""
 
 AT_A_TIME = 50
-"""Sessions that are told of the load before others have their turn on the event loop."""
+"""Load messages that are sent before other tasks get their turn on the event loop."""
 
 LEAVING = Ending(GOING_AWAY, None, "the server is ending")
 SILENT = Ending(None, None, "said nothing, and others wait for its place")
@@ -51,7 +51,7 @@ IDLE = Ending(GOING_AWAY, None, "idle, and others wait for its place")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """How one server listens and what it grants."""
+    """How a server listens, and its limits."""
 
     host: str = "127.0.0.1"
     port: int = 8765  # 0: any free one
@@ -132,7 +132,7 @@ class Server:
                 self._empty.set()
 
     async def run(self) -> None:
-        """Run the engines, ready for sessions, until cancelled.
+        """Run the engines until cancelled; sessions can be served meanwhile.
 
         Raises:
             EngineError: an engine ended. Every request was refused, and every session told why.
@@ -154,7 +154,7 @@ class Server:
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:
         """`run` inside the block; gives its task, which is done before the end of the block if an engine ended.
 
-        At the end of the block nothing new is taken, what is open is finished if it does not take long, and sessions
+        At the end of the block no requests are taken, open ones are answered if that does not take long, and sessions
         are closed.
 
         Raises:
@@ -207,7 +207,7 @@ class Server:
         idle.end(IDLE)
 
     def _idle_longest(self) -> Connection | None:
-        """The session that has been idle for the longest time, if that is long."""
+        """The session that has been idle for the longest time, if it is idle for long enough."""
         idle = [(c.idle_since, c) for c in self._connections if c.welcomed and c.idle_since is not None]
         if not idle:
             return None
@@ -220,7 +220,7 @@ class Server:
         return unavailable(why)
 
     async def _tell_load(self) -> None:
-        """Word of the load to those who wait for no answer, and how late the event loop is."""
+        """Send the load to sessions that wait for no answer, and measure how late the event loop is."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LOAD_EVERY_S
@@ -244,7 +244,7 @@ class Server:
         await self._end_sessions(LEAVING)
 
     async def _end_sessions(self, ending: Ending) -> None:
-        """Tell everybody, and wait until they are gone, but not for long."""
+        """Tell all sessions, and wait a short time until they are gone."""
         self._ending = ending
         if not self._connections:
             return
@@ -257,7 +257,7 @@ class Server:
 
 
 class Reception:
-    """Takes what comes to a port before there is a server, and hands it to the server once there is one."""
+    """Answers a port before there is a server, and passes everything on to the server once there is one."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._health = Health()
@@ -266,7 +266,7 @@ class Reception:
         self._server: Server | None = None
 
     def hand_to(self, server: Server) -> None:
-        """From now on, all is the server's."""
+        """From now on, pass everything on to the server."""
         self._server = server
 
     def answer(self, path: str) -> HttpAnswer | None:
@@ -301,7 +301,7 @@ def listen_for(
 
 
 def _how_it_ended(engine: asyncio.Task[None]) -> tuple[str, BaseException | None]:
-    """In one line, and the cause."""
+    """How an engine's task ended: one line, and the cause."""
     error = None if engine.cancelled() else engine.exception()
     if error is None:
         return "the tail engine stopped", None

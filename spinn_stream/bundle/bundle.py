@@ -1,6 +1,6 @@
 """A bundle: a model on disk, all that either end needs to run any part of it.
 
-A folder with two files or three, and nothing else is read:
+A folder of two or three files; other files are not read:
 
     manifest.json   names, shapes, costs, temperatures, labels, and the SHA-256 of the graph
     graph.onnx      one graph; every cut point is a tensor of that name, the logits of the exit at cut point
@@ -65,7 +65,7 @@ class Exit:
 class ThresholdRow:
     """What one threshold of a plan means, and what it gave on held-out images.
 
-    needed: confidence that each early exit needs to answer; None: it is not evaluated (see `thresholds`).
+    needed: confidence that each early exit needs to answer; None: the exit is not evaluated (see `thresholds`).
     accuracy: share of right answers. mean_macs_fraction: mean multiply-adds, heads included, over the whole
     backbone's. share: of the images that each exit answered, the final one last.
     """
@@ -79,12 +79,12 @@ class ThresholdRow:
 
 @dataclass(frozen=True)
 class PayloadRow:
-    """What sending from a cut point costs and keeps, measured on held-out images (see `tables`).
+    """What sending from a cut point costs, and the accuracy it keeps, measured on held-out images (see `tables`).
 
     cut: index of the cut point. codec: name and version. bytes: mean and 95th percentile of one payload.
     accuracy: of each exit behind the cut point (by its name) after coding and decoding.
-    lost: for each row of the bundle's thresholds, how much less accurate coding makes a network whose frames are coded
-    here unless an exit before it answers them; below 0 by chance alone. Empty: not measured.
+    lost: for each row of the bundle's thresholds, the loss of accuracy if the frames that no earlier exit answers are
+    coded here; below 0 by chance alone. Empty: not measured.
     """
 
     cut: int
@@ -97,7 +97,7 @@ class PayloadRow:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A bundle whose manifest was read and whose graph was found to be the one that the manifest names.
+    """A bundle whose manifest was read, and whose graph is the one that the manifest names.
 
     Two objects are never equal: compare `hash`.
     """
@@ -126,7 +126,7 @@ class Bundle:
 
     @cached_property
     def _ways(self) -> dict[tuple[int, int, frozenset[int] | None], list[tuple[int, int]]]:
-        """What `pieces` gave: it is asked for every frame."""
+        """Results of `pieces`, which is called for every frame."""
         return {}
 
     def has_basis(self, cut: int) -> bool:
@@ -135,7 +135,7 @@ class Bundle:
 
     @contextmanager
     def codec_arrays(self) -> Iterator[Mapping[str, npt.NDArray[Any]]]:
-        """What `codec.npz` holds, by name. Each array is read when it is asked for. Damage raises numpy's errors.
+        """The arrays of `codec.npz`, by name. Each is read when it is asked for. If it is damaged, numpy's errors come.
 
         Raises:
             BundleError: the bundle has no such file.
@@ -172,13 +172,13 @@ class Bundle:
         return {e.cut: n for e, n in zip(self.exits[:-1], needed, strict=True) if n is not None}
 
     def threshold_row(self, threshold: float | None) -> int | None:
-        """Which row of `thresholds` a plan's threshold means; None: none, or it is above the last one."""
+        """The row of `thresholds` for a plan's threshold; None: the threshold is None, or above the last row's."""
         if threshold is None:
             return None
         return next((n for n, row in enumerate(self.thresholds) if row.threshold >= threshold - 1e-9), None)
 
     def pieces(self, start: int, stop: int, exits: Collection[int] | None = None) -> list[tuple[int, int]]:
-        """The way from one cut point to a later one, broken after the exits that are evaluated on it.
+        """The pieces from one cut point to a later one: one ends after each evaluated exit.
 
         Args:
             exits: cut points of those exits; None: all.

@@ -1,7 +1,7 @@
-"""What answers are about: a bundle's own classes, or groups of them that mean something to the user.
+"""The names of answers: a bundle's own classes, or groups of them that mean something to the user.
 
-A map is a JSON object, class name -> group name. Classes that it does not name keep their own. The probabilities of a
-group's classes are added up before a confidence is compared, so exits answer as soon as they are sure of the group.
+A map is a JSON object, class name -> group name. A class that it does not name keeps its own name. The probabilities of
+a group's classes are added up before a confidence is compared, so exits answer as soon as they are sure of the group.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from spinn_stream.errors import ConfigError
 
 MAPS = Path(__file__).parent.parent / "bundles"
-"""Maps that are known by name: `everyday` is everyday.json there."""
+"""Folder of the built-in maps: `everyday` is everyday.json there."""
 
 MAX_MAP_BYTES = 4 * 1024 * 1024
 MAX_NAME = 200
@@ -33,7 +33,7 @@ def label_map(labels: Sequence[str], groups: Mapping[str, str]) -> LabelMap:
     """Groups of a bundle's classes.
 
     Raises:
-        ConfigError: the map names a class that the bundle does not know, or a group that is no name.
+        ConfigError: the map names a class that the bundle lacks, or a group's name is not valid.
     """
     known = set(labels)
     for name, group in groups.items():
@@ -51,7 +51,7 @@ def label_map(labels: Sequence[str], groups: Mapping[str, str]) -> LabelMap:
 
 
 def load_labels(source: str | Path, labels: Sequence[str]) -> LabelMap:
-    """The map that `--labels` means: the name of one that is built in, or a file.
+    """The map that `--labels` names: a built-in one, or a file.
 
     Raises:
         ConfigError: there is none, it cannot be read, or it does not fit the bundle.

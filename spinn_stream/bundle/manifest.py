@@ -1,4 +1,4 @@
-"""Reads a bundle's manifest, and checks all of it and the files that it names before anything uses them."""
+"""Reads a bundle's manifest, and checks it and the files that it names before they are used."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_bundle(path: Path = DEFAULT_BUNDLE) -> Bundle:
     """Read and check a bundle. Does not load an engine.
 
     Args:
-        path: its folder, or the name of one that is built in, as `lite-1000`; a folder of that name wins.
+        path: its folder, or the name of a built-in bundle, such as `lite-1000`; a folder of that name wins.
 
     Raises:
         BundleError: missing, damaged, of an unknown version, or not what its hashes say.

@@ -31,7 +31,7 @@ def calibrate(
         bool, typer.Option("--all", help="all images, instead of the last: it was trained on none of them")
     ] = False,
     payload_images: Annotated[
-        int, typer.Option(min=1, help="of these images, that payloads are measured on: what takes longest")
+        int, typer.Option(min=1, help="measure payloads, which takes longest, on this number of the images")
     ] = 1000,
     payloads_only: Annotated[
         bool, typer.Option("--payloads-only", help="keep temperatures, thresholds and codec; measure payloads anew")
@@ -40,7 +40,7 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Fit temperatures, thresholds and the codec of a bundle anew, and measure its tables; its weights stay.
 
-    Of images without labels, what the final exit answers is held to be right.
+    For images without labels, the final exit's answer counts as right.
     """
     try:
         from spinn_stream.train.data.datasets import are_labelled, load_dataset, load_pictures

@@ -31,10 +31,10 @@ def evaluate(
         list[Path] | None, typer.Option(help="parquet files, folders of them, or folders; labelled or not")
     ] = None,
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="take no notice of labels: agreement with the final exit alone")
+        bool, typer.Option("--unlabelled", help="ignore labels: only agreement with the final exit")
     ] = False,
     held_out: Annotated[
-        int | None, typer.Option(min=1, help="the last images alone, as --held-out of its training", show_default="all")
+        int | None, typer.Option(min=1, help="only the last images, as --held-out of its training", show_default="all")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw the threshold curve here (png, svg or pdf)")] = None,
@@ -44,7 +44,7 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys.
 
-    Images without labels tell how often each exit, and each threshold, says what the final exit says.
+    On images without labels, it counts how often each exit, and each threshold, agrees with the final exit.
     """
     folders, files = _sorted(bundle or [])
     if not data:

@@ -1,7 +1,7 @@
 """The `spinn` command: finds a verb in the package that has it, and shows errors as one line.
 
-Each package registers its verbs as entry points of the group `spinn.verbs`; a verb is a plain function
-with Typer's annotations, or an app of Typer's where it has verbs of its own, and is imported only when it is called.
+Each package registers its verbs as entry points of the group `spinn.verbs`; a verb is a plain function with Typer's
+annotations, or an app of Typer's if it has verbs of its own. It is imported only when it is called.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # whatever takes long is imported when Ctrl-C is in order
     import typer
 
 VERBS: dict[str, tuple[str, str]] = {
-    "serve": ("spinn-server", "finish what devices began, batched across them"),
+    "serve": ("spinn-server", "finish frames that devices began, in batches across devices"),
     "run": ("spinn-client", "classify a camera, stream or clip on this device, with a server's help"),
-    "webcam": ("spinn-client", "a page with the live picture, what it is, how old the answer is, and who gave it"),
+    "webcam": ("spinn-client", "a page with the live picture, its label, the age of the answer, and who gave it"),
     "drone": ("spinn-drone", "a drone that flies through a forest by camera alone, with a server behind a link"),
     "train": ("spinn-stream", "make an early-exit bundle of any CNN"),
     "evaluate": ("spinn-stream", "score a bundle: accuracy, calibration and cost of every exit and threshold"),
@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "profile": ("spinn-stream", "measure how long each part of a bundle takes on this machine"),
     "plan": ("spinn-stream", "say where a frame is best split on a link like this, and why"),
     "doctor": ("spinn-client", "check this device, its camera, its server and its deadline, and say what to do"),
-    "trace": ("spinn-traces", "recordings of networks: what is in them, a plot, others like them"),
+    "trace": ("spinn-traces", "recordings of networks: their figures, a plot, made-up similar ones"),
     "shape": ("spinn-traces", "a TCP proxy that makes a link as slow and as far as you say"),
     "replay": ("spinn-traces", "play recorded networks through a real client and server, and report on policies"),
 }
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def call(arguments: list[str]) -> int:
-    """Do what a command line says; gives the exit code: 0 done, 1 failed (one line why), 2 wrong usage, 130 Ctrl-C."""
+    """Run a command line; gives the exit code: 0 done, 1 failed (one line says why), 2 wrong usage, 130 Ctrl-C."""
     debug = "--debug" in arguments
     try:
         return _call(arguments, debug)
@@ -113,7 +113,7 @@ def _call(arguments: list[str], debug: bool) -> int:
 
 
 def _leave_on_interrupt() -> None:
-    """Ctrl-C ends the process at once: while nothing has begun yet, and when everything is done.
+    """Let Ctrl-C end the process at once: before anything has begun, and when everything is done.
 
     An exception would come up inside an import, or in Python's own shutdown, which print it.
     """

@@ -1,4 +1,4 @@
-"""What verbs of several packages read and write in the same way. Part of the shell, not of the core."""
+"""Options and output that verbs of several packages share. Part of the shell, not of the core."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Threads = Annotated[str, typer.Option(help="engine threads; auto: the cores this
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """A console that shows names as they are: brackets in them are no style, and `:cat:` is no picture."""
+    """A console that shows names unchanged: it takes brackets for no style, and `:cat:` for no emoji."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def read_threads(text: str) -> int:
-    """The number, or the one that suits this machine.
+    """The number of threads; for `auto`, the one that suits this machine.
 
     Raises:
         ConfigError: neither a number from 1 nor `auto`.

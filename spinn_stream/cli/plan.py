@@ -45,29 +45,27 @@ def plan(
     bandwidth_mbps: Annotated[float, typer.Option(help="capacity to the server, Mb/s; 0: there is no server")],
     rtt_ms: Annotated[float, typer.Option(help="round trip of an empty message")] = 0.0,
     down_mbps: Annotated[float, typer.Option(help="capacity from the server, Mb/s")] = 100.0,
-    sla: Annotated[str, typer.Option(help="what plans have to keep, and what is to be best")] = DEFAULT_SLA,
+    sla: Annotated[str, typer.Option(help="the goal: constraints and targets")] = DEFAULT_SLA,
     policy_name: Annotated[
         str, typer.Option("--policy", help="spinn, device-only, server-only, neurosurgeon, edgent or dyno")
     ] = "spinn",
     fps: Annotated[float, typer.Option(help="frames a second of the source")] = 30.0,
     deadline_ms: Annotated[float | None, typer.Option(help="age by which every frame is answered")] = None,
     device_slowdown: Annotated[float, typer.Option(help="the device takes K times as long as this machine")] = 1.0,
-    device_load: Annotated[float, typer.Option(help="and K times as long as that just now")] = 1.0,
-    server_load: Annotated[float, typer.Option(help="the server takes K times as long just now")] = 1.0,
-    server_queue_ms: Annotated[float, typer.Option(help="how long requests wait there")] = 0.0,
+    device_load: Annotated[float, typer.Option(help="busy device: K times as long as its profile")] = 1.0,
+    server_load: Annotated[float, typer.Option(help="busy server: K times as long as its profile")] = 1.0,
+    server_queue_ms: Annotated[float, typer.Option(help="how long requests wait at the server")] = 0.0,
     bundle: Annotated[Path, typer.Option(help="folder of the bundle", show_default="built in")] = DEFAULT_BUNDLE,
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
     threads: Threads = "auto",
     device_profile: Annotated[Path | None, typer.Option(help="the device's, from `spinn profile --json`")] = None,
-    server_profile: Annotated[
-        Path | None, typer.Option(help="the server's; else this machine's serves as both")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="the runner-up, what binds, and the Pareto front")] = False,
+    server_profile: Annotated[Path | None, typer.Option(help="the server's; without, this machine's")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="also the runner-up and the Pareto front")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
     plot: Annotated[Path | None, typer.Option(help="draw all plans and the front here (png, svg or pdf)")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
 ) -> None:
-    """Say where a frame is best split, when an exit is sure enough and how to code the rest, on a link like this."""
+    """Say where to split a frame on a link like this, how careful exits are, and how to code the rest."""
     from .plan_plot import check_drawable, draw_plans
 
     wanted, chooses = parse_sla(sla), policy(policy_name)
@@ -110,7 +108,7 @@ def plan(
 def _profiles(
     bundle: Bundle, runtime: str, threads: int, device: Path | None, server: Path | None
 ) -> tuple[Profile, Profile]:
-    """What was asked for, and this machine's where nothing was."""
+    """The profiles of the files that were given, or this machine's."""
     read = [None if path is None else _read(path) for path in (device, server)]
     if None not in read:
         assert read[0] is not None and read[1] is not None
@@ -127,7 +125,7 @@ def _profiles(
 
 
 def _read(path: Path) -> Profile:
-    """Of what `spinn profile --json` printed, or the profile alone."""
+    """The profile in what `spinn profile --json` printed, or a bare profile."""
     try:
         found = json.loads(path.read_text())
         return Profile.from_json(found.get("profile", found) if isinstance(found, dict) else found)

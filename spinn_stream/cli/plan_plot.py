@@ -19,7 +19,7 @@ INK = "#808890"
 
 
 def check_drawable(path: Path) -> None:
-    """Raises ConfigError where matplotlib or the folder is missing."""
+    """Raises ConfigError: matplotlib or the folder is missing."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ConfigError("--plot needs matplotlib: pip install 'spinn-stream[train]'")
     if not path.absolute().parent.is_dir():
@@ -27,7 +27,7 @@ def check_drawable(path: Path) -> None:
 
 
 def draw_plans(bundle: Bundle, everything: Prediction, front: npt.NDArray[Any], decision: Decision, path: Path) -> None:
-    """Grey dots: plans. Coloured: the front, by what it costs the server. A ring: the choice."""
+    """Grey dots: plans. Coloured dots: the front, by the server's cost. A ring: the choice."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -26,7 +26,7 @@ from .options import Threads, plain_console, read_threads, save_figure
 MAX_BATCH = 256
 
 MAX_BATCHES = 16
-"""As many as a server tells its clients of (wire/messages.py)."""
+"""The number that a server's profile message can hold (wire/messages.py)."""
 
 
 def profile(
@@ -55,10 +55,10 @@ def profile(
         task = bar.add_task("choosing an engine", total=None)
         name, why = _choose(model, runtime, count, say)
         engine = open_engine(model, name, threads=count, warn=say)
-        bar.update(task, description=f"measuring {engine.name}", total=len(sizes), completed=0)
+        bar.update(task, description=f"measuring {engine.name}", total=1.0, completed=0.0)
         found = stored_profile(
             model, engine, threads=count, batches=sizes, again=True, rule=QUICK if quick else THOROUGH, say=say,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda share: bar.update(task, completed=share),
         )  # fmt: skip
     if plot is not None:
         _draw(model, found, plot)
@@ -94,7 +94,7 @@ def _choose(bundle: Bundle, runtime: str, threads: int, say: Callable[[str], obj
 
 
 def _show(console: Console, bundle: Bundle, found: Profile, threads: int) -> None:
-    """Segments and exits in their places, then what else a frame pays for."""
+    """Segments and exits in their places, then the other costs of a frame."""
     title = f"{bundle.name}, {threads} thread{'s' if threads > 1 else ''}: ms for the whole batch"
     table = Table(title=title, title_justify="left")
     table.add_column("to")
@@ -145,7 +145,7 @@ def _check_drawable(path: Path) -> None:
 
 
 def _draw(bundle: Bundle, found: Profile, path: Path) -> None:
-    """Bars for every part on the way of one batch, whiskers up to the 95th percentile, and their sum so far."""
+    """A bar for every part on the way of one batch, whiskers up to the 95th percentile, and the running sum."""
     import matplotlib as mpl
 
     mpl.use("Agg")

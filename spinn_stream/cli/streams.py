@@ -1,4 +1,4 @@
-"""Standard streams that may be closed from the start, or lose their reader at any time."""
+"""Standard streams, which may be closed from the start, or lose their reader at any time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class _Stream(io.FileIO):
     """A standard stream of this process. After its first failure it takes everything and writes nothing.
 
-    So nothing that is left in buffers fails once more when the process ends.
-    tell: raise the first failure. Nobody is there to hear that stderr fails.
+    So nothing that is left in buffers fails again when the process ends. tell: raise the first failure; not for stderr,
+    since its failure cannot be shown.
     """
 
     def __init__(self, fd: int, *, tell: bool) -> None:
@@ -41,11 +41,12 @@ class _Stream(io.FileIO):
 
 
 def mend() -> None:
-    """Give this process standard streams that cannot end it; to be called before anything is printed or opened.
+    """Replace the standard streams by ones that cannot end the process; to be called before anything is printed or
+    opened.
 
-    A descriptor that is closed becomes the null device, or the next file to be opened would take its number, and
-    whatever a library prints would be written into that file. A broken stderr is ignored. A broken stdout raises
-    once; `stdout_failure` says so afterwards. Streams that somebody replaced are left alone.
+    A closed descriptor becomes the null device: otherwise the next opened file would get its number, and a library's
+    output would go into that file. A broken stderr is ignored. A broken stdout raises once; `stdout_failure` says so
+    afterwards. Streams that were replaced already are left alone.
     """
     for fd in (0, 1, 2):
         try:
@@ -74,6 +75,6 @@ def _text(
 
 
 def stdout_failure() -> OSError | None:
-    """Why stdout could not be written, if it could not."""
+    """Why stdout could not be written; None: it could."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.failure if isinstance(raw, _Stream) else None

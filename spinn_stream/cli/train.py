@@ -47,7 +47,7 @@ def train(
     exit_weight: Annotated[float, typer.Option(help="weight of an exit's loss beside the final one's 1")] = 0.7,
     distillation: Annotated[float, typer.Option(help="share of an exit's loss that the final exit teaches")] = 0.5,
     label_smoothing: Annotated[float, typer.Option(help="of the hard labels")] = 0.05,
-    distillation_temperature: Annotated[float, typer.Option(help="by which both answers are softened for it")] = 2.0,
+    distillation_temperature: Annotated[float, typer.Option(help="temperature that softens both answers for it")] = 2.0,
     keep_head: Annotated[
         bool, typer.Option("--keep-head", help="the backbone's own classifier stays and teaches the exits: no labels")
     ] = False,
@@ -68,12 +68,12 @@ def train(
     start: Annotated[Path | None, typer.Option(help="checkpoint of the same backbone to begin from")] = None,
     held_out: Annotated[float, typer.Option(help="images for calibration: a share below 1, or a number")] = 0.04,
     payload_images: Annotated[
-        int, typer.Option(min=1, help="of those, that payloads are measured on: what takes longest of calibration")
+        int, typer.Option(min=1, help="measure payloads, which takes longest, on this number of those")
     ] = 1000,
     classes: Annotated[
         Path | None, typer.Option(help="JSON list of the classes' names in label order, or object with them as keys")
     ] = None,
-    seed: Annotated[int, typer.Option(help="decides weights, order and crops")] = 1,
+    seed: Annotated[int, typer.Option(help="seed of weights, order and crops")] = 1,
     work: Annotated[
         Path | None, typer.Option(help="folder of checkpoint and log, to continue from", show_default="OUT.work")
     ] = None,
@@ -168,7 +168,7 @@ def train(
 
 
 def _read_unlabelled(paths: list[Path], *, side: int, classes: list[str] | None, progress: Any) -> Any:
-    """Images of which the head that is kept says what they are, and the names of its classes."""
+    """Images without labels, which the kept head answers, and the names of its classes."""
     from spinn_stream.train.data.datasets import load_pictures
 
     if classes is None:

@@ -1,7 +1,7 @@
-"""What crosses the network <-> payload: activations, and the frame itself at split 0.
+"""Activations, or the frame itself at split 0 <-> payloads, which cross the network.
 
-A codec has a name and a version, which both ends agree on first; how fine it is, the sender chooses by its setting.
-Each is one object in `registry`, and nobody else asks for a codec's name:
+A codec has a name and a version, which both ends agree on first. Its quality is the sender's choice, by a setting. Each
+codec is one object in `registry`, and no other code mentions a codec's name:
 
     transform   activations in a basis fitted to data, near their entropy, as changes since an earlier one
     cnn-co      activations as SPINN sends them: the baseline

@@ -1,4 +1,4 @@
-"""What a codec is: an object that knows everything about one kind of payload, its two ends on a connection included."""
+"""What a codec is: an object that knows everything about one kind of payload, with the two ends of a connection."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CodingCost:
-    """Milliseconds of one thread that is not disturbed, on the x86 that the results in benchmarks/ were measured on.
+    """Milliseconds on one undisturbed thread, on the x86 machine of the results in benchmarks/.
 
-    The scheduler plans with them until a device has measured its own encoding; load factors scale them.
+    The scheduler plans with them until a device has measured its own encoding. Load factors scale them.
     """
 
     encode_ms: float  # for any payload at all
@@ -32,8 +32,8 @@ class CodingCost:
 class SenderEnd(Protocol):
     """One codec's state on the sending side of one connection.
 
-    `encode` runs in one thread; `acknowledge` and `reset` may be called in another one meanwhile, and count from the
-    next `encode` on.
+    `encode` runs in one thread. `acknowledge` and `reset` may be called in another one meanwhile, and take effect from
+    the next `encode` on.
     """
 
     def encode(self, request: int, split: int, quality: int | None, activation: Floats, picture: Pixels) -> bytes:
@@ -41,15 +41,16 @@ class SenderEnd(Protocol):
 
         Args:
             request: its id, rising. quality: one of the codec's `qualities`.
-            activation: (1, C, H, W) float32 at the split; not looked at by a codec of frames.
-            picture: (size, size, 3) RGB, the frame as the network sees it; looked at by a codec of frames only.
+            activation: (1, C, H, W) float32 at the split; a codec of frames ignores it.
+            picture: (size, size, 3) RGB, the frame as the network sees it; only a codec of frames uses it.
 
         Raises:
             CodecError: values that cannot be coded, or a bundle that lacks what the codec needs.
         """
 
     def acknowledge(self, request: int) -> None:
-        """The receiver answered this request, which may have been coded by another codec: so it holds it."""
+        """The receiver answered this request, so it holds its activation. The request may have been coded by another
+        codec."""
 
     def reset(self) -> None:
         """The receiver holds nothing of what was sent so far."""
@@ -60,26 +61,27 @@ class ReceiverEnd(Protocol):
 
     @property
     def held_bytes(self) -> int:
-        """Memory of what later payloads may refer to."""
+        """Bytes of memory for activations to which later payloads may refer."""
 
     def decode(self, request: int, split: int, payload: bytes) -> Floats:
-        """Payload -> (1, C, H, W) float32 at the split. Allocates nothing because the payload says so.
+        """Payload -> (1, C, H, W) float32 at the split. Never allocates memory because of what the payload says.
 
         Raises:
-            CodecError: the payload is not what it says. ReferenceMissing: it refers to what is not held.
+            CodecError: the payload is damaged. ReferenceMissing: it refers to an activation that is not held.
         """
 
     def clear(self) -> None:
-        """Hold nothing more."""
+        """Forget all references."""
 
 
 class Codec(ABC):
     """One way from an activation, or from the frame itself, to a payload and back. See docs/extend.md.
 
     name: as `--codec` and the wire have it. version: both ends must have the same one.
-    qualities: what may stand behind the name, from coarse to fine; None: nothing may.
-    default_quality: where nobody says. table_qualities: those that the tables of a bundle are measured for.
-    of_frames: it codes the frame itself, at split 0, and not an activation. lossless: what is decoded is what was sent.
+    qualities: that may follow the name, from coarse to fine; None: the codec has no quality. default_quality: if none
+    is given. table_qualities: those that a bundle's tables are measured for.
+    of_frames: it codes the frame itself, at split 0, and not an activation. lossless: decoding gives exactly what was
+    coded.
     """
 
     name: str
@@ -99,7 +101,7 @@ class Codec(ABC):
         """Read what coding at this split needs, so that the first frame does not wait for it.
 
         Raises:
-            CodecError: the bundle has not got it. BundleError: it is damaged.
+            CodecError: the bundle lacks it. BundleError: it is damaged.
         """
         return
 
@@ -108,7 +110,7 @@ class Codec(ABC):
         """The largest payload that an honest sender makes of `elements` numbers (3 x size x size of a frame)."""
 
     def guessed_bytes(self, elements: int, quality: int | None) -> float:
-        """What a payload takes, for planning with a bundle that has no tables."""
+        """Estimated bytes of a payload, to plan with a bundle that has no tables."""
         return elements * (8 if quality is None else quality) / 8
 
     @abstractmethod
@@ -121,7 +123,7 @@ class Codec(ABC):
 
 
 class StatelessCodec(Codec):
-    """A codec whose payloads stand for themselves: two functions, and nothing is held between frames."""
+    """A codec whose payloads can be decoded alone: two functions, and nothing is held between frames."""
 
     @abstractmethod
     def encode(self, bundle: Bundle, quality: int | None, activation: Floats, picture: Pixels) -> bytes:

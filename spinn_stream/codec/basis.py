@@ -20,20 +20,20 @@ from spinn_stream.errors import BundleError, CodecError
 
 Floats = npt.NDArray[np.float32]
 Grid = npt.NDArray[np.int16]
-"""What a payload means, on both ends bit for bit: (K, P) whole numbers; K components, P = H x W places."""
+"""A decoded payload, the same on both ends bit for bit: (K, P) whole numbers; K components, P = H x W places."""
 
 BLOCK = 8
 """Longest side of the blocks of pixels that key frames transform."""
 
 GRID_LIMIT = 30_000
-"""Values beyond are cut off: far outside of what was seen when the basis was fitted."""
+"""Larger values are cut off: they are far outside of what was seen when the basis was fitted."""
 
 _FIXED = 4096  # 1 in the whole-number cosine transform
 
 
 @dataclass(frozen=True)
 class Basis:
-    """How one cut point's activations become numbers on the grid.
+    """Turns one cut point's activations into numbers on the grid, and back.
 
     shape: (C, H, W); H and W are 1 for vectors. mean: (C,). forward: (K, C), or (C,) where channels are only scaled.
     backward: (C, K), its inverse, or (C,). component: (K,), energy of each component on data. frequency: (S, S),
@@ -167,7 +167,7 @@ def as_arrays(bases: Mapping[int, Basis]) -> dict[str, npt.NDArray[np.float16] |
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[np.float16] | Floats], cut: int, shape: tuple[int, ...]) -> Basis:
-    """One cut point's basis out of what `as_arrays` made.
+    """One cut point's basis, from the arrays of `as_arrays`.
 
     Raises:
         ValueError: the arrays do not fit the shape. KeyError: there are none for this cut point.
@@ -198,7 +198,7 @@ def basis_of(bundle: Bundle, cut: int) -> Basis:
 
 
 def read_basis(bundle: Bundle, cut: int) -> Basis:
-    """One basis out of the bundle's file.
+    """Reads one basis from the bundle's file.
 
     Raises:
         BundleError: the file has none for this cut point, or another kind of one.

@@ -1,4 +1,4 @@
-"""CNN-CO, SPINN's communication optimiser, to the letter: linear codes, bit shuffling, LZ4. The baseline.
+"""CNN-CO, SPINN's communication optimiser, exactly as published: linear codes, bit shuffling, LZ4. The baseline.
 
 Laskaridis et al., "SPINN", MobiCom 2020 (arXiv 2008.06402), with 8 bits there. The smallest and the largest value
 of the activation become codes 0 and 2^bits - 1. Payload, little-endian:
@@ -100,9 +100,9 @@ def encode(activation: npt.NDArray[np.float32], bits: int = 8) -> bytes:
 
 
 def decode(payload: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Payload -> float32 activation of the shape that was agreed beforehand.
+    """Payload -> float32 activation of the agreed shape.
 
-    Allocates what the shape says and nothing that the payload says.
+    Allocates memory by the shape, never by what the payload says.
 
     Raises:
         CodecError: too short, a range that is not finite, or not exactly as many codes as the shape needs.

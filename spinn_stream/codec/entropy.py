@@ -1,18 +1,18 @@
 """Whole numbers <-> bytes, close to their entropy: a table of frequencies for each group, and an ANS coder.
 
-The numbers come in groups that are alike (components of an activation, the strongest first). For each group the
-sender picks, among fixed tables, the one that makes it shortest, and names it in a byte; so the coder follows any
-content without learning, and nothing is agreed beforehand. A group of zeros alone takes its byte and nothing else.
+The numbers come in groups of similar ones (components of an activation, the strongest first). For each group the sender
+picks the fixed table that makes it shortest, and names it in a byte. So the coder follows any content without learning,
+and nothing need be agreed beforehand. A group of zeros takes only this byte.
 
     1 byte a group   its table; + 128 in the first: there are numbers beyond +-126
     4 bytes          only with those: how many, and for each
-    2 bytes          what it lies beyond +-127, which stands in its place
+    2 bytes          by how much it lies beyond +-127, which takes its place
     rest             the coder's
 
 
-The coder is the ANS of `constriction` (Bamler 2022, arXiv 2201.01741; Duda 2013, arXiv 1311.2540). Where that has no
-wheel (Linux on arm64), a sender falls back to the range coder of LZMA, which is in Python's standard library and
-makes payloads a fifth to a half larger. docs/decisions/0013-transform-codec.md has the measurements.
+The coder is the ANS of `constriction` (Bamler 2022, arXiv 2201.01741; Duda 2013, arXiv 1311.2540). If that is missing
+(no wheel: Linux on arm64), a sender uses the range coder of LZMA, which is in Python's standard library and makes
+payloads a fifth to 60 % larger. docs/decisions/0013-transform-codec.md has the measurements.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except ImportError:  # pragma: no cover - the other coder is tested by naming it
 Codes = npt.NDArray[np.int32]
 
 LARGEST = 127
-"""Symbols are -127..127, 255 of them; the outermost ones stand for themselves and what is beyond."""
+"""Symbols are -127..127, 255 of them; the outermost two also stand for numbers beyond."""
 
 MAX_CODE = 32_000
 
@@ -53,18 +53,18 @@ _LZMA_FILTERS = [{"id": lzma.FILTER_LZMA1, "lc": 0, "lp": 0, "pb": 0, "dict_size
 
 
 def available() -> tuple[int, ...]:
-    """The coders that this installation has, the best first."""
+    """The installed coders, the best first."""
     return (ANS, LZMA) if constriction is not None else (LZMA,)
 
 
 def max_bytes(elements: int, groups: int) -> int:
-    """The most bytes that `pack` makes: one table is flat, at 8 bits a number; LZMA adds a part and a little."""
+    """Upper bound of the bytes of `pack`: one table is flat, at 8 bits a number; LZMA may need somewhat more."""
     return groups + 4 + 2 * elements + elements + elements // 64 + 128
 
 
 @cache
 def group_bounds(elements: int, first: int, groups: int) -> tuple[int, ...]:
-    """Where groups end: the first holds `first` numbers, each one after it a constant factor more.
+    """The ends of groups: the first holds `first` numbers, and each next one more by a constant factor.
 
     The strongest components come first and differ most.
     """
@@ -169,10 +169,10 @@ def pack(codes: Codes, ends: Sequence[int], coder: int) -> bytes:
 
 
 def unpack(data: bytes | memoryview, ends: Sequence[int], coder: int) -> Codes:
-    """Bytes -> codes, (N,) int32. Allocates what `ends` says and nothing that the bytes say.
+    """Bytes -> codes, (N,) int32. Allocates memory by `ends`, never by what the bytes say.
 
     Raises:
-        CodecError: they are not what `pack` makes, or this installation lacks the coder.
+        CodecError: the bytes are damaged, or the coder is not installed.
     """
     groups = len(ends)
     if len(data) < groups:

@@ -1,6 +1,6 @@
 """JPEG: the frame itself at split 0, in few bytes. docs/decisions/0002-frame-payload.md
 
-What is sent is the picture that the network sees, cropped and resized, not the camera's.
+It codes the picture that the network sees, cropped and resized, not the camera's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Jpeg(StatelessCodec):
     cost = CodingCost(0.0, 1.75, 0.0, 2.3)  # quality 95 of 128 x 128, benchmarks/results/frame_payload.json
 
     def max_payload_bytes(self, elements: int) -> int:
-        """Half of the numbers are left when chroma is halved both ways; none takes more than two bytes."""
+        """Halving chroma both ways leaves half of the numbers; none takes more than two bytes."""
         return elements + _OVERHEAD_BYTES
 
     def guessed_bytes(self, elements: int, quality: int | None) -> float:
@@ -68,7 +68,7 @@ _JPEG_TABLES = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))  # what m
 def decode(payload: bytes, size: int) -> Pixels:
     """JPEG bytes -> (size, size, 3) RGB.
 
-    What the frame header announces is checked before OpenCV allocates the picture.
+    The frame header is checked before OpenCV allocates the picture.
 
     Raises:
         CodecError: not a JPEG of 8-bit colour in the size that was agreed, or a damaged one.
@@ -88,7 +88,7 @@ def decode(payload: bytes, size: int) -> Pixels:
 
 
 def _jpeg_frame(payload: bytes) -> tuple[int, int, int, int] | None:
-    """(bits, height, width, channels) of the first frame header; None where there is none."""
+    """(bits, height, width, channels) of the first frame header; None: there is none."""
     if not payload.startswith(_JPEG_START):
         return None
     at = 2

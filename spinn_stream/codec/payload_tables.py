@@ -1,4 +1,4 @@
-"""What a bundle's payload tables say of its cut points: which settings keep the accuracy, and what they cost."""
+"""Reads a bundle's payload tables: which settings keep the accuracy at a cut point, and their bytes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from .registry import CODECS
 from .settings import CodecSetting
 
 POINTS_LOST = 0.005
-"""Accuracy of the final exit that counts as equal: half a point."""
+"""Accuracies of the final exit that differ by at most this count as equal: half a point."""
 
 
 def uncoded(bundle: Bundle) -> Mapping[str, float]:
-    """Accuracy of each exit on the images of the tables when nothing is lost on the way; empty: there are no tables."""
+    """Accuracy of each exit on the tables' images without coding; empty: there are no tables."""
     lossless = {name for name, codec in CODECS.items() if codec.lossless}
     rows = [row for row in bundle.payloads if row.cut == 0 and row.codec.partition(":")[0] in lossless]
     return rows[0].accuracy if rows else {}
 
 
 def smallest_row(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST) -> PayloadRow | None:
-    """The row of fewest bytes at a cut point that loses no more than this; None: there is none.
+    """The row of fewest bytes at a cut point that loses at most `points_lost`; None: there is none.
 
-    Activations count as pictures coded alone; what a change since an earlier one saves, the content decides.
+    Bytes are of pictures coded alone. How much changes since an earlier frame save depends on the content.
     """
     name = bundle.exits[-1].name
     whole = uncoded(bundle).get(name)
@@ -46,5 +46,5 @@ def frame_is_smaller(bundle: Bundle, cut: int, points_lost: float = POINTS_LOST)
 
 
 def setting_of(row: PayloadRow) -> CodecSetting:
-    """Raises CodecError where the bundle names a setting that this program does not know."""
+    """The setting of a row. Raises CodecError: this program does not know it."""
     return CodecSetting.parse(row.codec)

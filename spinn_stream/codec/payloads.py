@@ -1,4 +1,4 @@
-"""The payloads of one connection, in whatever codec: what the client sends with and the server receives with."""
+"""The payloads of one connection, in any codec: the client's sender and the server's receiver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .settings import CodecSetting
 
 
 def default_setting(bundle: Bundle, split: int, asked: CodecSetting | None = None) -> CodecSetting:
-    """What a payload at this split is coded with: what a plan asks for, and else one that fits the bundle."""
+    """The setting for payloads at this split: the one that a plan asks for, or else one that fits the bundle."""
     if asked is not None:
         return asked
     row = smallest_row(bundle, 0) if split == 0 else None
@@ -28,10 +28,10 @@ def max_payload_bytes(bundle: Bundle, split: int) -> int:
 
 
 def prepare_codecs(bundle: Bundle, split: int) -> None:
-    """Read what any codec may need at this split, so that no frame waits for it.
+    """Read all that codecs may need at this split, so that no frame waits for it.
 
     Raises:
-        BundleError: what the bundle has for it is damaged.
+        BundleError: the bundle's data for it are damaged.
     """
     for codec in CODECS.values():
         if codec.usable(bundle, split):
@@ -41,20 +41,20 @@ def prepare_codecs(bundle: Bundle, split: int) -> None:
 class PayloadSender:
     """Codes what one connection sends, in any setting.
 
-    Made anew for each connection; that costs next to nothing. `encode` runs in one thread, `acknowledge` and `reset`
-    may be called in another one meanwhile: what they say counts from the next `encode` on.
+    Made anew for each connection, which is cheap. `encode` runs in one thread. `acknowledge` and `reset` may be called
+    in another one meanwhile, and take effect from the next `encode` on.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self._ends = {name: codec.sender(bundle) for name, codec in CODECS.items()}
 
     def encode(self, request: int, split: int, setting: CodecSetting, activation: Floats, picture: Pixels) -> bytes:
-        """What crosses the network for one frame.
+        """The payload of one frame.
 
         Args:
             request: its id, rising.
-            activation: (1, C, H, W) at the split; not looked at for split 0.
-            picture: (size, size, 3) RGB, the frame as the network sees it; looked at for split 0 only.
+            activation: (1, C, H, W) at the split; ignored for split 0.
+            picture: (size, size, 3) RGB, the frame as the network sees it; used for split 0 only.
 
         Raises:
             CodecError: values that cannot be coded, or a setting that does not go with the split or the bundle.
@@ -68,7 +68,7 @@ class PayloadSender:
             end.acknowledge(request)
 
     def reset(self) -> None:
-        """The server says that it lost a reference: what was sent so far is not referred to any more."""
+        """The server lost a reference: do not refer to anything sent so far."""
         for end in self._ends.values():
             end.reset()
 
@@ -81,33 +81,33 @@ class PayloadReceiver:
 
     @property
     def held_bytes(self) -> int:
-        """Memory of what later payloads may refer to."""
+        """Bytes of memory for activations to which later payloads may refer."""
         return sum(end.held_bytes for end in self._ends.values())
 
     def decode(self, request: int, split: int, codec: str, payload: bytes) -> Floats:
         """Payload -> activation at the split, (1, C, H, W) float32.
 
         Raises:
-            CodecError: a codec that does not go with the split or the bundle, or a payload that is not what it says.
-            ReferenceMissing: it is a change since something that is not held.
+            CodecError: the codec does not fit the split or the bundle, or the payload is damaged.
+            ReferenceMissing: it is a change since an activation that is not held.
         """
         CodecSetting.any_of(codec).check_split(split)
         return self._ends[codec].decode(request, split, payload)
 
     def clear(self) -> None:
-        """Hold nothing more."""
+        """Forget all references."""
         for end in self._ends.values():
             end.clear()
 
 
 def encode_payload(bundle: Bundle, split: int, setting: CodecSetting, activation: Floats, picture: Pixels) -> bytes:
-    """One frame that has nothing to do with any other; see `PayloadSender.encode`."""
+    """The payload of one frame alone; see `PayloadSender.encode`."""
     setting.check_split(split)
     return setting.kind.sender(bundle).encode(0, split, setting.quality, activation, picture)
 
 
 def decode_payload(bundle: Bundle, split: int, codec: str, payload: bytes) -> Floats:
-    """The same way back; see `PayloadReceiver.decode`."""
+    """The activation of a payload alone; see `PayloadReceiver.decode`."""
     setting = CodecSetting.any_of(codec)
     setting.check_split(split)
     return setting.kind.receiver(bundle).decode(0, split, payload)

@@ -1,4 +1,4 @@
-"""PNG: the frame itself at split 0, to the bit. docs/decisions/0002-frame-payload.md"""
+"""PNG: the frame itself at split 0, without loss. docs/decisions/0002-frame-payload.md"""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _CHUNKS = frozenset((b"IDAT", b"IEND", b"sRGB", b"gAMA", b"pHYs"))  # no text, n
 def decode(payload: bytes, size: int) -> Pixels:
     """PNG bytes -> (size, size, 3) RGB.
 
-    What the header (W3C PNG, IHDR) and each chunk announce is checked before OpenCV allocates memory for it.
+    The header (W3C PNG, IHDR) and each chunk are checked before OpenCV allocates memory.
 
     Raises:
         CodecError: not a PNG of 8-bit RGB in the size that was agreed, or a damaged one.
@@ -82,7 +82,8 @@ def decode(payload: bytes, size: int) -> Pixels:
 
 
 def _check_chunks(payload: bytes) -> None:
-    """Every chunk behind the header is of a kind that a picture needs and lies in the payload; the last one ends it."""
+    """Check that every chunk behind the header is of a needed kind and inside the payload, and that the last one ends
+    it."""
     at, kind = len(_START) + _HEADER.size + 4, b""
     while kind != b"IEND":
         length, kind = int.from_bytes(payload[at : at + 4], "big"), payload[at + 4 : at + 8]

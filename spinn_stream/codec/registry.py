@@ -1,4 +1,4 @@
-"""The codecs by name. One is a file, and a registration here or in the program that brings it."""
+"""The codecs by name. Each is a file, and a registration here or in the program that has it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .png import Png
 from .stream import Transform
 
 CODECS: dict[str, Codec] = {}
-"""By name. Of those that go with a split, the first one that is usable there is the default."""
+"""By name. The default at a split is the first one that is usable there."""
 
 SUPPORTED: dict[str, int] = {}
-"""Codec -> the version this program speaks, as both ends tell each other."""
+"""Codec -> this program's version, as both ends tell each other."""
 
 
 def register(codec: Codec) -> None:
-    """Let `--codec`, plans and the wire know a codec. A later one of the same name takes the place of the earlier.
+    """Register a codec for `--codec`, plans and the wire. It replaces one of the same name.
 
-    Connections that are open keep the codecs that there were when they began.
+    Open connections keep the codecs that were registered when they began.
     """
     CODECS[codec.name] = codec
     SUPPORTED[codec.name] = codec.version

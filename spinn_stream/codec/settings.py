@@ -1,4 +1,4 @@
-"""Codec settings: a codec and how fine it is, as `transform:7`, `cnn-co:8`, `jpeg:85` or `png`."""
+"""Codec settings: a codec and its quality, such as `transform:7`, `cnn-co:8`, `jpeg:85` or `png`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .registry import CODECS, codec_of
 
 @dataclass(frozen=True)
 class CodecSetting:
-    """What a payload is coded with. quality: one of the codec's `qualities`; None: it has none.
+    """A codec and its quality. quality: one of the codec's `qualities`; None: it has none.
 
     Raises:
         CodecError: no such codec, or no such quality of it.
@@ -39,12 +39,12 @@ class CodecSetting:
 
     @classmethod
     def default_of(cls, codec: Codec) -> CodecSetting:
-        """The setting of this codec for those who have no better reason."""
+        """The codec's default setting."""
         return cls(codec.name, codec.default_quality)
 
     @classmethod
     def any_of(cls, codec: str) -> CodecSetting:
-        """Some setting of the codec of this name. Raises CodecError: there is no such codec."""
+        """A setting of the codec of this name, of any quality. Raises CodecError: there is no such codec."""
         return cls.default_of(codec_of(codec))
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class CodecSetting:
         return self.kind.of_frames
 
     def check_split(self, split: int) -> None:
-        """Raises CodecError: it does not go with this split."""
+        """Raises CodecError: it does not fit this split."""
         if self.of_frames != (split == 0):
             kinds = [name for name, codec in CODECS.items() if codec.of_frames == (split == 0)]
             raise CodecError(f"codec {self} does not go with split {split}, expected one of {', '.join(kinds)}")

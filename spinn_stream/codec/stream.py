@@ -1,9 +1,9 @@
-"""The `transform` codec on a connection: what both ends hold of earlier frames, and a frame as its change since one.
+"""The `transform` codec on a connection: both ends hold earlier frames, and a frame is coded as its change since one.
 
 The sender refers only to what the receiver has acknowledged: an answer to a request says that its activation was
 decoded and is held. It always refers to the newest such request, so that with a reference the receiver may drop
-whatever is older. Both hold whole numbers that were computed alike; a reference is named by its request and by the
-checksum of what it is. A stream lives and ends with its connection: nothing of it is used on the next one.
+whatever is older. Both hold the same whole numbers. A reference is named by its request and by its checksum. A stream
+ends with its connection: the next one uses nothing of it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ MAX_HELD_BYTES = 4 * 1024 * 1024
 """Of one stream at the receiver: 5 activations of 401,408 elements, the largest of the default bundle."""
 
 MAX_SENT = 64
-"""Requests that the sender remembers at most; those beyond are not referred to."""
+"""Requests that the sender remembers at most; older ones are not referred to."""
 
 
 class Sender:
-    """The device's end. Frames are coded in one thread; what the receiver says is told in another, and counts from
-    the next frame on.
+    """The device's end.
+
+    Frames are coded in one thread. Another thread may report what the receiver says; it counts from the next frame on.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Sender:
         self._told: deque[int | None] = deque()  # requests that were acknowledged since the last frame; None: a reset
 
     def encode(self, request: int, cut: int, basis: Basis, bits: int, activation: Floats) -> bytes:
-        """The payload of a request: the smaller of a key frame and a change, where there is something to refer to.
+        """The payload of a request: the smaller of a key frame and a change, if there is a reference.
 
         Args:
             request: its id, rising.
@@ -61,11 +62,11 @@ class Sender:
 
     def acknowledge(self, request: int) -> None:
         """The receiver answered this request, so it holds it."""
-        if request in self._sent:  # else it was coded otherwise, and nobody may ever look at what is told
+        if request in self._sent:  # else another codec coded it, and `_told` might grow unread
             self._told.append(request)
 
     def reset(self) -> None:
-        """Refer to nothing that was sent so far: the connection is another one, or the receiver lost a reference."""
+        """Refer to nothing sent so far: the connection is new, or the receiver lost a reference."""
         self._told.append(None)
 
     def _heard(self, request: int | None) -> None:
@@ -85,7 +86,7 @@ class Receiver:
     """The server's end. Calls must not overlap.
 
     Args:
-        max_bytes: held at most; the oldest goes first.
+        max_bytes: of references held at most; the oldest is dropped first.
     """
 
     def __init__(self, max_bytes: int = MAX_HELD_BYTES) -> None:
@@ -97,7 +98,7 @@ class Receiver:
         """Payload -> activation, (C, H, W) float32; it is held from now on.
 
         Raises:
-            CodecError: the payload is damaged. ReferenceMissing: what it refers to is not held any more.
+            CodecError: the payload is damaged. ReferenceMissing: its reference is not held any more.
         """
         used: list[int] = []
 
@@ -120,7 +121,7 @@ class Receiver:
         return basis.from_grid(grid)
 
     def clear(self) -> None:
-        """Hold nothing more. The sender is told when it next refers to something."""
+        """Forget all references. The sender learns of it when it next refers to one."""
         self._held.clear()
         self.held_bytes = 0
 
@@ -130,7 +131,7 @@ class Receiver:
 
 
 class Transform(Codec):
-    """Quality: bits. What a payload is, `transform` says."""
+    """Quality: bits. `transform` describes the payload."""
 
     name = transform.NAME
     version = transform.VERSION

@@ -1,4 +1,4 @@
-"""The `transform` codec: an activation in its cut point's basis, as a whole or as its change since another one.
+"""The `transform` codec: an activation in its cut point's basis, alone or as its change since another one.
 
 Payload, little-endian:
 
@@ -9,8 +9,8 @@ Payload, little-endian:
 
 The grid has steps of 10 bits (see `basis`); b bits are steps of 2^(10-b) of it. A key frame is coded in the cosine
 transform of 8x8 places with twice that step: it is as good for one picture and much smaller. A change is coded place
-by place: value - reference, in whole steps. Codes that would change a value by less than 0.8 of a step stay at the
-reference: in a still scene noise then costs next to nothing, and the error stays below 0.8 steps.
+by place: value - reference, in whole steps. A value that changed by less than 0.8 of a step stays at the reference: so
+noise in a still scene costs almost nothing, and the error stays below 0.8 steps.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ VERSION = 1
 BITS = range(2, 11)
 
 STAYS = 0.8
-"""Of a step: what a value moves at most without being coded anew. docs/decisions/0013-transform-codec.md"""
+"""A value that moves by at most this share of a step is not coded anew. docs/decisions/0013-transform-codec.md"""
 
 KEY_STEPS = 2
 """A key frame's step, in steps of a change; at the finest setting it is the grid's own."""
 
 KEY_IS_NEAR = 0.9
-"""A change of this share of a key frame's bytes has a key frame tried beside it."""
+"""If a change takes this share of a key frame's bytes, a key frame is tried, too."""
 
 GROUPS = 8
 FIRST_OF_KEY, FIRST_OF_CHANGE = 48, 64  # numbers in the first group
@@ -55,12 +55,12 @@ def max_payload_bytes(elements: int) -> int:
 
 
 def checksum(grid: Grid) -> int:
-    """What tells two references apart."""
+    """The checksum that tells two references apart."""
     return zlib.crc32(grid.astype("<i2").tobytes())
 
 
 def is_key(payload: bytes) -> bool:
-    """Whether a payload stands for itself."""
+    """Whether a payload is a key frame, which can be decoded alone."""
     return payload[0] & ~_LZMA_FLAG == _KEY
 
 
@@ -71,7 +71,7 @@ def encode_key(basis: Basis, bits: int, activation: Floats, coder: int | None = 
         activation: (C, H, W), or (1, C, H, W).
 
     Returns:
-        The payload, and what the other end makes of it on the grid.
+        The payload, and its decoded values on the grid.
 
     Raises:
         CodecError: values that cannot be coded: NaN, infinite or far too large.
@@ -88,11 +88,11 @@ def encode(
     *,
     key_bytes: int | None = None,
 ) -> tuple[bytes, Grid]:
-    """The smaller of the activation alone and its change since the reference (its id, and what it is on the grid).
+    """The smaller of a key frame and the change since the reference (its id, and its values on the grid).
 
     Args:
-        key_bytes: what a key frame took lately. One is tried only where a change comes near that; None: where a
-            change takes more than a bit an element.
+        key_bytes: of a recent key frame. A key frame is tried only if a change comes near that; None: if a change takes
+            more than a bit an element.
 
     Returns and raises: see `encode_key`.
     """
@@ -114,13 +114,13 @@ def encode(
 
 
 def decode(basis: Basis, payload: bytes, find: Callable[[int], Grid | None]) -> Grid:
-    """A payload -> what it is on the grid.
+    """A payload -> its values on the grid.
 
     Args:
         find: the reference of this id modulo 2^32; None: it is not held.
 
     Raises:
-        CodecError: the payload is damaged. ReferenceMissing: it refers to what is not held, or to something else.
+        CodecError: the payload is damaged. ReferenceMissing: its reference is not held, or differs.
     """
     if not 2 <= len(payload) <= max_payload_bytes(basis.elements):
         raise CodecError(f"got {len(payload)} bytes, expected 2 to {max_payload_bytes(basis.elements)}")

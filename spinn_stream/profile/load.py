@@ -6,8 +6,8 @@ from collections import deque
 from statistics import median
 
 BLOCK_S = 0.125
-"""Observations of one such span are added up before they are compared: a scheduler that deals out the
-processor in slices makes some runs fast and some slow, and only their sum tells the share."""
+"""Observations within one block are added up before they are compared: the operating system gives out the processor in
+slices, so single runs are fast or slow, and only their sum shows the share."""
 
 WINDOW_S = 1.0
 STALE_S = 5.0
@@ -15,25 +15,25 @@ LEAST_BLOCKS = 3
 SPARSE_BLOCKS = 2
 
 STEP = 1.5
-"""A step: each of the last `LEAST_BLOCKS` is more than this many times slower, or faster, than the median of all. They
-are then believed alone, and half of the window need not go by until the step counts."""
+"""A step: each of the last `LEAST_BLOCKS` blocks is slower, or faster, than the median of all by more than this factor.
+Then only these blocks count, so that a step is seen before half of the window is over."""
 
 
 class LoadTracker:
     """Load factors by group: observed time over expected time, as a median over blocks of a second.
 
-    A median of means (Lugosi and Mendelson 2019): one slow frame spoils one block of eight and moves nothing;
-    a load that stays is seen when half of the blocks are under it, in about half a second, and a large one when three
-    in a row are. Where runs are too rare for that, as of a server that is only probed, it is the smaller one of the
-    last two: one quick run proves that a load is over, and one slow run proves nothing.
-    Groups are whatever runs as one: a piece of the way, say. Memory is bounded by the window.
+    A median of means (Lugosi and Mendelson 2019): one slow frame spoils one block of eight and changes nothing. A load
+    that stays is seen when half of the blocks are under it, after about half a second; a large one after three blocks.
+    If runs are too rare for that (of a server that is only probed, say), the smaller one of the last two counts: one
+    quick run proves that a load is over, and one slow run proves nothing. A group is whatever runs as one, such as a
+    piece of the network. Memory is bounded by the window.
     """
 
     def __init__(self) -> None:
         self._blocks: dict[object, deque[_Block]] = {}
 
     def observe(self, group: object, *, observed_ms: float, expected_ms: float, now: float) -> None:
-        """One run took `observed_ms` where the profile says `expected_ms`; `now` in seconds, never falling."""
+        """One run took `observed_ms`; the profile says `expected_ms`. `now` is in seconds and never falls."""
         if expected_ms <= 0 or observed_ms < 0:
             return
         blocks = self._blocks.setdefault(group, deque(maxlen=round(WINDOW_S / BLOCK_S)))
@@ -44,14 +44,14 @@ class LoadTracker:
         blocks[-1].expected += expected_ms
 
     def factor(self, now: float, group: object | None = None) -> float:
-        """Load factor of one group, or of all together; 1.0 until enough is known, and when it is long ago."""
+        """Load factor of one group, or of all together; 1.0 if too little is known or the last run is long ago."""
         found = self.recent(now, group)
         return 1.0 if found is None else found
 
     def recent(self, now: float, group: object | None = None) -> float | None:
-        """The same; None until enough is known, and when it is long ago.
+        """The same, but None if too little is known or the last run is long ago.
 
-        The window reaches back from the last observation, so that a side that rests keeps its factor a while.
+        The window reaches back from the last observation, so a side that rests keeps its factor for a while.
         """
         chosen = list(self._blocks.values()) if group is None else [self._blocks.get(group, deque())]
         together: dict[int, _Block] = {}

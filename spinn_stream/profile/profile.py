@@ -24,7 +24,7 @@ class BatchProfile:
     """Times for one batch size, of the whole batch.
 
     segments: segment i leads from cut point i to i + 1. exits: the heads of the early exits, shallow to deep.
-    call_ms: what one more graph on the way costs: the price of a cut.
+    call_ms: the price of a cut: what one more graph costs.
     """
 
     batch: int
@@ -61,7 +61,7 @@ class Profile:
     def expected_ms(self, pieces: Sequence[tuple[int, int]], exits: Collection[int] = (), *, batch: int = 1) -> float:
         """How long these pieces take one after the other on an idle machine, by the medians.
 
-        Between two batch sizes that were measured the time is interpolated, beyond them it is proportional.
+        Between two measured batch sizes, the time is interpolated; beyond them, it is proportional.
 
         Args:
             pieces: (first cut point, last cut point) of each graph. exits: cut points of the exits evaluated.

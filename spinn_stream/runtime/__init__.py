@@ -1,4 +1,4 @@
-"""Runs parts of a bundle: one small interface, several engines, and what they take on this machine."""
+"""Runs pieces of a bundle: one small interface, several engines, and their times on this machine."""
 
 from spinn_stream.runtime.engines.base import Engine, ExitOutput
 from spinn_stream.runtime.measure.profiler import measure_profile, stored_profile

@@ -1,4 +1,4 @@
-"""The choice of an engine: by name, or the fastest one that this machine has."""
+"""The choice of an engine: by name, or the fastest on this machine."""
 
 from __future__ import annotations
 
@@ -31,46 +31,46 @@ AUTO = "auto"
 
 
 def runtimes() -> tuple[str, ...]:
-    """What `--runtime` takes."""
+    """The names that `--runtime` takes."""
     return (AUTO, *ENGINES)
 
 
 MEASURING_TIMEOUT_S = 120.0
-"""For one answer of an engine: loading torch from a slow card takes half a minute."""
+"""Time-out for one answer of an engine: loading torch from a slow card takes half a minute."""
 
 ASK_EVERY_S = 0.1
-"""How often it is asked whether to stop while an engine is waited for."""
+"""Time between two calls of `stop` while an engine is waited for."""
 
 EACH_S = 3
-"""What loading and measuring one engine takes, about, on the slower machines that were seen."""
+"""Approximate time to load and measure one engine on the slower machines that were seen."""
 
 ROUNDS, BUILD_EVERY = 12, 3
 """Streaks of runs of each engine, and after how many its graphs are built anew."""
 
 HOPELESS = 1.5
-"""An engine that takes more than this many times the fastest one's time in the first round is not tried again."""
+"""An engine that is slower than the fastest one by more than this factor in the first round is not tried again."""
 
 TIE = 0.01
-"""Engines that differ by no more are equally fast: the medians are not known any better."""
+"""Engines that differ by at most this are equally fast: medians are not known more exactly."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What `auto` found. median_ms: of the network in two halves at batch 1, by engine. refused: engine -> why."""
+    """The result of `auto`. median_ms: of the network in two halves at batch 1, by engine. refused: engine -> why."""
 
     median_ms: dict[str, float]
     refused: dict[str, str]
 
     @property
     def order(self) -> list[str]:
-        """Engines that work, the fastest first; of those that are equally fast, as they are fallen back to."""
+        """Engines that work, the fastest first; equally fast ones in the order of fallback."""
         by_time = sorted(self.median_ms, key=lambda name: self.median_ms[name])
         equal = [n for n in ENGINES if self.median_ms.get(n, math.inf) <= (1 + TIE) * self.median_ms[by_time[0]]]
         return equal + [name for name in by_time if name not in equal]
 
     @property
     def why(self) -> str:
-        """For people: the choice and what it rests on."""
+        """The choice and its figures, for people."""
         times = ", ".join(
             f"{name} {self.median_ms[name]:.2f} ms" for name in sorted(self.median_ms, key=self.median_ms.__getitem__)
         )
@@ -89,15 +89,15 @@ def open_engine(
 ) -> Engine:
     """The engine of that name, with `threads` threads for one run; `auto`: the fastest, as `choose_engine` measured.
 
-    Where it cannot be opened or cannot build a piece, the next one that is installed takes over; `warn` is told.
+    If it cannot be opened or cannot build a piece, the next installed one takes over, and `warn` gets a line.
 
     Args:
-        say: gets one line on what was chosen and why, and others as of `choose_engine`.
+        say: gets a line on the choice and its reason, and those of `choose_engine`.
         stop: as of `choose_engine`; building is not interrupted.
 
     Raises:
-        ConfigError: no such runtime. EngineError: none works here. BundleError: the graph is none.
-        Interrupted: `stop` said so while it measured.
+        ConfigError: no such runtime. EngineError: no engine works here. BundleError: the graph is not valid.
+        Interrupted: `stop` said so during a measurement.
     """
     if runtime not in runtimes():
         raise ConfigError(f"runtime {runtime!r} is not known; expected one of {', '.join(runtimes())}")
@@ -118,17 +118,17 @@ def choose_engine(
     bundle: Bundle, *, threads: int = 1, again: bool = False, say: Callable[[str], object] = log.info,
     stop: Stop = never,
 ) -> Choice:  # fmt: skip
-    """Measure every engine that is installed, once for each bundle, machine, version and number of threads.
+    """Measure every installed engine, once for each bundle, machine, version and number of threads.
 
-    Each is measured in a process of its own: one that the processor does not support may end it. One process of the
-    user measures at a time; another one waits, and has what that found.
+    Each is measured in a process of its own, since an engine may crash on a processor that it does not support. One
+    process of the user measures at a time; others wait, and use its result.
 
     Args:
-        again: measure anew, whatever is kept. say: gets one line before something takes time.
-        stop: asked every tenth of a second, by another thread, too.
+        again: measure anew, even if there is a kept result. say: gets a line before something slow.
+        stop: called every tenth of a second, by another thread, too.
 
     Raises:
-        EngineError: none works here; says why of each. Interrupted: `stop` said so; no process is left.
+        EngineError: no engine works here; gives the reason of each. Interrupted: `stop` said so; no process is left.
     """
     names = installed()
     versions = {ENGINES[name].package: importlib.metadata.version(ENGINES[name].package) for name in names}
@@ -143,7 +143,7 @@ def choose_engine(
     if kept is not None:
         return kept
     with store.alone(say, stop):
-        kept = None if again else _kept(key)  # measured by whoever was waited for
+        kept = None if again else _kept(key)  # another process measured it meanwhile
         if kept is not None:
             return kept
         say(f"measuring {', '.join(names)} on this machine, once: about {EACH_S * len(names)} s ...")
@@ -181,11 +181,11 @@ class _Worker:
             raise EngineError(f"{name} could not be measured: {error}") from error
 
     def wait_ready(self) -> None:
-        """Until the engine is loaded and ran once."""
+        """Wait until the engine is loaded and has run once."""
         self.precision = self._read("ready")["precision"]
 
     def measure(self, *, new: bool) -> None:
-        """One streak, with graphs that are built for it or those there are."""
+        """Measure one streak, with new graphs or the present ones."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(NEW + "\n" if new else "\n")
@@ -214,12 +214,12 @@ class _Worker:
             check(self._stop)
             if "error" in found:
                 raise EngineError(str(found["error"]))
-            self._process.kill()  # it may hang with its output closed; where it ended by itself, this does nothing
+            self._process.kill()  # it may hang with its output closed; if it has ended, this does nothing
             raise EngineError(f"{self.name} could not be measured: its process ended with {self._process.wait()}")
         return found
 
     def _watch(self, read: threading.Event) -> None:
-        """End the process when it takes too long or nobody wants its answer, so that the one who reads goes on."""
+        """End the process if it takes too long or `stop` says so, so that the reader goes on."""
         give_up = time.monotonic() + MEASURING_TIMEOUT_S
         while not read.wait(ASK_EVERY_S):
             if self._stop() or time.monotonic() > give_up:
@@ -228,7 +228,7 @@ class _Worker:
 
 
 def _measure(bundle: Bundle, names: Sequence[str], threads: int, stop: Stop) -> Choice:
-    """All engines in turn, so that a machine whose speed drifts is as fast for each."""
+    """Measure all engines in turn, so that a drift of the machine's speed meets each of them."""
     choice = Choice({}, {})
     workers: list[_Worker] = []
     try:
@@ -263,7 +263,7 @@ def _measure(bundle: Bundle, names: Sequence[str], threads: int, stop: Stop) -> 
 
 
 def _medians(measured: Sequence[_Worker]) -> dict[str, float]:
-    """By the ratios in each round, which a machine that changes its speed between rounds does not move; ms."""
+    """Medians in ms, from the ratios in each round: changes of the machine's speed between rounds do not matter."""
     base = max(measured, key=lambda worker: len(worker.times)).times if measured else []
     ratios = {w.name: median(ms / other for ms, other in zip(w.times, base, strict=False)) for w in measured}
     return {name: ratio * median(base) for name, ratio in ratios.items()}

@@ -13,14 +13,14 @@ from spinn_stream.runtime.engines.base import ExitOutput
 TOP_K = 5
 
 PLAIN = 60
-"""Exponentials of values between this and its negative, and the sum of a million of them, are ordinary float32."""
+"""Exponentials of values from minus this to this, and the sum of a million of them, are ordinary float32."""
 
 Top = tuple[tuple[int, float], ...]
 """(class, probability), the likeliest first."""
 
 
 class Answer:
-    """What one exit says of one frame.
+    """One exit's answer for one frame.
 
     exit: name of the exit. confidence: calibrated probability of the likeliest class.
     """
@@ -39,8 +39,8 @@ class Answer:
     ) -> None:
         """
         Args:
-            label, top: the likeliest class, and the likeliest ones; None: computed from the frame's logits,
-                (classes,), when somebody asks.
+            label, top: the likeliest class, and the likeliest ones; None: computed from the frame's logits, (classes,),
+                on demand.
         """
         self.exit, self.confidence = exit, confidence
         self._label, self._top, self._logits, self._temperature = label, top, logits, temperature
@@ -86,7 +86,7 @@ def probabilities(logits: npt.NDArray[np.float32], temperature: float) -> npt.ND
 
 
 def grouped(exit_name: str, output: ExitOutput, temperature: float, group_of: npt.NDArray[np.intp]) -> list[Answer]:
-    """One answer for each row of the logits, about groups of classes: their calibrated probabilities are added up.
+    """One answer for each row of the logits, with groups of classes: their calibrated probabilities are added up.
 
     Args:
         group_of: (classes,), for each class the index of its group.
@@ -103,8 +103,8 @@ def grouped(exit_name: str, output: ExitOutput, temperature: float, group_of: np
 def answers(exit_name: str, output: ExitOutput, temperature: float) -> list[Answer]:
     """One answer for each row of the logits, which are copied.
 
-    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). All else is computed when
-    somebody asks: most answers of early exits are only compared.
+    Confidence is the largest softmax probability of logits / temperature (Guo et al. 2017). All else is computed on
+    demand, since most answers of early exits are only compared.
     """
     logits = output.logits
     if output.confidence is not None:

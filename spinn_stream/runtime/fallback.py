@@ -1,4 +1,4 @@
-"""An engine that hands a piece to the next one where the first cannot build it."""
+"""An engine that gives a piece to the next engine if the first cannot build it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 class FallbackEngine:
     """See `Engine`: the first engine of a list that works, and the others for what it cannot do.
 
-    Engines are opened when they are needed. What one cannot build or run is built by the next, with one warning
-    for each engine and reason; pieces fit together whoever runs them, since all meet at the same cut points.
+    Engines are opened when they are needed. If one cannot build or run a piece, the next one does, with one warning for
+    each engine and reason. Pieces of different engines fit together, since all use the same cut points.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class FallbackEngine:
             openers: name and opener of each engine, best first.
 
         Raises:
-            EngineError: none of them opens; says why of each.
+            EngineError: none of them opens; gives the reason of each.
         """
         self._waiting = list(openers)
         self._warn = warn
@@ -78,7 +78,7 @@ class FallbackEngine:
         raise first
 
     def _move(self, start: int, stop: int, exit: bool, place: int, error: EngineError) -> None:
-        """This piece goes to another engine from now on."""
+        """Another engine runs this piece from now on."""
         self._moved[start, stop, exit] = place
         self._say(f"{error}; {self._engines[place].name} runs it instead")
 

@@ -1,4 +1,4 @@
-"""What a network did over time: the trace type, how rows become one, and its own CSV form. Text in, values out."""
+"""What a network did over time: the trace type, the way from rows to a trace, and its own CSV form. No files."""
 
 from .csv_form import csv_end, csv_head, csv_row, format_csv, parse_csv
 from .rows import Rows

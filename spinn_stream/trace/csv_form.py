@@ -1,4 +1,4 @@
-"""The trace's own CSV form (docs/traces.md). Lines in and out; whoever calls owns the file."""
+"""The trace's own CSV form (docs/traces.md). Lines in and out; the caller owns the file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIME = "time_s"
 
 
 def csv_head(fields: Iterable[str], measured: Iterable[str], comments: Iterable[str] = ()) -> Iterator[str]:
-    """The lines before the first row. A recorder that knows no end yet writes rows after them, and `csv_end`."""
+    """The lines before the first row. A recorder then writes rows, and `csv_end` at the end."""
     fields = tuple(fields)
     if not fields or not set(fields) <= set(FIELDS):
         raise ValueError(f"got the fields {fields}, expected some of {', '.join(FIELDS)}")
@@ -47,7 +47,7 @@ def format_csv(trace: Trace, comments: Iterable[str] = ()) -> Iterator[str]:
 
 
 def parse_csv(lines: Iterable[tuple[int, str]], name: str) -> tuple[Trace, Rows]:
-    """A trace, and the rows it was made of, which have notes of what had to be assumed.
+    """A trace, and its rows, which have notes on what had to be assumed.
 
     lines: with their numbers; comments and empty lines among them. name: what errors begin with.
     Cells may be in quotes, and parted by commas, semicolons or tabs.

@@ -1,4 +1,4 @@
-"""Rows of a file, one after the other, become a trace. Every value is checked where its line is still known."""
+"""Makes a trace of a file's rows. Every value is checked while its line number is known."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Rows:
         self._line = 0
         self.rows = 0
         self.filled = dict.fromkeys(self._fields, 0)
-        """For each field how many rows had it."""
+        """For each field, the number of rows that had it."""
         self.medians: dict[str, float] = {}
-        """Of each field that any row had, over those rows; there when `finish` was called."""
+        """Median of each field over the rows that had it; available after `finish`."""
         self.notes: list[str] = []
         """What had to be assumed, for the user."""
 

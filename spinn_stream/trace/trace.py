@@ -1,4 +1,4 @@
-"""One network over time: capacity in each direction, round trip and loss, each measured, assumed or not there."""
+"""One network over time: capacity in each direction, round trip and loss, each measured, assumed or missing."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ BYTES_PER_MBIT = 125_000.0
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a replay takes for what a trace does not record. A direction takes after the other one where that is there.
+    """What a replay assumes if a trace does not record it. A missing direction is the same as the other one.
 
-    mbps: both directions if neither is recorded: enough to let the recorded delay decide, not the capacity.
+    mbps: of both directions if neither is recorded, so large that the recorded delay decides.
     """
 
     mbps: float = 100.0
@@ -52,7 +52,7 @@ class Trace:
     times_s: where each sample begins; the first is 0, each later than the one before. (N,)
     duration_s: where the last sample ends.
     up_mbps, down_mbps, rtt_ms, loss: a value for each sample, (N,), or None: not recorded. loss is a fraction.
-    measured: names of the fields that are measurements. The others are None, or there but assumed.
+    measured: names of the measured fields. The others are None or assumed.
 
     Raises:
         ValueError: values that are not numbers, out of `LIMITS` or not as many as times; times that do not rise.
@@ -123,7 +123,7 @@ class Trace:
         return values
 
     def filled(self, assumptions: Assumptions | None = None) -> Trace:
-        """The same with every field: what is not recorded has its assumed value, and stays marked as assumed."""
+        """The same trace with every field: missing ones get their assumed value, and stay marked as assumed."""
         a = assumptions or Assumptions()
 
         def constant(value: float) -> Array:
@@ -152,7 +152,7 @@ class Trace:
 
     @cached_property
     def _passed(self) -> dict[str, Array]:
-        """For each direction: bytes that may have passed up to each edge."""
+        """For each direction, the bytes that may have passed up to each edge."""
         return {
             name: np.concatenate(([0.0], np.cumsum(self.values(name) * self._steps * BYTES_PER_MBIT)))
             for name in DIRECTIONS

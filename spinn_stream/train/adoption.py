@@ -1,4 +1,4 @@
-"""Starting a new classifier from a pretrained one, or keeping the one that there is."""
+"""Starting a new classifier from a pretrained one, or keeping the present one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def own_classifier(module: nn.Module, classes: int) -> nn.Linear:
     """The linear layer that makes a network's logits.
 
     Raises:
-        ConfigError: its last linear layer has another number of outputs, or there is none.
+        ConfigError: its last linear layer has another number of outputs, or it has no linear layer.
     """
     last = next((m for m in reversed(list(module.modules())) if isinstance(m, nn.Linear)), None)
     if last is None or last.out_features != classes or last.bias is None:
@@ -30,10 +30,10 @@ def own_classifier(module: nn.Module, classes: int) -> nn.Linear:
 def adopt_classifier(network: EarlyExitNetwork, pretrained: nn.Linear, images: LabelledImages, scaling: Scaling) -> int:
     """Start the final classifier from the rows of a pretrained one that fire most on each class's images.
 
-    The new classes are often among those the backbone knows; which row is whose is found by looking.
+    The backbone often knows the new classes already; their images show which row is whose.
 
     Returns:
-        How many classes got a row that no other class got.
+        The number of classes that got a row of their own.
 
     Raises:
         ConfigError: the backbone does not end in a linear layer of the pretrained one's inputs.

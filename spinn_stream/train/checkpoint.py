@@ -13,12 +13,12 @@ from spinn_stream.errors import ConfigError, DataError
 from spinn_stream.train.backbone.network import EarlyExitNetwork
 
 STAGES, HEADS = "stages.", "heads."
-"""What the names of a network's tensors begin with."""
+"""Prefixes of the names of a network's tensors."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a training begins from.
+    """The start of a training.
 
     config: of the training that made the weights. untrained: exits whose heads it did not have.
     """
@@ -32,10 +32,10 @@ def _kind(key: str, tensors: dict[str, Any]) -> str:
 
 
 class Checkpoint:
-    """The state of a training on disk: the last one stays whole whatever happens to the next.
+    """The state of a training on disk. The last one stays whole if writing the next one fails.
 
     Args:
-        config: what decides the result of the training; a checkpoint of another one is refused.
+        config: all that decides the result of the training; a checkpoint with another one is refused.
     """
 
     def __init__(self, path: Path, config: str) -> None:
@@ -43,7 +43,7 @@ class Checkpoint:
         self._config = config
 
     def load(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Steps done, 0 where there is no checkpoint."""
+        """Steps done; 0: there is no checkpoint."""
         if not self._path.exists():
             return 0
         try:
@@ -65,10 +65,10 @@ class Checkpoint:
             ) from error
 
     def read_weights(self, network: EarlyExitNetwork) -> Start:
-        """Take the weights alone, to begin another training from them.
+        """Read only the weights, to begin another training from them.
 
-        The backbone's must all be there. A head's are taken where the checkpoint has an exit of the same design at the
-        same cut point; other heads are left as they are.
+        All weights of the backbone must be there. A head's weights are read if the checkpoint has an exit of the same
+        design at the same cut point; other heads stay as they are.
 
         Raises:
             DataError: no checkpoint, or one of another backbone.

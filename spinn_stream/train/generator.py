@@ -42,19 +42,20 @@ from .training import Progress, TrainingConfig, train
 from .views import Views, make_views, views_key
 
 ADOPTION_IMAGES = 6000
-"""Training images by which a new class finds its row in a pretrained classifier."""
+"""Training images that are used to find the row of a new class in a pretrained classifier."""
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "training.jsonl"
 VIEWS = "views"
 
 ENGINES = ("openvino", "onnxruntime")
-"""What runs a frozen backbone over views, the faster one on most processors first (decisions/0010-runtimes.md)."""
+"""Engines that run a frozen backbone over views; the first is faster on most processors
+(decisions/0010-runtimes.md)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a bundle, besides the images."""
+    """All that decides a bundle, besides the images."""
 
     backbone: str
     name: str
@@ -85,9 +86,9 @@ class Recipe:
 
 
 def split_held_out(images: LabelledImages, held_out: float) -> tuple[LabelledImages, LabelledImages]:
-    """Training images, and the last ones, which temperatures and tables are measured on and nothing is trained on.
+    """Training images, and the held-out last ones, for temperatures and tables.
 
-    Images sorted by class are dealt out class by class first, so that the last ones hold every class.
+    Images that are sorted by class are first dealt out in turn, so that the last ones have every class.
     """
     labels = images.labels
     if len(labels) > 1 and labels[0] != labels[-1] and (np.diff(labels) >= 0).all():
@@ -146,7 +147,7 @@ def prepare(recipe: Recipe, classes: int) -> Prepared:
 
 
 def _keep_classifier(recipe: Recipe, backbone: Backbone, classes: int) -> None:
-    """Put the classifier that came with the backbone's weights into its place."""
+    """Put back the classifier that came with the backbone's weights."""
     if recipe.start is None and (recipe.backbone in BUILDERS or not recipe.pretrained):
         raise ConfigError(
             f"--keep-head with {recipe.backbone} and no weights; expected a backbone that comes with weights, "
@@ -169,7 +170,7 @@ def _prepare_from(source: Bundle, recipe: Recipe, classes: int) -> Prepared:
 
 
 def check_data(data: Dataset) -> None:
-    """Raises DataError where a class has no image: its exit would never learn it."""
+    """Raises DataError: a class has no image, so it would never be learned."""
     if data.empty_classes:
         shown = ", ".join(data.empty_classes[:5])
         raise DataError(
@@ -262,7 +263,7 @@ def generate(
 
 
 def without_folder(argument: str) -> str:
-    """A command's argument with the name of a file instead of its path, which is this machine's business.
+    """A command's argument with only the name of a file, without its path on this machine.
 
     >>> without_folder("--data=/home/me/a.parquet"), without_folder("bundle:some/folder")
     ('--data=a.parquet', 'bundle:folder')
@@ -278,7 +279,7 @@ def _views(
     folder: Path,
     say: Callable[[str], None],
 ) -> Views:
-    """Run the frozen backbone over views of the images, as the engine runs it that serves, or open what is stored."""
+    """Run the frozen backbone over views of the images, on an engine as in serving; or open the stored activations."""
     network, config = prepared.network, recipe.training
     if network.is_classifier_new:
         raise ConfigError("--views needs a final exit that is trained: give --start, or --backbone bundle:FOLDER")

@@ -25,12 +25,12 @@ from .checkpoint import Checkpoint
 from .views import Views
 
 ALL = "backbone"
-"""As `freeze`: every layer of the backbone but a new classifier."""
+"""A value of `freeze`: every layer of the backbone but a new classifier."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the result of a run, besides the data and the network."""
+    """All that decides the result of a run, besides the data and the network."""
 
     epochs: float = 4.0  # passes over the images; a fraction is allowed
     batch_size: int = 64
@@ -59,7 +59,7 @@ class TrainingConfig:
         if self.keep_head and self.freeze != ALL:
             raise ValueError(f"got a head to keep with {self.freeze or 'nothing'} frozen, expected {ALL} frozen")
         if not 0 <= self.blended <= (1 if self.keep_head else 0):
-            raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 where labels teach")
+            raise ValueError(f"got blended {self.blended:g}, expected 0 to 1, and 0 if labels teach")
         if self.views and self.keep_layout:
             raise ValueError(f"got {self.views} views and a layout to keep, expected one of them")
         if self.views < 0 or (self.views and (self.freeze != ALL or len(self.image_sizes) > 1)):
@@ -83,11 +83,11 @@ def joint_loss(
 ) -> torch.Tensor:
     """Final loss + weight(progress) * the sum of the exits' losses (SPINN, section on the model generator).
 
-    With a head that is kept there is no final loss, and its likeliest class is the label.
+    If the head is kept, there is no final loss, and its likeliest class is the label.
 
     Args:
         exits: (B, num_classes) logits per exit. final: the same of the final exit.
-        labels: (B,) int64; not looked at with a head that is kept.
+        labels: (B,) int64; ignored if the head is kept.
         progress: share of the training that is done, 0 to 1.
     """
     if config.keep_head:
@@ -106,7 +106,7 @@ def joint_loss(
 
 
 def new_classifier(network: EarlyExitNetwork) -> nn.Linear | None:
-    """The backbone's own last linear layer, where it makes the logits and was not trained to before."""
+    """The backbone's last linear layer, if it makes the logits and was not trained to these classes before."""
     if not network.is_classifier_new:
         return None
     classes = network.cuts[-1].shape[0]
@@ -116,7 +116,7 @@ def new_classifier(network: EarlyExitNetwork) -> nn.Linear | None:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training is. images_per_s is of the last report's interval."""
+    """The progress of a training. images_per_s: since the last report."""
 
     step: int
     steps: int
@@ -126,9 +126,9 @@ class Progress:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what tensors free, instead of giving it back and faulting it in again every step.
+    """Let glibc keep memory that tensors free, instead of returning it and faulting it in again every step.
 
-    Faster training on a CPU (benchmarks/training.py); nothing happens where there is no glibc.
+    This makes training on a CPU faster (benchmarks/training.py). Without glibc, nothing happens.
     """
     if sys.platform != "linux":
         return
@@ -162,7 +162,7 @@ def _frozen(network: EarlyExitNetwork, freeze: str) -> int:
 
 
 def _freeze(network: EarlyExitNetwork, frozen: int, new: Iterable[nn.Parameter]) -> None:
-    """Keep the first `frozen` stages as they are, but what is new in them."""
+    """Keep the first `frozen` stages as they are, except for what is new in them."""
     network.freeze(frozen)
     for p in new:
         p.requires_grad_(True)
@@ -221,7 +221,7 @@ def train(
     sees what an uninterrupted one would have seen. Autocast to bfloat16, channels last.
 
     Args:
-        views: what the backbone made of the images already; then it is not run. See `make_views`.
+        views: stored activations of the backbone, which then is not run. See `make_views`.
         device: cpu or cuda.
         stop_after: end after this step as if interrupted.
 

@@ -1,4 +1,4 @@
-"""Activations of a frozen backbone, kept on disk, so that its exits learn without running it again every epoch."""
+"""Activations of a frozen backbone, stored on disk, so that its exits learn without running it every epoch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH = 64
 """Images that the engine runs at a time."""
 
 SAVE_EVERY = 100
-"""Batches between two notes of how far it is: what an interruption costs, in seconds ten or less."""
+"""Batches between two notes of the progress: an interruption costs at most ten seconds of work."""
 
 LARGEST = 6e4
 """Greatest magnitude that is stored: float16 ends at 65504."""
@@ -36,10 +36,10 @@ Halves = npt.NDArray[np.float16]
 
 @dataclass(frozen=True)
 class Views:
-    """What a frozen backbone made of V augmented views of each of N images.
+    """A frozen backbone's activations for V augmented views of each of N images.
 
     activations: per exit, shallow to deep, (V, N, C, H, W). logits: (V, N, classes) of the final exit. Both are
-    memory-mapped: an epoch reads one view of every image from the disk, or from what memory is free.
+    memory-mapped: an epoch reads one view of every image from the disk, or from free memory.
     """
 
     activations: tuple[Halves, ...]
@@ -91,7 +91,7 @@ def make_views(
     blended: float = 0.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Views:
-    """Run the backbone over augmented views of the images and store what crosses at the exits; or open what is stored.
+    """Run the backbone over augmented views of the images and store the activations at the exits; or open stored ones.
 
     An interrupted run continues where it was. The crops depend on the seed alone.
 
@@ -182,7 +182,7 @@ def _check_room(folder: Path, shapes: dict[str, tuple[int, ...]], views: int) ->
 
 
 def _open(path: Path, shape: tuple[int, ...], *, new: bool) -> Any:
-    """The array in this file; a new one gets its room at once, since a full disk would kill a process that writes."""
+    """The array in this file. A new one gets its space at once, since a full disk would kill the process later."""
     if not new:
         array = np.load(path, mmap_mode="r+")
         if array.shape != shape or array.dtype != np.float16:

@@ -46,7 +46,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class ProfileReceived:
-    """How long the server takes for what."""
+    """The server's profile has come."""
 
     profile: Profile
 
@@ -55,13 +55,13 @@ Event = Opened | ProfileReceived | Load | Result | Reject
 
 
 class ClientSession:
-    """Keeps count of what the server owes us, so that no answer passes for another's.
+    """Keeps count of requests and answers, so that no answer is taken for another request's.
 
-    A request keeps its place among those in flight until the server acknowledges it by a result or a
-    reject: not when its deadline passes. So a link that stalls stops being filled, by itself.
+    A request counts as in flight until the server acknowledges it by a result or a reject, not until its deadline. So a
+    stalled link is not filled any further.
 
     Args:
-        group_of: for each class the index of its group, if answers are to be about groups.
+        group_of: for each class the index of its group, if answers shall name groups.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class ClientSession:
         *,
         may_shorten: bool = False,
     ) -> bytes:
-        """The bytes of a request, which is in flight from now on.
+        """The bytes of a request. It counts as in flight from now on.
 
         Args:
             may_shorten: an overloaded server may answer at an earlier exit instead of refusing.
 
         Raises:
-            LocalProtocolError: not `ready`, the id is in flight already, or the server takes no such payload.
+            LocalProtocolError: not `ready`, the id is in flight already, or the server does not take this payload.
         """
         if not self.ready:
             raise LocalProtocolError(f"{self.state.name} with {self.in_flight} in flight: no request may be sent")
@@ -125,7 +125,7 @@ class ClientSession:
         return encode(Infer(request, split, codec, threshold, float(budget), payload, may_shorten))
 
     def cancel(self, request: int) -> bytes | None:
-        """The bytes that tell the server an answer came too late, or None where it has answered."""
+        """The bytes that take a request back; None: the server has answered it already."""
         return encode(Cancel(request)) if self.state is State.OPEN and request in self._in_flight else None
 
     def give_up(self, request: int) -> None:
@@ -133,7 +133,7 @@ class ClientSession:
         self._in_flight.discard(request)
 
     def receive(self, data: bytes) -> Event | None:
-        """What follows from one message of the server; None for an answer to what is not in flight.
+        """The event of one message of the server; None: it answers a request that is not in flight.
 
         Raises:
             ServerRefused: the server ends the session and says why.
@@ -155,7 +155,7 @@ class ClientSession:
             raise
 
     def close(self) -> list[int]:
-        """End the session; gives the requests that will never be answered."""
+        """End the session. Gives the requests that will never be answered."""
         self.state = State.CLOSED
         lost = sorted(self._in_flight)
         self._in_flight.clear()

@@ -1,4 +1,4 @@
-"""What answers are about, on the wire: for each class of the bundle the index of its group."""
+"""Groups of classes, on the wire: for each class of the bundle the index of its group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_GROUPS = np.iinfo(INDEX).max + 1
 
 
 def pack_groups(group_of: Sequence[int] | None) -> bytes:
-    """None: the classes themselves. Raises ValueError: more groups than an index can name."""
+    """The bytes; group_of None: answers name classes. Raises ValueError: more groups than an index can name."""
     if group_of is None:
         return b""
     if max(group_of) >= MOST_GROUPS:
@@ -24,7 +24,7 @@ def pack_groups(group_of: Sequence[int] | None) -> bytes:
 
 
 def read_groups(payload: bytes, bundle: Bundle) -> npt.NDArray[np.intp] | None:
-    """(classes,) index of each class's group; None: answers are about the classes themselves.
+    """(classes,), index of each class's group; None: answers name classes.
 
     Raises:
         RemoteProtocolError: not one index for each class, or an index that names no group.

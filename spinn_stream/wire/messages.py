@@ -7,9 +7,8 @@ One WebSocket binary message is one message here:
               left out if they have their default
     rest      payload (hello, infer and profile only)
 
-Times are durations or remaining budgets in ms, never instants of anybody's calendar. Parsing trusts
-nothing: unknown types, another number of fields, wrong types and values out of range raise
-`RemoteProtocolError`, before anything is allocated for them.
+Times are durations or remaining budgets in ms, never points in time. Parsing trusts nothing: unknown types, a wrong
+number of fields, wrong types and values out of range raise `RemoteProtocolError`, before memory is allocated for them.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ REJECT_REASONS: frozenset[str] = frozenset(get_args(RejectReason))
 class Hello:
     """Client's first message. bundle: its hash in hex. codecs: name -> version.
 
-    The payload says what answers are to be about: for each class of the bundle the index of its group, uint16,
-    little-endian; empty: about the classes themselves.
+    The payload has, for each class of the bundle, the index of its group, uint16, little-endian. Empty: answers name
+    classes.
     """
 
     bundle: str
@@ -82,7 +81,7 @@ class Infer:
     """Finish this frame. The payload is the activation at cut point `split`, whose shape the bundle says.
 
     threshold: an exit answers when its confidence is at least this; None: only the final exit answers.
-    budget_ms: how long an answer is of use, from the moment the message has arrived at the server. may_shorten: an
+    budget_ms: time in which an answer is of use, from the arrival of the message at the server. may_shorten: an
     overloaded server may answer at an earlier exit, whatever its confidence, instead of refusing.
     """
 
@@ -117,7 +116,7 @@ class Result:
 class Reject:
     """No answer, and why. id None: the session is refused, not one request.
 
-    queue_ms: how long a request that came now would wait for an engine.
+    queue_ms: how long a new request would wait for an engine.
     """
 
     id: int | None
@@ -147,7 +146,7 @@ class Load:
 
 @dataclass(frozen=True)
 class ServerProfile:
-    """How long the server takes for what, as it measured itself. batches: rising sizes.
+    """The server's profile, as it measured itself. batches: rising sizes.
 
     The payload is a table of float32, little-endian, in ms: for each batch size a row of medians and a row of
     95th percentiles; columns: segments in order, early exits in order, the price of a cut (the same in both).
@@ -194,10 +193,10 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """The message that these bytes are.
+    """The message in these bytes.
 
     Raises:
-        RemoteProtocolError: they are none; says what was got and what was expected.
+        RemoteProtocolError: they are not a message; says what was got and what was expected.
     """
     if len(data) < 2:
         raise _bad(f"got {len(data)} bytes, expected at least 2")
@@ -245,7 +244,7 @@ def decode(data: bytes) -> Message:
 
 
 def _short(value: Any) -> Any:
-    """A whole number takes fewer bytes than a float, and is read as well."""
+    """A whole number as an int: it takes fewer bytes than a float."""
     return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -281,7 +280,7 @@ def _text(longest: int) -> Callable[[Any], str]:
 
 
 def _secret(longest: int) -> Callable[[Any], str]:
-    """As `_text`, but what was got instead is not said: it would be in the log."""
+    """As `_text`, but an error does not repeat the value, which would then be in the log."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str) or len(value) > longest:

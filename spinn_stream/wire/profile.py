@@ -1,4 +1,4 @@
-"""A server's profile as a message, and the profile that a message is."""
+"""A server's profile -> message, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def profile_message(profile: Profile, bundle: Bundle) -> ServerProfile:
     """The message that carries a profile. Its times of preprocessing are left out: they are the server's own.
 
     Raises:
-        LocalProtocolError: the profile is of another bundle, or has what the client would refuse.
+        LocalProtocolError: the profile is of another bundle, or the client would refuse it.
     """
     sizes = tuple(b.batch for b in profile.batches)
     if profile.exit_cuts != _exit_cuts(bundle) or len(profile.batches[0].segments) != bundle.last:
@@ -53,7 +53,7 @@ def read_profile(message: ServerProfile, bundle: Bundle) -> Profile:
     """The profile in a message; `preprocess` is 0.
 
     Raises:
-        RemoteProtocolError: it does not fit the bundle, or has times that are none.
+        RemoteProtocolError: it does not fit the bundle, or has impossible times.
     """
     expected = _payload_bytes(bundle, len(message.batches))
     if len(message.payload) != expected:

@@ -33,7 +33,7 @@ from .messages import (
 
 LOAD_EVERY_S = 0.25
 LOAD_CHANGED_S = 0.05
-"""A load message is due this long after the last one; sooner if a figure changed by more than these:"""
+"""Time between two load messages; it is shorter if a figure changed by more than these:"""
 CHANGED_QUEUE_MS = 5.0
 CHANGED_FACTOR = 0.1  # of the factor
 
@@ -72,7 +72,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Refused:
-    """A request that does not fit the bundle or the limits. data: the message that says so, to be sent."""
+    """A request that does not fit the bundle or the limits. data: the refusal, to be sent."""
 
     request: Infer
     reason: RejectReason
@@ -80,17 +80,17 @@ class Refused:
 
 
 Event = Reply | Infer | Refused | Cancel
-"""Infer: admitted, answer it once with `result` or `reject`. Cancel: of a request that is in flight."""
+"""Infer: admitted; answer it once, with `result` or `reject`. Cancel: of a request in flight."""
 
 
 class ServerSession:
-    """Checks what one client says, and keeps count of what it is owed.
+    """Checks one client's messages, and keeps count of its requests.
 
     Every admitted request is answered exactly once, by `result` or `reject`, whichever is called first.
 
     Args:
-        offered: the bundles that clients may ask for, each with the encoded message of the server's profile, which
-            follows the welcome; None: none does.
+        offered: bundles that clients may ask for, each with the encoded message of the server's profile, which follows
+            the welcome; None: there is none.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class ServerSession:
 
     @property
     def bundle(self) -> Bundle:
-        """The one that the client asked for, once it is open."""
+        """The bundle that the client asked for; available once the session is open."""
         return self._bundle
 
     def receive(self, data: bytes, now: float) -> Event | None:
-        """What follows from one message of the client.
+        """The decisions that follow from one message of the client.
 
         Args:
             now: seconds on any steady clock, the moment the message arrived.
@@ -154,23 +154,23 @@ class ServerSession:
     def result(
         self, request: int, exit_index: int, top: tuple[tuple[int, float], ...], now: float, *, shortened: bool = False
     ) -> bytes | None:
-        """The bytes of an answer, or None where the request was answered already."""
+        """The bytes of an answer; None: the request was answered already."""
         arrived = self._arrived.pop(request, None)
         if arrived is None:
             return None
         return encode(Result(request, exit_index, top, self._ms(arrived), self._ms(now), shortened))
 
     def reject(self, request: int, reason: RejectReason, detail: str, queue_ms: float = 0.0) -> bytes | None:
-        """The bytes of a refusal, or None where the request was answered already."""
+        """The bytes of a refusal; None: the request was answered already."""
         if self._arrived.pop(request, None) is None:
             return None
         return encode(Reject(request, reason, detail[:1000], min(max(0.0, queue_ms), MAX_MS)))
 
     def load(self, queue_ms: float, factor: float, now: float, *, unasked: bool = False) -> bytes | None:
-        """The bytes that tell the client how busy the server is, or None if that is not due.
+        """The bytes that tell the client how busy the server is; None: they are not due.
 
         Args:
-            unasked: no answer goes with it: it is due only if a figure has changed.
+            unasked: it goes without an answer, so it is due only if a figure has changed.
         """
         if self.state is not State.OPEN or (unasked and self._told is None):
             return None

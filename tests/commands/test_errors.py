@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from spinn_stream.bundle import MANIFEST
+from spinn_stream.bundle import MANIFEST, load_bundle
 
 from ..bundles import LITE2_200, SMALL
-from ..processes import server, spinn
+from ..processes import ServerProcess, said, server, spinn
 
 
 def free_port() -> int:
@@ -29,7 +29,7 @@ AT_0 = (*AT_9[:-1], "0")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (["--source", "nowhere.mp4"], "no file 'nowhere.mp4'"),
         (["--source", str(Path(__file__).parent)], "no image in"),
@@ -68,10 +68,10 @@ AT_0 = (*AT_9[:-1], "0")
         ([*AT_0, "--codec", "transform:7"], "codec transform:7 does not go with split 0, expected one of jpeg, png"),
     ],
 )
-def test_run_says_in_one_line_what_is_wrong(options: list[str], said: str) -> None:
-    done = spinn("run", *options)
+def test_run_says_in_one_line_what_is_wrong(options: list[str], expected: str) -> None:
+    done = said("run", *options)
     assert done.returncode == 1
-    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stdout == ""
 
 
@@ -83,14 +83,14 @@ def test_a_start_that_fails_empties_no_file(fails: list[str], tmp_path: Path) ->
     for _, path in outputs:
         path.write_text("old\n")
     server = () if "--server" in fails else ("--server", "ws://127.0.0.1:1")
-    done = spinn("run", *fails, *server, *(str(part) for output in outputs for part in output))
+    done = said("run", *fails, *server, *(str(part) for output in outputs for part in output))
     assert done.returncode in {1, 2}
     assert [path.read_text() for _, path in outputs] == ["old\n"] * 3
 
 
 def test_one_file_for_two_outputs_is_refused(tmp_path: Path) -> None:
     same = str(tmp_path / "x")
-    done = spinn("run", "--source", "demo", "--jsonl", same, "--summary", same)
+    done = said("run", "--source", "demo", "--jsonl", same, "--summary", same)
     assert done.returncode == 1 and f"--jsonl and --summary name the same file: {same}" in done.stderr
 
 
@@ -110,16 +110,13 @@ def other_bundle(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bundle_of_another_hash_is_refused_and_both_are_named(other_bundle: Path) -> None:
-    from spinn_stream.bundle import load_bundle
-
-    with server() as running:
-        done = spinn("run", "--source", "demo", "--server", running.address, "--bundle", str(other_bundle),
-                     "--runtime", "onnxruntime")  # fmt: skip
-        assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
-        for folder in (other_bundle, LITE2_200):
-            assert load_bundle(folder).hash[:12] in done.stderr
-        assert running.get("/healthz") == "ok\n"
+def test_a_bundle_of_another_hash_is_refused_and_both_are_named(serving: ServerProcess, other_bundle: Path) -> None:
+    done = spinn("run", "--source", "demo", "--server", serving.address, "--bundle", str(other_bundle),
+                 "--runtime", "onnxruntime")  # fmt: skip
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
+    for folder in (other_bundle, LITE2_200):
+        assert load_bundle(folder).hash[:12] in done.stderr
+    assert serving.get("/healthz") == "ok\n"
 
 
 def test_a_token_is_asked_for(tmp_path: Path) -> None:
@@ -145,14 +142,13 @@ def test_a_web_server_is_not_a_spinn_server() -> None:
     assert done.returncode == 1 and "is not a spinn server" in done.stderr
 
 
-def test_a_port_that_is_taken_is_named() -> None:
-    with server() as running:
-        done = spinn("serve", "--port", str(running.port), "--runtime", "onnxruntime")
-    assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{running.port}" in done.stderr
+def test_a_port_that_is_taken_is_named(serving: ServerProcess) -> None:
+    done = spinn("serve", "--port", str(serving.port), "--runtime", "onnxruntime")
+    assert done.returncode == 1 and f"cannot listen on 127.0.0.1:{serving.port}" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (["--max-batch-size", "0"], "max_batch_size >= 1"),
         (["--bundle", "nowhere"], "nowhere is not a bundle"),
@@ -162,18 +158,17 @@ def test_a_port_that_is_taken_is_named() -> None:
         (["--port", "70000"], "a port from 0 to 65535"),
     ],
 )
-def test_serve_says_in_one_line_what_is_wrong(options: list[str], said: str) -> None:
+def test_serve_says_in_one_line_what_is_wrong(options: list[str], expected: str) -> None:
     done = spinn("serve", *options)
     assert done.returncode == 1
-    assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_http_paths() -> None:
-    with server() as running:
-        assert running.get("/healthz") == running.get("/readyz") == "ok\n"
-        assert running.metric("spinn_sessions") == 0
-        with pytest.raises(OSError, match="404"):
-            running.get("/nowhere")
+def test_http_paths(serving: ServerProcess) -> None:
+    assert serving.get("/healthz") == serving.get("/readyz") == "ok\n"
+    assert serving.metric("spinn_sessions") == 0
+    with pytest.raises(OSError, match="404"):
+        serving.get("/nowhere")
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
@@ -204,12 +199,12 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_recording_needs_a_server_and_a_file() -> None:
-    alone = spinn("run", "--source", "demo", "--record-trace", "x.csv")
+    alone = said("run", "--source", "demo", "--record-trace", "x.csv")
     assert alone.returncode == 1 and "add --server ws://HOST:PORT" in alone.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         (("--trace", "nowhere.csv"), "nowhere.csv"),
         (("--offset", "3"), "--offset, --no-loop and --format are about a trace: add --trace FILE"),
@@ -221,7 +216,7 @@ def test_recording_needs_a_server_and_a_file() -> None:
         (("--control", "127.0.0.1:1x"), "expected HOST:PORT"),
     ],
 )
-def test_what_cannot_be_imposed_is_told_in_one_line(options: tuple[str, ...], said: str) -> None:
-    done = spinn("shape", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", *options)
-    assert done.returncode == 1 and said in done.stderr
+def test_what_cannot_be_imposed_is_told_in_one_line(options: tuple[str, ...], expected: str) -> None:
+    done = said("shape", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", *options)
+    assert done.returncode == 1 and expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1 and not done.stdout

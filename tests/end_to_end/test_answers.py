@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,6 @@ from ..processes import ClientProcess, ServerProcess, run_client, server
 
 PATIENT_MS = 10_000
 """A deadline that a busy machine keeps."""
-
-
-@pytest.fixture(scope="module")
-def serving() -> Iterator[ServerProcess]:
-    with server() as running:
-        yield running
 
 
 @pytest.mark.parametrize("split", ["0", "stem", "block4", "block15"])

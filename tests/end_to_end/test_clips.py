@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ..processes import run_client, server
+from ..processes import ServerProcess, run_client
 
 pytestmark = pytest.mark.alone
 
-FRAMES = "300"
+FRAMES = "120"
 THRESHOLD = "0.24"
 """In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""
 
 
 @pytest.mark.parametrize("clip", ["bottle-detection.mp4", "one-by-one-person-detection.mp4", "book.mkv"])
-def test_a_clip_at_30_frames_a_second(shared: Path, tmp_path: Path, clip: str) -> None:
+def test_a_clip_at_30_frames_a_second(shared: Path, serving: ServerProcess, tmp_path: Path, clip: str) -> None:
     options = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop", "--threshold", THRESHOLD)
-    with server() as running:
-        out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", running.address, "--split", "13")
+    out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", serving.address, "--split", "13")
     out.check_contract(150)
     assert out.summary["taken"] >= 0.95 * int(FRAMES)
     assert out.summary["fallback"] == 0

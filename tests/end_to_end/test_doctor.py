@@ -10,7 +10,7 @@ from typing import Any
 from spinn_stream.bundle import DEFAULT_BUNDLE, MANIFEST
 
 from ..bundles import DEFAULT
-from ..processes import server, spinn
+from ..processes import ServerProcess, server, spinn
 
 STATES = {"ok", "warning", "failed", "skipped"}
 EVERY_CHECK = {"python", "packages", "clock", "bundle", "engine onnxruntime", "runtime", "server", "deadline"}
@@ -35,9 +35,8 @@ def failed(lines: dict[str, list[dict[str, Any]]]) -> set[str]:
     return {name for name, found in lines.items() for line in found if line["state"] == "failed"}
 
 
-def test_all_is_well_with_a_server_and_a_source() -> None:
-    with server(*DEFAULT) as running:
-        lines = doctor("--server", running.address, "--source", "demo", *LONG, code=0)
+def test_all_is_well_with_a_server_and_a_source(serving_default: ServerProcess) -> None:
+    lines = doctor("--server", serving_default.address, "--source", "demo", *LONG, code=0)
     assert "the same bundle, engine onnxruntime" in lines["server"][0]["text"]
     assert "kB" in lines["round trip"][0]["text"] and "640x480" in lines["source demo"][0]["text"]
     assert [line["state"] for line in lines["deadline"]] == ["ok"] * 3
@@ -55,12 +54,11 @@ def test_a_server_wants_its_token(tmp_path: Path) -> None:
         assert "token accepted" in lines["server"][0]["text"]
 
 
-def test_a_server_with_another_bundle_fails(tmp_path: Path) -> None:
+def test_a_server_with_another_bundle_fails(serving_default: ServerProcess, tmp_path: Path) -> None:
     other = Path(shutil.copytree(DEFAULT_BUNDLE, tmp_path / "other"))
     manifest = json.loads((other / MANIFEST).read_text())
     (other / MANIFEST).write_text(json.dumps({**manifest, "name": "other"}))
-    with server(*DEFAULT) as running:
-        lines = doctor("--server", running.address, "--bundle", str(other), *LONG, code=1)
+    lines = doctor("--server", serving_default.address, "--bundle", str(other), *LONG, code=1)
     assert failed(lines) == {"server"} and "bundle_mismatch" in lines["server"][0]["text"]
     assert "the same --bundle" in lines["server"][0]["to_do"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -40,12 +39,6 @@ def play(folder: Path, clip: Path, address: str, split: str, codec: str) -> RunO
     return out
 
 
-@pytest.fixture(scope="module")
-def serving() -> Iterator[ServerProcess]:
-    with server() as running:
-        yield running
-
-
 def test_changes_take_less_than_the_baseline_and_give_its_answers(
     serving: ServerProcess, clip: Path, tmp_path: Path
 ) -> None:
@@ -80,13 +73,13 @@ def test_a_server_that_is_killed_and_comes_back_gets_key_frames(clip: Path, tmp_
         client = ClientProcess(tmp_path, "--source", str(clip), "--loop", "--server", first.address, "--split", "9",
                                "--codec", "transform:6", "--threshold", "none",
                                "--deadline-ms", str(DEADLINE_MS))  # fmt: skip
-        wait_for(lambda: answered(client, "server", 30), 30, "server answers after the thirtieth frame")
+        wait_for(lambda: answered(client, "server", 30), "server answers after the thirtieth frame")
         assert first.metric("spinn_reference_bytes") > 0
         first.kill()
     with server(port=port) as second:
         seen = len(client.results())
-        wait_for(lambda: answered(client, "server", seen), 20, "server answer")
-        wait_for(lambda: answered(client, "server", seen + 30), 20, "server answers thirty frames later")
+        wait_for(lambda: answered(client, "server", seen), "server answer")
+        wait_for(lambda: answered(client, "server", seen + 30), "server answers thirty frames later")
         assert second.metric("spinn_reference_bytes") > 0
         out = client.finish(interrupt=True)
         for reason in ("no_reference", "bad_payload"):

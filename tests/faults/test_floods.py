@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -29,12 +28,6 @@ HANDSHAKE = (
     b"Sec-WebSocket-Protocol: spinn.v1\r\n\r\n"
 )
 CUT_S = 8.0
-
-
-@pytest.fixture(scope="module")
-def serving() -> Iterator[ServerProcess]:
-    with server() as running:
-        yield running
 
 
 def raw_session(port: int, bundle: Bundle | None) -> socket.socket:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -12,21 +11,22 @@ from typing import Any
 
 import pytest
 
-from ..bundles import LITE2_200
-from ..processes import ClientProcess, RunOutput, run_client, server
+from ..bundles import DEFAULT
+from ..processes import ClientProcess, RunOutput, ServerProcess, run_client, server
 from ..shaped import shaped_link
 
 pytestmark = pytest.mark.alone
 
 DEADLINE_MS = 150
+PATIENCE_S = 60
 RUN = ("--source", "demo", "--loop", "--split", "9", "--threshold", "0.99")
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+def wait_for(condition: Callable[[], bool], what: str) -> None:
     """Poll until it holds."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, f"no {what} within {timeout_s} s"
+        assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s"
         time.sleep(0.01)
 
 
@@ -38,18 +38,19 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     with server() as first:
         port = first.port
         client = ClientProcess(tmp_path, *RUN, "--server", first.address)
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         first.kill()
     seen = len(client.results())
-    wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames without the server")
+    wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames without the server")
     with server(port=port):
         ready = time.monotonic()
         seen = len(client.results())
-        wait_for(lambda: answered(client, "server", seen), 10, "server answer")
-        away_s = time.monotonic() - ready
-        wait_for(lambda: len(client.results()) > seen + 60, 20, "two seconds of frames with the server")
+        wait_for(lambda: answered(client, "server", seen), "server answer")
+        back = time.monotonic()
+        wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames with the server")
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
+    away_s = back - ready - out.stalls.within_ms(ready, back) / 1000
     assert away_s <= 2.0, f"server answers resumed {away_s:.1f} s after ready"
     reasons = Counter(r["reason"] for r in out.finals)
     assert reasons["disconnected"] >= 50 and len(out.unanswered) <= out.few
@@ -60,19 +61,18 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("split", ["9", "0"])
-def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str) -> None:
+def test_a_link_that_stalls_costs_no_frame_its_answer(serving: ServerProcess, tmp_path: Path) -> None:
     """At split 0 no exit has run when a frame is sent: the device must begin a run of its own in time."""
-    with server() as serving, shaped_link(serving.port) as link:
-        client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--split", split, "--threshold", "none",
+    with shaped_link(serving.port) as link:
+        client = ClientProcess(tmp_path, "--source", "demo", "--loop", "--split", "0", "--threshold", "none",
                                "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         link.stall(True)
         seen = len(client.results())
-        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames on a dead link")
+        wait_for(lambda: len(client.results()) > seen + 90, "three seconds of frames on a dead link")
         link.stall(False)
         seen = len(client.results())
-        wait_for(lambda: answered(client, "server", seen + 10), 20, "server answer after the stall")
+        wait_for(lambda: answered(client, "server", seen + 10), "server answer after the stall")
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
     reasons = Counter(r["reason"] for r in out.finals)
@@ -81,24 +81,9 @@ def test_a_link_that_stalls_costs_no_frame_its_answer(tmp_path: Path, split: str
     assert out.summary["device"] + out.summary["fallback"] >= 80
 
 
-def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(tmp_path: Path) -> None:
-    """0.6 Mb/s carries a payload of 5.6 kB in 75 ms, thirteen a second of thirty: some answers come in time.
-
-    They would not if all frames were sent: sixteen in flight take 1.2 s.
-    """
-    with server() as serving, shaped_link(serving.port, mbps=0.6, delay_ms=5) as link:
-        out = run_client(tmp_path, "--source", "demo", "--frames", "150", "--split", "9", "--threshold", "none",
-                         "--codec", "cnn-co:8", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
-    out.check_contract(DEADLINE_MS)
-    assert out.summary["taken"] >= 0.95 * 150
-    assert len(out.unanswered) <= out.few
-    assert out.summary["server"] >= 8
-    print(out.summary)
-
-
-def test_late_answers_are_told_when_asked_for(tmp_path: Path) -> None:
-    with server() as serving, shaped_link(serving.port, delay_ms=100) as link:
-        out = run_client(tmp_path, "--source", "demo", "--frames", "60", "--split", "9", "--threshold", "none",
+def test_late_answers_are_told_when_asked_for(serving: ServerProcess, tmp_path: Path) -> None:
+    with shaped_link(serving.port, delay_ms=100) as link:
+        out = run_client(tmp_path, "--source", "demo", "--frames", "40", "--split", "9", "--threshold", "none",
                          "--late", "--server", f"ws://127.0.0.1:{link.port}")  # fmt: skip
     out.check_contract(DEADLINE_MS)
     late = [r for r in out.results if r["kind"] == "late"]
@@ -136,23 +121,16 @@ def test_what_the_server_refuses_the_device_answers(tmp_path: Path) -> None:
 
 def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> None:
     """The server comes back with a bundle of another hash: the device goes on alone."""
-    import shutil
-
-    from spinn_stream.bundle import MANIFEST
-
-    folder = Path(shutil.copytree(LITE2_200, tmp_path / "other"))
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["name"] = "another"
-    (folder / MANIFEST).write_text(json.dumps(manifest))
     with server() as first:
         port = first.port
         client = ClientProcess(tmp_path / "run", *RUN, "--server", first.address)
-        wait_for(lambda: answered(client, "server", 0), 20, "server answer")
+        wait_for(lambda: answered(client, "server", 0), "server answer")
         first.kill()
-    with server("--bundle", str(folder), "--max-batch-size", "1", port=port) as second:  # less to measure first
+    refusal = 'spinn_refused_sessions_total{reason="bundle_mismatch"}'
+    with server(*DEFAULT, port=port) as second:
         seen = len(client.results())
-        wait_for(lambda: len(client.results()) > seen + 90, 20, "three seconds of frames")
-        assert second.metric('spinn_refused_sessions_total{reason="bundle_mismatch"}') >= 1
+        wait_for(lambda: refusal in second.get("/metrics"), "session that is refused")
+        wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames")
         assert not answered(client, "server", seen + 5)
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)

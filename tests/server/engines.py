@@ -86,3 +86,25 @@ class Held(Wrapped):
         self.running.set()
         self.let_go.wait(20)
         return super().run(start, stop, x, exit=exit)
+
+
+class Prepared(Wrapped):
+    """It runs only what was prepared, and several requests only where it was prepared for batches."""
+
+    name = "prepared"
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.batches: dict[tuple[int, int], bool] = {}  # of each piece that is there: whether it takes them
+        self.largest = 0
+
+    def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
+        super().prepare(start, stop, exit=exit, batches=batches)
+        self.batches[start, stop] = batches or self.batches.get((start, stop), False)
+
+    def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
+        if len(x) > 1:
+            assert self.batches[start, stop]
+        assert (start, stop) in self.batches
+        self.largest = max(self.largest, len(x))
+        return super().run(start, stop, x, exit=exit)

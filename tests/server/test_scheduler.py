@@ -123,6 +123,14 @@ def test_a_stop_for_others_is_made_only_if_it_gains_more_than_it_costs() -> None
     assert run(scheduler, 1.0).stop == LAST  # two and two cost as much as four
 
 
+def test_a_batch_that_is_large_enough_goes_before_a_smaller_one_that_began_nearer_to_the_input() -> None:
+    scheduler = make()
+    alone, *two = request(split=1), request(split=2, expires=90.0), request(split=2, expires=95.0)
+    add(scheduler, alone, *two)
+    assert run(scheduler, 0.1) == Step(tuple(two), 2, LAST)
+    assert run(scheduler, 0.2) == Step((alone,), 1, LAST)
+
+
 def test_a_request_elsewhere_that_cannot_wait_for_the_next_step_goes_first() -> None:
     scheduler = make()
     urgent, patient = request(split=4, expires=0.007), request(split=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Answer, Engine, answers
 from spinn_stream.wire import Infer
 
-from .engines import Failing, Held, Poisoned
+from .engines import Failing, Held, Poisoned, Prepared
 from .owners import Told
 
 Floats = npt.NDArray[np.float32]
@@ -104,6 +105,43 @@ def test_without_a_threshold_the_final_exit_answers_each_its_own(
             assert answer.label == expected[request.id % 4].label
 
     run(test, BatchLimits(max_batch_size=8, max_wait_ms=50))
+
+
+def test_no_request_waits_for_a_graph_whatever_it_asks_for_first(
+    bundle: Bundle, engine: Engine, inputs: Floats
+) -> None:
+    """Three at once at every cut point of a server that was just set up: it builds longer pieces beside them."""
+    prepared = Prepared(engine)
+    heads = [inputs]
+    for cut in range(bundle.last - 1):
+        heads.append(engine.run(cut, cut + 1, heads[-1], exit=False)[0].copy())
+    expected = [answer.label for answer in whole(bundle, engine, inputs)["final"]]
+
+    async def main() -> None:
+        metrics = Metrics()
+        tail = TailEngine(bundle, prepared, BatchLimits(max_batch_size=3, max_wait_ms=1000), metrics)
+        tail.prepare(lambda done, total: None)
+        told, id = Told(), 0
+        for client in (told, *(Told() for _ in range(2))):
+            tail.join(client)
+        serving = asyncio.create_task(tail.run())
+        async with asyncio.timeout(60):
+            for cut in itertools.chain(range(1, bundle.last), itertools.repeat(SPLIT)):
+                for image in range(3):
+                    infer = Infer(id, cut, cnn_co.NAME, None, 60_000, cnn_co.encode(heads[cut][image]))
+                    tail.submit(Request.of(infer, told, bundle, time.monotonic()))
+                    id += 1
+                await told.settled(id)
+                if id > 3 * bundle.last and prepared.largest == 3:
+                    break
+        assert metrics.fused.labels(bundle.name)._value.get() > 0
+        serving.cancel()
+        await asyncio.wait([serving])
+        answered = {request.id: answer.label for request, (_, answer) in told.answers.items()}
+        right = sum(answered[n] == expected[n % 3] for n in range(id))
+        assert not told.refusals and right >= 0.95 * id  # what is lost is the codec's
+
+    asyncio.run(main())
 
 
 def test_in_one_batch_each_request_stops_at_its_own_threshold(run: Callable[..., None], bundle: Bundle) -> None:

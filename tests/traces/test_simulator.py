@@ -230,11 +230,19 @@ def test_the_server_finishes_what_was_sent(
     assert 50 + 2 + bundle.last * SEGMENT_MS <= first <= 50 + 2 + served + 20
 
 
-def test_a_dead_link_is_left_and_found_again(system: System, photographs: list[npt.NDArray[np.uint8]]) -> None:
-    """Twelve seconds without a bit: the connection is given up, frames are answered alone, and a new one is made."""
+@pytest.mark.parametrize("split", ["block7", "input"])
+def test_a_dead_link_is_left_and_found_again(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]], split: str
+) -> None:
+    """Twelve seconds without a bit: the connection is given up, frames are answered alone, and a new one is made.
+
+    If frames are sent whole, no exit has run when one is sent: the device begins a run of its own in time.
+    """
     times = np.array([0.0, 3.0, 15.0])
     trace = Trace(times, 40.0, np.array([5.0, 0.0, 5.0]), np.array([5.0, 0.0, 5.0])).filled()
-    outcome = play(replace(system, trace=trace, frames=900), photographs)
+    plan = Plan(1, bundle.split_index(split), None)
+    outcome = play(replace(system, plan=plan, trace=trace, frames=900), photographs)
+    assert all(result.label for _, result in outcome.results)
     assert outcome.captured == outcome.taken == len(outcome.results) == 900
     assert {result.frame for _, result in outcome.results} == set(range(900))
     assert max(ages(outcome)) <= 150 + 20
@@ -292,6 +300,21 @@ def test_frames_wait_for_a_link_that_is_too_slow_and_not_behind_each_other(
     ages_ms = [result.age_ms for _, result in served]
     assert np.median(ages_ms) < 1.5 * service_ms + 60, "the newest is taken when the link has room"
     assert np.percentile(ages_ms, 90) < 2 * service_ms + 60, "16 requests on the way would be 16 services"
+
+
+def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    """0.6 Mb/s carries a payload of 5.6 kB in 75 ms, thirteen a second of thirty: some answers come in time.
+
+    They would not if all frames were sent: sixteen in flight take 1.2 s.
+    """
+    plan = Plan(1, bundle.split_index("block7"), None, CodecSetting("cnn-co", 8))
+    outcome = play(replace(system, plan=plan, trace=link(0.6, 10.0), frames=150), photographs)
+    assert outcome.captured == outcome.taken == len(outcome.results) == 150
+    assert max(ages(outcome)) <= 150 + 20 and all(result.label for _, result in outcome.results)
+    assert where(outcome)["server"] >= 8
+    assert outcome.bytes_up > 5_000 * where(outcome)["server"]
 
 
 def test_while_all_is_answered_here_the_link_is_probed(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,10 @@ import pytest
 from spinn_client import Picture
 from spinn_client.sources.demo import DemoSource
 
+from ..browser import Browsers, Seen, browser
 from ..bundles import SMALL
+
+__all__ = ["browser"]  # a fixture
 
 START_S = 60.0
 END_S = 20.0
@@ -29,9 +31,6 @@ TRIES_MS = 30_000
 DEADLINE_MS = 250
 """Of the page that most tests look at."""
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-extensions",
-)  # fmt: skip
 FPS = 30
 CODE_PX = 16
 """The clip says its second in its upper left corner: four squares, one a bit."""
@@ -65,43 +64,6 @@ def demo(*options: str) -> Iterator[Demo]:
         timer.cancel()
         process.kill()
         process.wait()
-
-
-@dataclass
-class Seen:
-    """What went wrong on a page, and whom it asked."""
-
-    errors: list[str] = field(default_factory=list)
-    addresses: set[str] = field(default_factory=set)
-
-    def watch(self, page: Any) -> None:
-        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: self.addresses.add(request.url.split("/")[2]))
-        page.on("websocket", lambda socket: self.addresses.add(socket.url.split("/")[2]))
-
-
-Browsers = Callable[..., contextlib.AbstractContextManager[Any]]
-
-
-@pytest.fixture(scope="module")  # while it is there, nothing else in this process can run an event loop
-def browser() -> Iterator[Browsers]:
-    """Opens the distribution's Chromium, headless, with flags; skips if there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser's tests need playwright")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("the browser's tests need chromium on the PATH")
-    with playwright.sync_playwright() as driver:
-
-        @contextlib.contextmanager
-        def browser(*flags: str) -> Iterator[Any]:
-            found = driver.chromium.launch(executable_path=chromium, headless=True, args=[*FLAGS, *flags])
-            try:
-                yield found
-            finally:
-                found.close()
-
-        yield browser
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `spinn trace info` says of a trace."""
+"""The figures of `spinn trace info`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ OUTAGE_MBPS = 0.05
 WINDOW_S = 1.0
 
 ROUNDING = 1e-9
-"""Relative: what sums of floating-point numbers may be off."""
+"""Relative error of sums of floating-point numbers."""
 
 
 def figures(reading: Reading, name: str) -> dict[str, Any]:
-    """As JSON has them. Each direction of a pair of files has the figures of its own file, the length is the longer.
+    """The figures as JSON has them. In a pair of files, each direction has the figures of its own file; the length is
+    the longer one.
 
     up_mbps, down_mbps: means weighted by time; None: not recorded. rtt_ms: the median; None: not recorded.
     longest_outage_s: of the worse direction; None: no capacity is recorded. assumed: fields that are not measured.
@@ -45,15 +46,15 @@ def figures(reading: Reading, name: str) -> dict[str, Any]:
 def longest_outage_s(trace: Trace, direction: str, *, below_mbps: float = OUTAGE_MBPS) -> float:
     """The longest run of windows of one second whose mean capacity is below 50 kb/s.
 
-    Windows begin at 0 and follow each other; what is left at the end, shorter than a second, is in none. A run is not
-    continued from the end of the trace to its beginning.
+    Windows begin at 0 and follow each other; a last part shorter than a second is left out. A run does not continue
+    from the end of the trace to its beginning.
     """
     out = trace.windows(direction, WINDOW_S) < below_mbps * (1 - ROUNDING)
     return max(runs_in(out), default=0) * WINDOW_S
 
 
 def runs_in(mask: npt.NDArray[np.bool_]) -> list[int]:
-    """How many in a row, for each run of true ones."""
+    """The length of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0]))))
     return [int(count) for count in edges[1::2] - edges[::2]]
 

@@ -1,4 +1,4 @@
-"""What `spinn doctor` looks at on this device. Each check says what it found and what to do about it."""
+"""The checks of `spinn doctor` on this device. Each says what it found and what to do about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .doctor_server import RoundTrip
 from .findings import Finding, Findings, State, within
 
 SOURCE_LIMIT_S = 15.0
-"""To open a source and read from it."""
+"""Time-out for opening a source and reading from it."""
 
 PLAYED_S = 2.0
 PLAYED_FRAMES = 60
@@ -39,19 +39,19 @@ TIMER_S = 0.005
 TIMER_RUNS = 50
 
 CPU_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""What processors that compute in bfloat16 say, x86 and ARM."""
+"""Names of the processor feature for bfloat16, on x86 and ARM."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An engine that works, and what it takes here."""
+    """An engine that works, and its times here."""
 
     engine: Engine
     profile: Profile
 
 
 def check_packages() -> tuple[Findings, None]:
-    """Versions of what is installed, and what is not but could be."""
+    """Versions of the installed packages, and which others would help."""
     found = [Finding("python", "ok", f"{platform.python_version()} on {store.processor()}")]
     names = [name for name in ("spinn-stream", "spinn-client", "numpy", "onnxruntime") if _version(name)]
     texts = [f"{name} {_version(name)}" for name in names]
@@ -118,7 +118,7 @@ def check_runtime(
     """The engine that `spinn run` would take, with its profile.
 
     Args:
-        choice: what `auto` found, where it found something.
+        choice: what `auto` found; None: nothing.
     """
     troubles: list[str] = []
     name = choice.order[0] if choice is not None and runtime == "auto" else runtime
@@ -142,9 +142,9 @@ def _bfloat16(bundle: Bundle, threads: int) -> Finding:
 
 
 def check_source(text: str | None) -> tuple[Findings, Pixels | None]:
-    """Open it as `spinn run` does and read for some seconds; the first camera, where none is named.
+    """Open the source as `spinn run` does, and read for some seconds. Gives the last frame.
 
-    Gives the last frame. A camera that nobody named may fail.
+    Without a source, the first camera is tried; it may be missing.
     """
     last = None
     if text is not None:
@@ -184,7 +184,7 @@ def _try_source(name: str, text: str, trouble: State) -> tuple[Finding, Pixels |
 
 @dataclass(frozen=True)
 class _Seen:
-    """What was read. per_second: None for a single frame. recorded: frames/s of a file."""
+    """What was read. per_second: None for a single frame. recorded: a file's own frames/s."""
 
     last: Pixels | None
     per_second: float | None
@@ -212,7 +212,7 @@ def _play(text: str) -> _Seen:
 def check_deadline(
     bundle: Bundle, profile: Profile, deadline_ms: float, trip: RoundTrip | None
 ) -> tuple[Findings, None]:
-    """Whether answers come in time on an idle device, with what the pipeline keeps to spare."""
+    """Whether answers come in time on an idle device, with the time that the pipeline keeps to spare."""
     needed = bundle.needed(bundle.default_threshold).keys()
 
     def takes(split: int, exits: Collection[int]) -> float:

@@ -99,7 +99,7 @@ def examine(asked: Asked, say: Callable[[str], object]) -> Findings:
     """Every check, whatever the others find.
 
     Args:
-        say: gets a line before what takes long.
+        say: gets a line before each slow check.
     """
     found: Findings = []
 

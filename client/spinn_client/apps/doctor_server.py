@@ -1,4 +1,4 @@
-"""What `spinn doctor` asks a server: the same connection and requests as in a run."""
+"""The checks of `spinn doctor` on a server, with the same connection and requests as in a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ELSE = "start `spinn serve` there; look at address, port and firewall; `spinn ru
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """One frame by way of the server. median_ms: from its capture to its answer, with the work of both ends on it."""
+    """A frame's round trip to the server. median_ms: from capture to answer, with the work of both ends."""
 
     split: int
     payload_bytes: int
@@ -44,7 +44,7 @@ class RoundTrip:
 def check_server(
     config: LinkConfig, bundle: Bundle, device: DeviceConfig, split: int, frame: Pixels | None
 ) -> tuple[Findings, RoundTrip | None]:
-    """Connect, and have some frames answered that are cut at `split`."""
+    """Connect, and let the server answer some frames that are cut at `split`."""
     name = "server"
     try:
         trip = uvloop.run(_ask(config, bundle, device, split, frame if frame is not None else _picture()))
@@ -62,7 +62,7 @@ def check_server(
 
 
 def _picture() -> Pixels:
-    """A smooth random one, for want of a camera's."""
+    """A smooth random picture, if there is no camera."""
     coarse = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
     return np.asarray(cv2.resize(coarse, (288, 288), interpolation=cv2.INTER_CUBIC), np.uint8)
 

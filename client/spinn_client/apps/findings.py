@@ -1,4 +1,4 @@
-"""What a check of `spinn doctor` gives, and how it fails."""
+"""The result of a check of `spinn doctor`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HANGING = "may hang"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's. to_do: what helps; empty where nothing need be done or `text` says it."""
+    """One line of the report. to_do: what helps; empty if nothing need be done or `text` says it."""
 
     name: str
     state: State
@@ -35,7 +35,7 @@ Findings = list[Finding]
 
 
 def attempt(name: str, check: Callable[[], tuple[Findings, T]]) -> tuple[Findings, T | None]:
-    """A check's findings and what it made for later ones; one failed finding where it raises."""
+    """A check's findings, and what it made for later checks; if it raises, one failed finding."""
     try:
         return check()
     except SpinnError as error:
@@ -46,10 +46,10 @@ def attempt(name: str, check: Callable[[], tuple[Findings, T]]) -> tuple[Finding
 
 
 def within(limit_s: float, work: Callable[[], T]) -> T:
-    """Do it in a thread that is left behind where it takes longer: a camera that hangs hangs for ever.
+    """Run `work` in a thread. If it takes longer, the thread is left behind: a camera may hang for ever.
 
     Raises:
-        TimeoutError: it does. Exception: what went wrong in `work`.
+        TimeoutError: it took longer. Exception: what `work` raised.
     """
     future: Future[T] = Future()
 

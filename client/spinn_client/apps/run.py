@@ -23,7 +23,7 @@ from spinn_stream.errors import ReaderGone, SpinnError
 from spinn_stream.plan import LinkEstimate
 
 PATIENCE_S = 2.0
-"""A start that takes longer says what it is at, even with --quiet."""
+"""If the start takes longer, it says what it is doing, even with --quiet."""
 
 SOON_S = 1.0
 """How long files may take to be written after a signal."""
@@ -35,7 +35,7 @@ ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIG
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of a run. error: what ended it before its time; figures: the object of `--summary`."""
+    """How a run ended. error: what ended it early; figures: the object of `--summary`."""
 
     figures: dict[str, Any]
     error: SpinnError | None
@@ -45,8 +45,8 @@ class Run:
     """One call of `spinn run`.
 
     Args:
-        make: the stream, given who gets its results and events. quiet: no live view, no summary; what a user must know
-            is said all the same. recorder: writes what the link shows.
+        make: makes the stream, given the receivers of its results and events. quiet: no live view and no summary, only
+            what a user must know. recorder: writes what the link shows.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Run:
         self.stream = make(self._tally.add, self._tell)
 
     async def main(self) -> Ended:
-        """Run to the end, which a signal brings about, too.
+        """Run to the end. A signal ends it, too.
 
         Raises:
             SpinnError: it cannot even begin. CancelledError: a signal came before it had begun.
@@ -123,7 +123,7 @@ class Run:
         return Ended(figures, None if isinstance(error, ReaderGone) else error)
 
     def _say_what_takes_long(self) -> None:
-        """From now on, what a start is at is said even with --quiet."""
+        """From now on, say what the start is doing, even with --quiet."""
         self._takes_long = self._quiet
         if self._quiet and self._at:
             self._lines.event(f"still starting: {self._at}")

@@ -33,10 +33,10 @@ def run(
     server: Annotated[list[str] | None, typer.Option(help="ws://HOST:PORT, again for the next best")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="decided")] = None,
-    threshold: Annotated[str | None, typer.Option(help="confidence that answers, or none", show_default="auto")] = None,
+    threshold: Annotated[str | None, typer.Option(help="how careful exits are, or none", show_default="auto")] = None,
     codec: Annotated[str | None, typer.Option(help="transform:7, cnn-co:8, jpeg:85, png", show_default="auto")] = None,
     policy: Annotated[str | None, typer.Option(help=f"decides: {', '.join(POLICIES)}", show_default="spinn")] = None,
-    sla: Annotated[str | None, typer.Option(help="what is asked of the policy", show_default=DEFAULT_SLA)] = None,
+    sla: Annotated[str | None, typer.Option(help="the goal: constraints and targets", show_default=DEFAULT_SLA)] = None,
     fps: Annotated[float | None, typer.Option(help="frames per second", show_default="the source's own")] = None,
     unpaced: Annotated[bool, typer.Option("--unpaced", help="every frame, as fast as they are taken")] = False,
     loop: Annotated[bool, typer.Option("--loop", help="begin again at the end of a file")] = False,
@@ -64,7 +64,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="no live table")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:  # fmt: skip
-    """Classify a camera, stream or clip: the first layers here, the rest on a server, an answer by every deadline."""
+    """Classify a camera, stream or clip: first layers here, the rest on a server, an answer by every deadline."""
     console = Console(stderr=True)
     logging.basicConfig(
         stream=sys.stderr,

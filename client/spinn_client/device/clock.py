@@ -1,4 +1,4 @@
-"""What the device's own runs take: a guard of deadlines, and a load factor for the scheduler."""
+"""How long the device's own runs take: to keep deadlines, and as a load factor for the scheduler."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Graph = tuple[Piece, bool]
 """A piece, and whether it computes the exit at its end."""
 
 UNDISTURBED = 1.25
-"""A job that took no more than this many times what was expected was not disturbed."""
+"""A job counts as undisturbed if it took at most this factor of the expected time."""
 
 STEP = 0.05
-"""How fast what is done besides the network is learned anew: a share of the difference for each job."""
+"""How fast the time besides the network is learned: a share of the difference for each job."""
 
 
 USUAL_S = 30.0
@@ -26,7 +26,7 @@ USUAL_S = 30.0
 class StageClock:
     """How long each piece takes on this device: a slowly forgotten maximum, since it guards deadlines.
 
-    A piece that never ran is expected to take what the profile says, times the load of the last second.
+    For a piece that never ran, it is the profile's time, times the load of the last second.
     """
 
     def __init__(self, profile: Profile) -> None:
@@ -44,15 +44,15 @@ class StageClock:
     def observe_job(
         self, kind: str, graphs: Sequence[Graph], ms: float, now: float, *, besides_ms: float | None = None
     ) -> None:
-        """Some graphs in one go, from handing them to the thread until the answer was back.
+        """A job of some graphs, timed from handing it to the thread until the answer was back.
 
-        The load shows here, and not in the single runs: where the core is shared, a thread is put aside between
-        two runs as often as within one. What a job does besides running graphs (preprocessing, coding, changing
-        threads) is learned from the jobs that nothing disturbed, of which there are some under load, too.
+        The load shows here, and not in single runs: on a shared core, a thread is paused between two runs as often as
+        within one. A job's time besides its graphs (preprocessing, coding, changing threads) is learned from
+        undisturbed jobs. There are some under load, too.
 
         Args:
-            kind: jobs of the same kind do the same besides. ms: what all of it took. now: seconds, its end.
-            besides_ms: what a prediction takes for all of it besides the graphs; None: nobody predicts such jobs.
+            kind: jobs of one kind do the same besides their graphs. ms: of the whole job. now: its end, in seconds.
+            besides_ms: predicted time of all but the graphs; None: such jobs are not predicted.
         """
         expected = self._profile.expected_ms([piece for piece, _ in graphs], {p[1] for p, exit in graphs if exit})
         if besides_ms is not None:
@@ -78,18 +78,19 @@ class StageClock:
         return total
 
     def load_factor(self, now: float) -> float:
-        """How much slower the device is than its profile, over the last second; 1.0 where little ran."""
+        """How much slower the device is than its profile, over the last second; 1.0 if little ran."""
         return self._load.factor(now)
 
     @property
     def usual_load(self) -> float:
-        """What `load_of_prediction` was in general; 1.0 as long as nothing is known."""
+        """The long-term mean of `load_of_prediction`; 1.0 as long as nothing is known."""
         return 1.0 if self._usual is None else self._usual[1]
 
     def load_of_prediction(self, now: float) -> float:
-        """How many times as long as predicted jobs take, over the last second; what is learned as being besides the
-        graphs is counted, too. Where little ran lately it is what it was in general: a core that waits between frames
-        is never as fast as when it was profiled, and a plan that sends everything does not show that."""
+        """Time of jobs over their predicted time, in the last second, with the learned time besides the graphs.
+
+        If little ran lately, it is the usual load: a core that waits between frames is never as fast as when it was
+        profiled, and a plan that sends everything does not show that."""
         recent = self._predicted.recent(now)
         if recent is None:
             return self.usual_load

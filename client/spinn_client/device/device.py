@@ -33,7 +33,7 @@ OnExit = Callable[[Answer], None]
 WARM_UP_RUNS = 3
 
 PREPARED_FRAMES = 40
-"""After this number of frames the profile has what preparing the source's own frames takes, whatever their size."""
+"""After this number of frames, the profile has the time to prepare the source's own frames, whatever their size."""
 
 NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 NO_ACTIVATION = np.empty(0, np.float32)
@@ -41,11 +41,11 @@ NO_ACTIVATION = np.empty(0, np.float32)
 
 @dataclass(frozen=True)
 class HeadOutcome:
-    """What the head made of a frame.
+    """The result of a frame's head.
 
-    answer: of an exit that was confident, or of the final exit; None: the tail is to be run.
-    activation: at the plan's split, (1, C, H, W). payload: it, coded; None where there is an answer.
-    probe: the frame itself, coded, if that was asked for and there is an answer.
+    answer: of a confident exit, or of the final exit; None: the tail must be run.
+    activation: at the plan's split, (1, C, H, W). payload: the coded activation; None if there is an answer. probe: the
+    coded frame, if that was asked for and there is an answer.
     """
 
     answer: Answer | None
@@ -57,12 +57,12 @@ class HeadOutcome:
 class Device:
     """Runs heads and, when the server cannot, tails. One thing at a time, in the order asked.
 
-    A head runs in as few graphs as the exits allow that may answer under its plan, see `HeadPaths`; a tail that the
-    device runs itself stops at every exit, as any may be the best answer there is when time runs out.
+    A head runs in as few graphs as its plan's exits allow, see `HeadPaths`. A tail on the device stops at every exit,
+    since any exit may be the best answer when time runs out.
 
     Args:
         profile: of the engine on this host, and of preparing frames of another size.
-        every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
+        every_exit: evaluate all exits, those that cannot answer under the plan, too, since their answers are wanted.
         group_of: for each class the index of its group, if answers are to be about groups.
     """
 
@@ -105,7 +105,7 @@ class Device:
                 self._timed(start, stop, x, exit=exit)
 
     async def build(self, plan: Plan) -> None:
-        """Build what a plan needs, while frames go on under another one, or this one if it `runs`.
+        """Build a plan's graphs while frames run under another plan, or under this one if it `runs`.
 
         Raises:
             EngineError: no engine can build it.
@@ -120,7 +120,7 @@ class Device:
 
     @property
     def encoding_factors(self) -> Mapping[str, float]:
-        """By codec: how many times as long as by its constants coding takes here; another object when one joins."""
+        """By codec: encoding time here over that by its constants. It is another object whenever a codec joins."""
         return self.encoding.factors
 
     def load_of_prediction(self, now: float) -> float:
@@ -136,11 +136,11 @@ class Device:
         return self._paths.runs(plan)
 
     def first_exit_ms(self, start: int) -> float:
-        """How long the way from a cut point to the first exit behind it takes, by what was seen."""
+        """Time from a cut point to the first exit behind it, as observed."""
         return self.clock.expected_ms(self._bundle.pieces(start, self._bundle.last)[:1], self._now())
 
     def head_ms(self, plan: Plan) -> float:
-        """How long the plan's head takes without what comes before and after the network, by what was seen."""
+        """Time of the plan's head, as observed, without the work before and after the network."""
         pieces = self._bundle.pieces(0, plan.split, self._paths.evaluated(plan))
         return self.clock.expected_ms(pieces, self._now())
 
@@ -155,14 +155,14 @@ class Device:
         answer_by: float | None = None,
         probe: CodecSetting | None = None,
     ) -> HeadOutcome:
-        """Run a frame up to the plan's split, or to the first exit that is confident.
+        """Run a frame up to the plan's split, or to the first confident exit.
 
         Args:
             request: what the payload is sent as; ids rise.
-            sender: codes what is sent, on the connection that it is of; None: nothing is to be sent.
-            answer_by: the host's time by which some exit should have answered: if the first of the plan would be later,
-                every exit is evaluated.
-            probe: how the frame itself is coded besides, if nothing else of it is to be sent.
+            sender: codes the payload, for its own connection; None: nothing is to be sent.
+            answer_by: the host's time by which some exit should answer. If the plan's first exit would be later, every
+                exit is evaluated.
+            probe: how to code the frame itself, too, if nothing else of it is sent.
         """
         loop = asyncio.get_running_loop()
         setting = plan.codec
@@ -232,12 +232,12 @@ class Device:
 
         Args:
             stop_at: the host's time by which to be done; a stage that would end later is not begun.
-            first_by: the same for the first stage, where any answer is better than none; None: `stop_at`.
+            first_by: the same for the first stage, since any answer is better than none; None: `stop_at`.
             only_first_exit: go no further than the next exit, confident or not.
             go_on: asked in the thread before each stage, whether it is still wanted; first: nothing has run yet.
 
         Returns:
-            The answer of a confident exit or of the final one; None where time ran out before.
+            The answer of a confident exit or of the final one; None: time ran out before.
         """
         loop = asyncio.get_running_loop()
         stop = self._bundle.pieces(start, self._bundle.last)[0][1] if only_first_exit else self._bundle.last
@@ -262,10 +262,9 @@ class Device:
     async def _job(
         self, kind: str, work: Callable[[list[Graph]], T], besides_ms: Callable[[T], float | None] | None = None
     ) -> T:
-        """Run it in the thread, and tell the clock how long that took; not the wait for another job there.
+        """Run it in the thread, and tell the clock how long it took, without waiting for other jobs.
 
-        besides_ms: what a prediction takes for what was done besides running graphs; None: nobody predicts such jobs,
-        or not yet.
+        besides_ms: predicted time of all but the graphs; None: such jobs are not predicted, or not yet.
         """
         ran: list[Graph] = []
         began = [self._now()]
@@ -287,7 +286,7 @@ class Device:
         return result
 
     def close(self) -> None:
-        """Begin nothing more. What a thread is at goes on to its end; nobody waits for that."""
+        """Begin nothing more. A running job goes on to its end, but nobody waits for it."""
         for thread in (self._thread, self._builder):
             thread.shutdown(wait=False, cancel_futures=True)
 

@@ -1,4 +1,5 @@
-"""How long this device takes to encode, learned from its first frames: constants are of another machine."""
+"""How long encoding takes on this device, learned from its first frames, since the codecs' constants are of another
+machine."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from spinn_stream.codec import CodecSetting
 from spinn_stream.plan.predict.codec_costs import default_cost
 
 FRAMES = 40
-"""Of one codec; their median stays."""
+"""Payloads of a codec that are timed; their median stays."""
 
 
 class EncodingTimes:
-    """By codec: how many times as long as by its constants it takes."""
+    """By codec: encoding time here over that by the codec's constants."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._elements = [cut.elements for cut in bundle.cut_points]
@@ -22,7 +23,7 @@ class EncodingTimes:
         self.factors: Mapping[str, float] = {}  # of the codecs that are known; another object when one joins
 
     def learn(self, setting: CodecSetting, cut: int, ms: float, *, load: float) -> None:
-        """One activation at this cut point (0: a frame) took `ms`, under this load, which comes on top of it."""
+        """One activation at this cut point (0: a frame) took `ms` under this load, which is divided out."""
         if setting.codec in self.factors:
             return
         seen = self._seen.setdefault(setting.codec, [])
@@ -31,6 +32,6 @@ class EncodingTimes:
             self.factors = {**self.factors, setting.codec: median(seen)}
 
     def expected_ms(self, setting: CodecSetting, cut: int) -> float | None:
-        """None: not known yet."""
+        """Expected time; None: not known yet."""
         factor = self.factors.get(setting.codec)
         return None if factor is None else factor * default_cost(setting, self._elements[cut]).encode_ms

@@ -1,4 +1,4 @@
-"""The engine of this device, opened, and measured if that was never done."""
+"""Opens the engine of this device, and measures it if that was never done."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def open_here(
     warn: Callable[[str], object],
     stop: Callable[[], bool],
 ) -> tuple[Engine, Profile]:
-    """The engine, and how long it takes here, slowed down as the configuration says. Blocks, for long at first.
+    """The engine and its profile here, slowed down as configured. Blocks; the first time for long.
 
     Args:
         say, warn: get a line each. stop: asked often while the machine is measured.
 
     Raises:
-        EngineError: none works here. ConfigError: there is none of that name. Interrupted: `stop` said so.
+        EngineError: no engine works here. ConfigError: no engine has that name. Interrupted: `stop` said so.
     """
     threads = config.engine_threads
     engine = open_engine(bundle, config.runtime, threads=threads, say=say, warn=warn, stop=stop)

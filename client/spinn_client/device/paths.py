@@ -1,4 +1,4 @@
-"""Which graphs a plan is run in: its own where they are built, until then those that stop at every exit."""
+"""Which graphs a plan runs in: its own once they are built, until then those that stop at every exit."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from spinn_stream.runtime import Engine
 from .clock import Graph
 
 KEPT_PLANS = 8
-"""Plans whose graphs are kept; each holds its own copy of the weights on its way."""
+"""Plans whose graphs are kept. Each graph holds its own copy of its weights."""
 
 _Way = tuple[int, frozenset[int]]
-"""Split, and the cut points of the exits that may answer: plans of the same ones run in the same graphs."""
+"""Split, and cut points of the exits that may answer. Plans with the same key run in the same graphs."""
 
 
 class HeadPaths:
     """The graphs of a device's heads, and of what it finishes alone.
 
-    A head is run in as few graphs as the exits allow that may answer under its plan. The graphs that stop at every exit
-    are those of any plan's when time is short, so that most plans can be used before their own are built.
+    A head runs in as few graphs as its plan's exits allow. The graphs that stop at every exit are needed under every
+    plan if time is short, so most plans can be used before their own graphs are built.
 
-    `build` belongs to one thread; the others may be called on any meanwhile.
+    One thread calls `build`; any thread may call the other methods meanwhile.
 
     Args:
-        every_exit: evaluate exits that cannot answer under the plan, too, since their answers are wanted.
+        every_exit: evaluate all exits, those that cannot answer under the plan, too, since their answers are wanted.
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, every_exit: bool) -> None:
@@ -47,15 +47,15 @@ class HeadPaths:
         return all(self._engine.ready(*piece, exit=exit) for piece, exit in self._with_every_exit(plan))
 
     def graphs(self, plan: Plan) -> list[Graph]:
-        """Everything that may be run under a plan, none twice."""
+        """All graphs that may run under a plan, each once."""
         own, last = self._own(plan), self._bundle.last
         graphs = [(p, p[1] in own or p[1] == last) for p in self._bundle.pieces(0, plan.split, own)]
         return list(dict.fromkeys([*graphs, *self._with_every_exit(plan)]))
 
     def build(self, plan: Plan) -> None:
-        """Build a plan's graphs, and free those of the one that was built first, where there are too many. Blocks.
+        """Build a plan's graphs. If there are too many, free those of the plan that was built first. Blocks.
 
-        Call `built` when they may be used.
+        Then call `built` to use them.
 
         Raises:
             EngineError: no engine can build them.
@@ -82,7 +82,8 @@ class HeadPaths:
         return frozenset(self._bundle.exit_at if every else self._bundle.needed(plan.confidence_threshold))
 
     def _with_every_exit(self, plan: Plan) -> list[Graph]:
-        """Of the head, where time is short; of the tail, and of all of it, where the device is alone."""
+        """Graphs that stop at every exit: of the head, if time is short; of the tail and the whole, if the device is
+        alone."""
         split, last = plan.split, self._bundle.last
         ways = ((0, split), (split, last), (0, last))
         return [

@@ -33,6 +33,12 @@ OPENING = 2.0
 BACKLOG_S = 0.5
 """Longest wait for a live source that was just opened to give what was buffered before."""
 
+AHEAD = 3.0
+"""A recorded picture is read this many times as long ahead of its time as the one before it took to read.
+
+If it were read at once, a device with one core would do so while it runs the network on the frame before.
+"""
+
 WAITED_S = 0.01
 """A picture that takes this long to come was not buffered."""
 
@@ -88,6 +94,7 @@ class Feed:
         self._hanging: list[threading.Thread] = []
         self._rate: float | None = source.fps if isinstance(source, Pushed) else config.fps
         self._size: tuple[int, int] | None = None
+        self._read_from = 0.0  # when the reader went to its source for the picture that it has now
         self._due = 0.0  # when the next picture of a live source that is faster than asked for is used
         self._cause = ""  # why the source was lost
 
@@ -217,7 +224,7 @@ class Feed:
 
     def _deliver(self, source: Source, picture: Picture | Unusable, now: float) -> bool:
         """See `Deliver`."""
-        slot = self._slot
+        slot, took = self._slot, now - self._read_from
         if not self._opened.is_set():
             if not source.live and self._rate is None:
                 self._rate = source.fps
@@ -239,14 +246,17 @@ class Feed:
             if self._gone():
                 return False
             self._number(source, picture, now)
+            if not source.live:
+                self._pace(early_s=AHEAD * took)
+                self._read_from = time.monotonic()
             return not self._gone()
 
-    def _pace(self) -> float:
-        """Until the time of a recorded source's next picture."""
+    def _pace(self, *, early_s: float = 0.0) -> float:
+        """Until the time of a recorded source's next picture, or so much earlier; gives the time then."""
         slot = self._slot
         slot.changed.wait_for(lambda: slot.begun is not None or self._gone())
         if self._rate is not None and not self._config.unpaced and slot.begun is not None:
-            due = slot.begun + slot.captured / self._rate
+            due = slot.begun + slot.captured / self._rate - early_s
             slot.changed.wait_for(self._gone, max(0.0, due - time.monotonic()))
         return time.monotonic()
 

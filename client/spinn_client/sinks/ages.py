@@ -25,7 +25,7 @@ class Ages:
         self._least, self._most = math.inf, -math.inf
 
     def add(self, age_ms: float) -> None:
-        """Count one. A frame that says it was captured in the future has an age below 0."""
+        """Count one. If a frame claims to be captured in the future, its age is below 0."""
         self.count += 1
         self._least, self._most = min(self._least, age_ms), max(self._most, age_ms)
         place = math.log(max(age_ms, SMALLEST_MS) / SMALLEST_MS) / _STEP
@@ -40,7 +40,7 @@ class Ages:
         return below + (above - below) * (rank % 1)
 
     def _at(self, rank: int) -> float:
-        """About the age that comes after `rank` smaller ones."""
+        """The approximate age with `rank` smaller ones."""
         seen = 0
         for place, count in enumerate(self._bins):
             seen += count

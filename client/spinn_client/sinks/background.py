@@ -1,4 +1,4 @@
-"""A thread that takes what it is given to a slow place, so that nobody else waits for that place."""
+"""A thread that delivers items to a slow place, so that nothing else waits for that place."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ Item = TypeVar("Item")
 class Background(Generic[Item]):
     """Delivers items in order, in a thread of its own.
 
-    deliver: called in that thread with items that have gathered, with at_once at most; it may block. Its first
-    failure ends the thread, and is raised wherever the next item is given. bound: most items that may wait.
-    name: the thread's.
+    deliver: called in that thread with the waiting items, at most at_once of them; it may block. Its first failure ends
+    the thread, and is raised when the next item is put. bound: most items that may wait. name: the thread's.
     """
 
     def __init__(self, deliver: Callable[[list[Item]], None], *, name: str, bound: int, at_once: int = 1) -> None:
@@ -31,7 +30,7 @@ class Background(Generic[Item]):
         self.dropped = 0  # items that `put_newest` pushed out, or that waited when it was closed
 
     def put(self, item: Item) -> bool:
-        """Queue one item. False: it was not taken, since as many as may wait are waiting, or it is closed.
+        """Queue one item. False: it was not taken, because `bound` items wait already, or this is closed.
 
         Raises:
             BaseException: the failure of `deliver`.
@@ -39,11 +38,12 @@ class Background(Generic[Item]):
         return self._put(item, make_room=False)
 
     def put_newest(self, item: Item) -> None:
-        """Queue one item. If as many as may wait are waiting, the oldest is dropped and counted. Raises as `put`."""
+        """Queue one item. If `bound` items wait already, the oldest is dropped and counted. Raises as `put`."""
         self._put(item, make_room=True)
 
     def close(self, within_s: float) -> bool:
-        """Take nothing more, and wait until all is delivered. False: not within the time; what waits is dropped."""
+        """Take nothing more, and wait until all is delivered. False: that took too long, and waiting items are
+        dropped."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -82,7 +82,7 @@ class Background(Generic[Item]):
                 self._waiting.clear()
 
     def _next(self) -> list[Item]:
-        """What has gathered; waits for the first. Nothing: closed."""
+        """The waiting items, at least one; empty: closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._at_once))]

@@ -13,22 +13,22 @@ from spinn_stream.errors import ConfigError
 
 
 class Sink(Protocol):
-    """A place where answers go. No method waits for a slow place, but `close`, for a limited time.
+    """A place where answers go. Only `close` may wait for a slow place, for a limited time.
 
-    It is made before the run, and says then what is wrong with its URL without touching what the URL names.
+    It is made before the run. It raises then if its URL is wrong, but touches nothing that the URL names.
     """
 
     def begin(self, tell: Callable[[str], object]) -> None:
-        """The run really begins: open, create, connect. tell: takes a line for the user, from any thread."""
+        """The run begins: open, create, connect. tell: takes a line for the user, from any thread."""
 
     def add(self, result: Result) -> None:
-        """One result. Raises whatever the place has failed with; `ReaderGone`: nobody wants more."""
+        """One result. Raises the place's failure, if it has failed; `ReaderGone`: nobody reads any more."""
 
     def event(self, event: Event) -> None:
-        """Something that happened besides."""
+        """One event."""
 
     def close(self, within_s: float) -> None:
-        """Deliver what is left, in that time. Raises what the place has failed with."""
+        """Deliver what is left within that time. Raises the place's failure."""
 
 
 _OPENERS: dict[str, str] = {}
@@ -48,7 +48,7 @@ def open_sink(url: str) -> Sink:
     """The sink that a URL names: `jsonl:FILE`, `mqtt://HOST/TOPIC`, or `-` for JSON lines on stdout.
 
     Raises:
-        ConfigError: no such scheme, or a place where nothing can go.
+        ConfigError: no such scheme, or a place that cannot be used.
     """
     scheme, colon, rest = ("jsonl", ":", "-") if url == "-" else url.partition(":")
     if not colon or scheme not in _OPENERS:

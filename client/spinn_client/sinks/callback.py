@@ -1,4 +1,4 @@
-"""Answers for a function of the program that embeds the client."""
+"""Gives answers to functions of the program that embeds the client."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LAST_CALL_S = 1.0
 class Callback:
     """Calls a function for each result, and another for each event, in one thread of its own.
 
-    However long they take, answers are not held up: results that wait too long are dropped and counted in `dropped`.
-    What a function raises comes up in the next `add`, or in `close`.
+    Slow functions delay no answer: if too many results wait, the oldest is dropped and counted in `dropped`. If a
+    function raises, the next `add`, or `close`, raises the same.
     """
 
     def __init__(

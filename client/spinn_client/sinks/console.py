@@ -13,13 +13,13 @@ from spinn_stream.text import printable
 from .background import Background
 
 MAX_WAITING = 200
-"""Most lines that may wait for a terminal that stands still; then the oldest is dropped."""
+"""Most lines that may wait for a stopped terminal; then the oldest is dropped."""
 
 LAST_LINES_S = 0.5
 
 
 class ConsoleLines:
-    """Prints lines in a thread of its own: a terminal that stands still (Ctrl-S, a pager) holds nobody up.
+    """Prints lines in a thread of its own, so that a stopped terminal (Ctrl-S, a pager) delays nothing else.
 
     Every text is shown as it is: brackets are no markup, and nothing in it moves the cursor. If a `LiveView` draws
     on the same console, lines come above its table. Any thread may give one.
@@ -32,12 +32,13 @@ class ConsoleLines:
         self._thread: Background[str] = Background(self._print, name="console lines", bound=MAX_WAITING)
 
     def info(self, text: str) -> None:
-        """What goes on; nothing with `--quiet`."""
+        """A line about progress; not shown with `--quiet`."""
         if not self._quiet:
             self.event(text)
 
     def event(self, text: str) -> None:
-        """What a user must know, even with `--quiet`: server or source lost or back, a refusal, a warning, the end."""
+        """A line that a user must see, even with `--quiet`: server or source lost or back, a refusal, a warning, the
+        end."""
         self._thread.put_newest(text)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Files that options name for output: `--jsonl`, `--summary`, `--record-trace`."""
+"""Output files of options: `--jsonl`, `--summary`, `--record-trace`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LAST_LINES_S = 10.0
 
 
 class OutputFile:
-    """A file to be written: checked before the run, created or emptied once it really runs. `-` is stdout.
+    """An output file: checked before the run, created or emptied when the run begins. `-` is stdout.
 
-    option: by which it was named, for messages. Writing blocks, and does not pass through Python's buffers: a thread
-    that is stuck in one could not be left behind when the process ends.
+    option: that named it, for messages. Writing blocks, and does not use Python's buffers: a thread that is stuck in
+    one could not be left behind when the process ends.
     """
 
     def __init__(self, path: Path, option: str = "") -> None:
@@ -72,7 +72,7 @@ class OutputFile:
         """Hand all of it to the system.
 
         Raises:
-            ReaderGone: it is a pipe, and whoever read it has left.
+            ReaderGone: it is a pipe, and its reader has left.
             ConfigError: it cannot be written.
         """
         assert self._fd is not None, "opened before"
@@ -85,14 +85,14 @@ class OutputFile:
                     select.select([], [self._fd], [])
 
     def close(self) -> None:
-        """Raises ConfigError: some systems say only now that it could not be written."""
+        """Raises ConfigError: some systems report only now that the file could not be written."""
         if self._fd is not None:
             fd, self._fd = self._fd, None
             with self._translated():
                 os.close(fd)
 
     def write_whole(self, text: str) -> None:
-        """Write the file at once: whoever reads it finds all of the text, or what was there before.
+        """Write the file as a whole: a reader finds all of the text, or the old content.
 
         Raises:
             ReaderGone, ConfigError: as `write`.
@@ -121,7 +121,7 @@ def check_outputs(outputs: Iterable[OutputFile], inputs: Mapping[str, Path] | No
     """Check each, and that no two options name the same file. inputs: option -> what will be read.
 
     Raises:
-        ConfigError: one cannot be written, or would overwrite another or what is read.
+        ConfigError: one cannot be written, or would overwrite another one or an input.
     """
     taken: dict[object, str] = {}
     for option, path in (inputs or {}).items():
@@ -164,7 +164,7 @@ class LineWriter(Generic[Item]):
         """Queue its lines.
 
         Raises:
-            ReaderGone: whoever read the pipe has left.
+            ReaderGone: the reader of the pipe has left.
             ConfigError: the file cannot be written, or not fast enough.
         """
         self._put(item)
@@ -202,12 +202,12 @@ def _reason(error: Exception) -> str:
 
 
 def _target(path: Path) -> Path:
-    """Where links end."""
+    """The file at the end of symbolic links."""
     return Path(os.path.realpath(path))
 
 
 def _obstacle(path: Path) -> str | None:
-    """Why the file cannot be written, if something is known to be in the way."""
+    """Why the file cannot be written; None: nothing is known to be in the way."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -220,7 +220,7 @@ def _obstacle(path: Path) -> str | None:
 
 
 def _identity(path: Path) -> object:
-    """Equal for two names of one file; None for what cannot be overwritten: devices, pipes, what cannot be read."""
+    """Equal for two names of one file; None if it cannot be overwritten: devices, pipes, unreadable files."""
     is_stdout = str(path) == "-"
     try:
         found = os.fstat(sys.stdout.fileno()) if is_stdout else path.stat()
@@ -234,7 +234,7 @@ def _identity(path: Path) -> object:
 
 
 def _replace(path: Path, data: bytes) -> bool:
-    """Put a new file in the place of the old one. False: that cannot be done here, but writing into it may be."""
+    """Replace the old file by a new one. False: not possible here, but writing into the old one may be."""
     mode = path.stat().st_mode if path.exists() else None
     if mode is not None and not stat.S_ISREG(mode):
         return False

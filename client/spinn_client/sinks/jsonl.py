@@ -16,9 +16,9 @@ from .files import LAST_LINES_S, LineWriter, OutputFile
 class ResultLog:
     """Writes a JSON object a line for each result, in a thread of its own.
 
-    To what a result says of itself a line adds at_s: when it was given, on the machine's monotonic clock.
+    A line is the result, and at_s: its time on the machine's monotonic clock.
 
-    Holds at most MAX_UNWRITTEN lines; beyond that `add` raises, since no line may be lost silently.
+    Holds at most MAX_UNWRITTEN lines. Then `add` raises, since no line may be lost silently.
 
     Raises:
         ConfigError: the file cannot be written; it was not touched.
@@ -36,13 +36,13 @@ class ResultLog:
         """Queue one line.
 
         Raises:
-            ReaderGone: whoever read the pipe has left.
+            ReaderGone: the reader of the pipe has left.
             ConfigError: the file cannot be written, or not fast enough.
         """
         self._lines.add((time.monotonic(), result))
 
     def event(self, event: Event) -> None:
-        """No line: all of them are results."""
+        """Writes nothing: lines are results only."""
 
     def close(self, within_s: float = LAST_LINES_S) -> None:
         """Write what is left.
@@ -59,5 +59,5 @@ def open_sink(path: str) -> ResultLog:
 
 
 def line(at_s: float, result: Result) -> str:
-    """What is written of a result. at_s: when it was given, in seconds of `time.monotonic`."""
+    """The line of a result. at_s: its time, in seconds of `time.monotonic`."""
     return json.dumps({**result.as_json(), "at_s": round(at_s, 6)})

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: the newest answers and the link's state."""
+"""What a person sees during a run: the newest answers and the link's state."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ REFRESH_S = 0.25
 LINE_EVERY_S = 1.0
 
 State = Mapping[str, Any]
-"""link: "up", "away" or "none"; rtt_ms; up_mbps; load; plan: in words. What is not known is None, or is not there."""
+"""link: "up", "away" or "none"; rtt_ms; up_mbps; load; plan: in words. Unknown values are None or missing."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table. width: in characters; worth: those of the least worth are left out first."""
+    """A column of the table. width: in characters. worth: columns with the least worth are left out first."""
 
     name: str
     width: int
@@ -49,7 +49,7 @@ COLUMNS = (
 )
 
 LABEL_AT_LEAST = 12
-"""The label has what the other columns leave, up to its width. One of them goes if it has less than this."""
+"""The label gets the width that the other columns leave. If that is less than this, a column is left out."""
 
 GAP = 2  # between two columns; the box draws a blank of it
 HEAD = 2  # lines above the first answer
@@ -72,7 +72,7 @@ class LiveView:
         self._thread.start()
 
     def stop(self) -> None:
-        """The last picture stays. Waits for it, for a second at most: a terminal may stand still."""
+        """Stop drawing; the last picture stays. Waits for it for a second at most, since a terminal may be stopped."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=1)
@@ -104,9 +104,9 @@ class LiveView:
 
 
 def picture(recent: list[Result], said: list[str], width: int, height: int) -> Group:
-    """The newest answers that fit, and below them what is said besides. width, height: the terminal's, in characters.
+    """The newest answers that fit, and below them the status. width, height: the terminal's, in characters.
 
-    said: parts that stay together on a line, as long as they fit there. The terminal's last line stays free.
+    said: parts of the status; a part is not broken if it fits on a line. The terminal's last line stays free.
     """
     below = _wrapped(said, width)[: max(1, height - 1 - HEAD - 1)]
     shown = recent[-max(1, height - 1 - HEAD - len(below)) :]
@@ -144,7 +144,7 @@ def status(state: State | None, tally: Tally) -> list[str]:
 
 
 def line(recent: list[Result], said: list[str]) -> str:
-    """The newest answer and the rest, on one line."""
+    """The newest answer and the status, on one line."""
     if not recent:
         return f"no answer yet; {' | '.join(said)}"
     r = recent[-1]

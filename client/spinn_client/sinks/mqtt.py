@@ -1,11 +1,11 @@
 """Answers for an MQTT broker: `mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC`, or `mqtts://` over TLS.
 
-    TOPIC            a result each, as a line of `--jsonl`
-    TOPIC/events     what happens besides (server lost, source back), as {"event", "text", "at_s"}
-    TOPIC/status     "online" or "offline", kept by the broker; it says "offline" itself if this client vanishes
+    TOPIC            each result, as a line of `--jsonl`
+    TOPIC/events     events (server lost, source back), as {"event", "text", "at_s"}
+    TOPIC/status     "online" or "offline", kept by the broker; if this client vanishes, the broker says "offline"
 
-paho-mqtt speaks the protocol, in a thread of its own, and connects again if the broker went away. aiomqtt wraps the
-same package for asyncio, which a sink does not run on.
+paho-mqtt does the protocol, in a thread of its own, and reconnects if the broker was away. (aiomqtt wraps the same
+package for asyncio, but a sink does not run on asyncio.)
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ ONLINE, OFFLINE = "online", "offline"
 
 
 class MqttSink:
-    """Publishes results and events. A broker that is slow or away holds nobody up.
+    """Publishes results and events. A slow or absent broker delays no answer.
 
-    `dropped` counts the messages that were given up: the oldest if MAX_WAITING wait, what the broker had not
-    acknowledged at the end, and with QoS 0 what was still to be written when a connection broke. With QoS 1 (a message
-    may come twice) and 2 every message was received or is counted. With QoS 0 the broker acknowledges nothing, so what
-    was written to a connection that broke may be lost without being counted.
+    `dropped` counts the messages that were given up: the oldest if MAX_WAITING wait, those without the broker's
+    acknowledgement at the end, and with QoS 0 those not yet written when a connection broke. With QoS 1 (a message may
+    come twice) and 2, every message was received or is counted. With QoS 0 the broker acknowledges nothing, so messages
+    that were written to a broken connection may be lost without being counted.
 
     Raises:
         ConfigError: paho-mqtt is missing, or the certificate authority of the address cannot be used.
@@ -67,7 +67,7 @@ class MqttSink:
         self._on_their_way: set[int] = set()
         self._lost = 0
         self.given = 0
-        """Results and events that were to be published."""
+        """Results and events that were given for publishing."""
         self._thread: Background[tuple[float, Result | Event]] = Background(
             self._publish, name="mqtt", bound=MAX_WAITING
         )
@@ -90,7 +90,7 @@ class MqttSink:
         return self._thread.dropped + self._lost
 
     def begin(self, tell: Callable[[str], object]) -> None:
-        """Connect, however long that takes."""
+        """Begin to connect; it goes on in a thread."""
         self._tell = tell
         self._client.connect_async(self._address.host, self._address.port, keepalive=KEEPALIVE_S)
         self._client.loop_start()
@@ -102,7 +102,7 @@ class MqttSink:
         self._put(event)
 
     def close(self, within_s: float) -> None:
-        """Publish what is left, for LAST_MESSAGES_S at most, and say good-bye. Then what was dropped is told."""
+        """Publish what is left, for LAST_MESSAGES_S at most, and disconnect. Then report what was dropped."""
         end = time.monotonic() + min(within_s, LAST_MESSAGES_S)
         self._thread.close(end - time.monotonic())
         with self._changed:
@@ -159,7 +159,7 @@ class MqttSink:
         return f"{self._address.topic}/events", json.dumps(said), False
 
     def _wait(self, until: Callable[[], bool], end: float | None = None) -> None:
-        """With the lock: until this is so, or the time has come."""
+        """Wait, holding the lock, until the condition is true or the time has come."""
 
         def so() -> bool:
             self._on_their_way.difference_update(self._acknowledged)
@@ -203,7 +203,7 @@ class MqttSink:
             self._changed.notify_all()
 
     def _trouble(self, text: str) -> None:
-        """Said once, until the broker is back."""
+        """Report trouble, once until the broker is back."""
         with self._changed:
             told, self._told = self._told, True
         if not told:

@@ -23,12 +23,12 @@ RECENT = 12
 """How many results are kept to be shown."""
 
 PLANS = 1000
-"""How many plans are told apart, from the newest on: hours of changes every few seconds."""
+"""Plans that are counted separately, the newest ones: enough for hours of changes every few seconds."""
 
 
 @dataclass(frozen=True)
 class PlanUse:
-    """A plan, and why it was taken; None: it was asked for."""
+    """A plan, and why it was taken; None: a user asked for it."""
 
     plan: Plan
     why: str | None = None
@@ -87,9 +87,8 @@ def summarise(
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
 
     servers: answers by the address of the server that gave them. limited: frames that `--max-offload-fps` kept here.
-    plans: from the oldest to the newest; the newest PLANS of them are listed. The codec of a plan is the one that was
-    used, even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: those of plans that are not
-    listed.
+    plans: from the oldest to the newest; the newest PLANS are listed. The codec of a plan is the one that was used,
+    even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: frames of plans that are not listed.
     """
     ages = {q: tally.ages.percentile(q) for q in (50, 99)}
     listed = plans[-PLANS:]

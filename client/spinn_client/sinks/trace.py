@@ -27,8 +27,8 @@ HEAD = (
 class TraceRows:
     """Lines of the file, from one reading after the other.
 
-    A reading of a link that was not full is only a lower bound. It is written as a comment, and as a value where the
-    value that would hold otherwise is known to be too low.
+    If the link was not full, a reading is only a lower bound. It is written as a comment, and as a value, too, if the
+    value before is lower.
     """
 
     def __init__(self, began: float) -> None:
@@ -41,7 +41,7 @@ class TraceRows:
         return csv_head(FIELDS, FIELDS, HEAD)
 
     def lines(self, reading: LinkReading, now: float) -> Iterator[str]:
-        """What is known of the stretch that ends now; nothing where nothing was seen."""
+        """The lines for the time since the last reading; none if nothing was seen."""
         t_s = round(max(0.0, now - self._began - STEP_S), 3)
         up_mbps = reading.up_mbps
         if up_mbps is not None:
@@ -67,7 +67,7 @@ class TraceRows:
 
 
 class TraceRecorder:
-    """Writes a row a second and hands it to the system at once, so that a run that is killed keeps what it had.
+    """Writes a row a second, at once, so that the rows are kept if the run is killed.
 
     The file is created or emptied when `run` begins.
 

@@ -32,14 +32,14 @@ class Unusable:
 
 
 class Source(Protocol):
-    """Pictures in order. All of it blocks, and is called by one thread at a time.
+    """Pictures in order. All methods block, and are called by one thread at a time.
 
-    name: for people, with passwords masked. live: it sets its own pace, and does not wait for whoever reads.
+    name: for people, with passwords masked. live: it sets its own pace, and does not wait for its reader.
     fps: the rate at which the pictures were recorded; None: there is none (a live source, a folder of pictures).
-    Both may need a look at the source: they are right once a picture has come.
+    live and fps may be right only after the first picture.
 
-    A live source may hang. Whoever reads it then gives up that iterator, which stays in its thread for as long as it
-    hangs, and calls `pictures` again in another thread. So what is open belongs to the iterator, not to the source.
+    A live source may hang. Its reader then abandons the iterator, which stays in its thread, and calls `pictures` again
+    in another thread. So whatever is open must belong to the iterator, not to the source.
     """
 
     @property
@@ -62,11 +62,11 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of what is held beside the iterators. A later `pictures` opens it again."""
+        """Release what is held besides the iterators. A later `pictures` opens it again."""
 
 
 def pixels_of(source: Source) -> Iterator[Pixels]:
-    """The pictures of a source one after the other, for those who need every one of them.
+    """The pixels of every picture of a source, one after the other.
 
     Raises:
         SourceError: it cannot be opened, is lost, or one of its pictures cannot be used; names it.

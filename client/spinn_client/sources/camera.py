@@ -14,7 +14,7 @@ from .names import one_line
 from .pixels import to_bgr
 
 LAST_NUMBER = 99
-"""OpenCV takes larger numbers for another way to the cameras of smaller ones."""
+"""For OpenCV, larger numbers mean other drivers of the cameras with smaller numbers."""
 
 
 class Camera:

@@ -54,7 +54,8 @@ def open_demo(text: str) -> DemoSource:
 
 
 def _view(picture: Pixels, progress: float) -> Pixels:
-    """The window the camera sees at `progress` 0 to 1: centre swings around the middle, size 100 % to 75 %."""
+    """The camera's window at `progress` 0 to 1: its centre swings around the middle, its size goes from 100 % to 75
+    %."""
     height, width = picture.shape[:2]
     aspect = VIEW[1] / VIEW[0]
     zoom = 1 - 0.25 * progress

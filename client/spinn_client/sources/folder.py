@@ -16,16 +16,16 @@ EXTENSIONS = frozenset(
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
      ".ppm", ".tif", ".tiff", ".webp"}
 )  # fmt: skip
-"""What a picture's name ends with; anything else is no picture, or a clip."""
+"""Endings of picture names. A file with another ending is a clip, or no picture."""
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a name is a picture's. Those that begin with a dot are not: some systems put notes beside each file."""
+    """Whether a name is a picture's. Names that begin with a dot are not: some systems put notes beside each file."""
     return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder itself, in the order in which people count: f2 before f10.
+    """The pictures of a folder, without subfolders, in counting order: f2 before f10.
 
     Raises:
         SourceError: it cannot be listed.
@@ -43,7 +43,7 @@ def _natural(file: Path) -> tuple[list[str | int], str]:
 
 
 class PictureFiles:
-    """Picture files, one after the other. They have no rate: they are no clip."""
+    """Picture files, one after the other. They have no rate of their own."""
 
     live = False
     fps: float | None = None

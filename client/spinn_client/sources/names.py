@@ -1,4 +1,4 @@
-"""What a source is called in front of people: on one line, and without its secrets."""
+"""A source's name for people: on one line, and without its secrets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _SCHEME = r"(?<![a-z0-9+.-])([a-z0-9+.-]+://)"  # found from its start alone, else long texts take quadratic time
 _LOGIN = re.compile(_SCHEME + r"([^/?#\s]*)@", re.IGNORECASE)
 _ODD_LOGIN = re.compile(_SCHEME + r"([^/?#@\s:]*:(?!\d+[/?#])[^@\s]*)@", re.IGNORECASE)
-"""A password with a / or ? in it, which an address cannot have but a user may type."""
+"""A password with a / or ? in it: not allowed in an address, but a user may type it."""
 
 _NAME = r"[^=&;?\s]"
 _SECRET = re.compile(
@@ -17,7 +17,7 @@ _SECRET = re.compile(
 
 
 def masked(text: str) -> str:
-    """The text with `***` in the place of every password in an address in it, and of secrets behind a `?`.
+    """The text with `***` in place of every password of an address, and of secrets behind a `?`.
 
     Every text about a source that reaches people, files or other programs goes through this.
     """
@@ -30,10 +30,10 @@ def masked(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """What a source is called in front of people."""
+    """The name of a source for people."""
     return one_line(masked(text))
 
 
 def one_line(text: str) -> str:
-    """The text as it is, but what does not print (line ends, what is no UTF-8) is written as an escape."""
+    """The text, with escapes for all that does not print: line ends, bytes that are not UTF-8."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

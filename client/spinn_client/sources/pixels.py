@@ -1,4 +1,4 @@
-"""Any picture -> upright (H, W, 3) uint8 BGR, by whichever way it comes."""
+"""Any picture, as an array or as a file's bytes -> upright (H, W, 3) uint8 BGR."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import numpy.typing as npt
 from spinn_stream.frame import Pixels
 
 DEPTHS = (10, 12, 14, 16)
-"""Bits that cameras give in 16-bit numbers."""
+"""Numbers of bits that cameras use in 16-bit pictures."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def to_bgr(picture: object, bits: int | None = None) -> Pixels:
-    """A picture as numbers -> (H, W, 3) uint8 BGR; never the same memory as was given.
+    """An array -> (H, W, 3) uint8 BGR, in memory of its own.
 
     picture: (H, W) or (H, W, 1) grey, (H, W, 2) grey and alpha, (H, W, 3) BGR, (H, W, 4) BGR and alpha; uint8 or
     uint16. Alpha is left out. bits: of a uint16 picture; None: as `bits_of` finds.
@@ -45,7 +45,7 @@ def to_bgr(picture: object, bits: int | None = None) -> Pixels:
 
 
 def bits_of(picture: npt.NDArray[np.uint16]) -> int:
-    """The fewest bits of `DEPTHS` that hold a picture: a camera of 10 bits does not say so."""
+    """The fewest bits of `DEPTHS` that hold a picture, since a camera does not say its number of bits."""
     brightest = int(picture.max())
     return next(bits for bits in DEPTHS if brightest < 1 << bits)
 
@@ -54,7 +54,7 @@ def decode(data: bytes) -> Pixels:
     """The bytes of a picture file -> (H, W, 3) uint8 BGR, turned as its EXIF says; the first of several pictures.
 
     Raises:
-        ValueError: it is none that OpenCV can read, or not whole.
+        ValueError: OpenCV cannot read it, or it is not whole.
     """
     if not data:
         raise ValueError("is empty")
@@ -70,7 +70,7 @@ def decode(data: bytes) -> Pixels:
 
 
 def _is_whole_png(data: bytes) -> bool:
-    """Every chunk is there and right. libpng writes to the standard error if not, and cannot be silenced."""
+    """Whether every chunk is there and right. If not, libpng would write to standard error, and cannot be silenced."""
     at, kind = len(_PNG), b""
     while kind != b"IEND":
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")

@@ -16,12 +16,13 @@ from spinn_stream.frame import Pixels
 from .pixels import DEPTHS, bits_of, to_bgr
 
 AHEAD_S = 1.0
-"""How far ahead of the clock a time of capture may be: cameras' clocks are not exact."""
+"""A capture time may be ahead of the clock by this much, since cameras' clocks are not exact."""
 
 
 @dataclass(frozen=True)
 class Taker:
-    """Who plays a `Pushed`; called by the thread that pushes. take: number, pixels, captured. end: no more come."""
+    """The player of a `Pushed`; called by the thread that pushes. take: number, pixels, captured. end: no more will
+    come."""
 
     take: Callable[[int, Pixels, float], None]
     end: Callable[[], None]
@@ -30,10 +31,10 @@ class Taker:
 class Pushed:
     """A source that a program pushes its pictures into, from any thread, before and while a stream plays it.
 
-    The newest picture wins: one that is replaced before it was taken is dropped as `superseded`. If several streams
-    play the source, one after the other, its numbers go on.
+    The newest picture wins: if a picture is replaced before it was taken, it is dropped as `superseded`. If several
+    streams play the source, one after the other, the numbers continue.
 
-    fps: how many come in a second, for planning; None: that is found out. name: for people.
+    fps: pictures a second, for planning; None: they are counted. name: for people.
     """
 
     live = True
@@ -52,12 +53,12 @@ class Pushed:
         self._ended = False
 
     def push(self, pixels: object, captured: float | None = None) -> int:
-        """Give a picture; it is copied. Returns its number, which its results carry as `frame`. Does not wait.
+        """Push a picture; it is copied. Returns its number, the `frame` of its results. Never waits.
 
         pixels: see `to_bgr`. captured: when it was captured, in seconds of `time.monotonic`; None: just now.
 
         Raises:
-            ValueError: it is no picture, or the time is none of that clock.
+            ValueError: it is not a picture, or the time is not of that clock.
             SourceError: the source was ended.
         """
         now = time.monotonic()
@@ -80,16 +81,16 @@ class Pushed:
         return number
 
     def end(self) -> None:
-        """No more pictures come: the stream ends once it has answered those it has. Idempotent."""
+        """No more pictures will come: the stream answers those it has, and ends. Idempotent."""
         with self._lock:
             self._ended = True
             if self._taker is not None:
                 self._taker.end()
 
     def attach(self, taker: Taker) -> range:
-        """Begin to be played: hands over the newest picture, and the end if it has come.
+        """A stream begins to play this: it gets the newest picture, and the end if it has come.
 
-        Returns the numbers of the older pictures that nobody took.
+        Returns the numbers of the older pictures, which were not taken.
 
         Raises:
             SourceError: another stream is playing it.
@@ -108,6 +109,6 @@ class Pushed:
         return missed
 
     def detach(self) -> None:
-        """Be played no more; what is pushed from now on waits for the next stream."""
+        """The stream stops playing this; later pictures wait for the next stream."""
         with self._lock:
             self._taker = None

@@ -1,4 +1,4 @@
-"""Decoders that keep their remarks to themselves. Process-wide: for applications, not for the library."""
+"""Silences OpenCV's decoders. This changes the whole process, so it is for applications, not for the library."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import cv2
 
 
 def quiet_decoders() -> None:
-    """Keep OpenCV and what it reads cameras with from writing to the standard error. Before anything is opened.
+    """Keep OpenCV and its camera drivers from writing to standard error. To be called before anything is opened.
 
-    Clips and streams need none of it: PyAV is silent by itself.
+    Clips and streams do not need this: PyAV is silent.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

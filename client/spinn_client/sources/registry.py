@@ -1,4 +1,4 @@
-"""The kinds of sources. One is a file and a registration here; it is imported when it is opened, and not before."""
+"""The kinds of sources. Each is a file and a registration here. Its file is imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "rtp
 class SourceKind:
     """A kind of source.
 
-    name: of the kind. matches: whether a text means one; quick, and opens nothing. opener: "module:function", called
-    with the text; gives a `Source`. live: as its sources, as far as that can be said before one is opened.
+    name: of the kind. matches: whether a text means this kind; quick, and opens nothing. opener: "module:function",
+    called with the text; gives a `Source`. live: as of its sources, if that is known before one is opened.
     """
 
     name: str
@@ -36,12 +36,13 @@ KINDS: dict[str, SourceKind] = {}
 
 
 def register(kind: SourceKind) -> None:
-    """Let `--source` and `open_source` know a kind. It is asked after the others; one of the same name is replaced."""
+    """Register a kind for `--source` and `open_source`. It is asked after the others, and replaces one of the same
+    name."""
     KINDS[kind.name] = kind
 
 
 def _mode(text: str) -> int:
-    """The type of what is at a path; 0: nothing is."""
+    """The type of the file at a path; 0: there is none."""
     try:
         return stat.S_IFMT(Path(text).stat().st_mode) if text else 0
     except (OSError, ValueError):  # not there, not ours to look at, too long, or no path at all
@@ -71,7 +72,7 @@ register(
 
 
 def kind_of(text: str) -> SourceKind | None:
-    """The kind of source that a text means; None: none."""
+    """The kind of source that a text means; None: no kind."""
     return next((kind for kind in list(KINDS.values()) if kind.matches(text)), None)
 
 
@@ -81,7 +82,7 @@ def open_source(text: str) -> Source:
     Cameras, clips and streams are opened once pictures are asked for; see `Source.pictures`.
 
     Raises:
-        SourceError: there is none of that name, or it cannot be used.
+        SourceError: there is no such source, or it cannot be used.
     """
     kind = kind_of(text)
     if kind is not None:

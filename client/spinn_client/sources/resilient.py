@@ -1,9 +1,9 @@
-"""When a live source is opened again, and when it is given up. Decides only: each call takes the time.
+"""When a live source is opened again, and when it is given up. It only decides; `now` is an argument.
 
     opening  ── a picture ──► playing ── it fails, or is silent for too long ──► pausing ── pause over ──► opening
        └── it fails, or takes too long ──► pausing, or given up if it never worked
 
-While it is opening or pausing after it once worked, it is away. The pauses grow from 0.1 s to 5 s.
+A source that has worked is away while it is opening or pausing. The pauses grow from 0.1 s to 5 s.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Act(Enum):
 
 
 class Resilience:
-    """One live source, from the first time it is opened.
+    """One live source, from its first opening on.
 
-    timeout_s: it may be silent for this long. open_s: it may take this long to open. give_up_after_s: it may be away
-    for this long; None: for ever. reopens: no: it comes back by itself, as pictures that a program pushes.
+    timeout_s: longest silence. open_s: longest time to open. give_up_after_s: longest time away; None: no limit.
+    reopens: False: it is not opened again, since it comes back by itself, like pictures that a program pushes.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class Resilience:
         self._state, self._until = State.OPENING, now + self._open_s
 
     def delivered(self, now: float) -> tuple[bool, float | None]:
-        """A picture came. Gives whether it plays since now, and how long it was away if it was lost, in seconds."""
+        """A picture came. Gives whether it begins to play now, and for how long it was away if it was lost, in
+        seconds."""
         began, before = self._state is not State.PLAYING, self.last
         self.last, self._state, self._until = now, State.PLAYING, now + self._timeout_s
         if not began:
@@ -80,7 +81,7 @@ class Resilience:
         return True, None if before is None else now - before
 
     def failed(self, now: float) -> bool:
-        """It ended, was silent for too long, or could not be opened. Gives whether it is lost since now."""
+        """It ended, was silent for too long, or could not be opened. Gives whether it is lost from now on."""
         lost = self._state is State.PLAYING
         if lost and now - self._since >= LONGEST_PAUSE_S:  # one that only just came back is not tried more often
             self._backoff.reset()

@@ -19,16 +19,17 @@ from .base import Picture, Unusable
 from .names import one_line, shown
 
 OPEN_TIMEOUT_S, READ_TIMEOUT_S = 30.0, 60.0
-"""When the decoder itself gives up an address that gives nothing. Whoever plays it is less patient."""
+"""Time-out of the decoder itself for a silent address. The player's own time-out is shorter."""
 
 UNKNOWN_FPS = 30.0
 SLOWEST_FPS, FASTEST_FPS = 0.01, 1000.0
 
 MISSING = 0.01
-"""Share of a clip's pictures that may be missing at its end before that is said: some containers only estimate."""
+"""A note is given if more than this share of a clip's pictures is missing at its end: some containers only estimate
+their number."""
 
 MOST_DAMAGED = 10_000
-"""Packets in a row without a picture, after which a clip or stream has none."""
+"""After this number of packets without a picture, a clip or stream is taken to have none."""
 
 TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
@@ -49,7 +50,7 @@ class Clip:
 
     @property
     def fps(self) -> float | None:
-        """Looks into the file, once.
+        """Frames a second; looks into the file, once.
 
         Raises:
             SourceError: it is none that can be read.
@@ -60,7 +61,7 @@ class Clip:
         return self._fps
 
     def pictures(self) -> Pictures:
-        """See `Source`. Returns what there is to say about its end.
+        """See `Source`. Returns a line about its end, or None.
 
         Raises:
             SourceError: it is none that can be read.
@@ -84,7 +85,7 @@ class Clip:
 
 
 class Stream:
-    """A stream by its address. A clip at an address of a web server is found out when it is opened: it is not live."""
+    """A stream by its address. If a web server's address turns out to be a clip when it is opened, it is not live."""
 
     def __init__(self, address: str) -> None:
         self.name = shown(address)
@@ -124,7 +125,7 @@ def _video_of(container: av.container.InputContainer, name: str) -> av.VideoStre
 
 
 def _rate(video: av.VideoStream) -> float | None:
-    """Frames per second, as the file says; None: it does not, or nothing that could be."""
+    """Frames per second, as the file says; None: it does not say, or says something impossible."""
     for rate in (video.average_rate, video.guessed_rate):
         if rate is not None and SLOWEST_FPS <= float(rate) <= FASTEST_FPS:
             return float(rate)
@@ -160,9 +161,10 @@ def _decoded(container: av.container.InputContainer, name: str, *, threads: str)
 def _lacks(
     container: av.container.InputContainer, video: av.VideoStream, given: int, damaged: int, last: float | None
 ) -> str:
-    """What a recording that was played to its end did not give; empty: nothing.
+    """What was missing in a recording that was played to its end; empty: nothing.
 
-    given: pictures. damaged: of those and others. last: the time of the last, in seconds of the recording.
+    given: number of pictures. damaged: number of damaged frames. last: time of the last picture, in seconds of the
+    recording.
     """
     expected, rate = _pictures_in(container, video), _rate(video)
     lacks = expected is not None and expected - given > max(2, MISSING * expected)
@@ -177,7 +179,7 @@ def _lacks(
 
 
 def _pictures_in(container: av.container.InputContainer, video: av.VideoStream) -> int | None:
-    """How many pictures a file says that it has; None: it does not."""
+    """The number of pictures that a file claims to have; None: it does not say."""
     if video.frames > 0:
         return video.frames
     rate = _rate(video)
@@ -187,7 +189,7 @@ def _pictures_in(container: av.container.InputContainer, video: av.VideoStream) 
 
 
 def _picture(frame: av.VideoFrame) -> Picture | Unusable:
-    """In its own size, upright."""
+    """The picture of a frame, in its own size, upright."""
     try:
         pixels: Pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
     except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
@@ -197,7 +199,7 @@ def _picture(frame: av.VideoFrame) -> Picture | Unusable:
 
 
 def _why_not(address: str, error: Exception) -> str:
-    """What kept a stream from being opened, in a few words."""
+    """Why a stream could not be opened, in a few words."""
     if isinstance(error, av.error.ExitError):
         return f"gives nothing within {OPEN_TIMEOUT_S:g} s"
     said = getattr(error, "strerror", None) or "cannot be opened"
@@ -207,7 +209,7 @@ def _why_not(address: str, error: Exception) -> str:
 
 
 def _trouble_of_host(address: str) -> str | None:
-    """What keeps us from connecting to the host of an address; None: nothing does, or there is no saying."""
+    """Why the host of an address cannot be reached; None: it can, or the reason is unknown."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)

@@ -1,1 +1,1 @@
-"""Conditions and corrections in, plans out."""
+"""Gives conditions and corrections to the scheduler, and its plans to the pipeline."""

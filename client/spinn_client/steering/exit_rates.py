@@ -1,4 +1,4 @@
-"""How often exits answer this camera's frames, where a bundle's tables are of other pictures."""
+"""How often exits answer this camera's frames, to correct a bundle's tables, which are of other pictures."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows
 
 FRAMES = 300
-"""What is learned is a mean over about this number of frames that came to an exit; a scene is a hundred alike."""
+"""A mean is over about this number of frames that came to an exit. A scene is about a hundred similar ones."""
 
 AT_FIRST = 30
-"""Frames that count as having gone as the tables say."""
+"""The mean begins as if this number of frames had gone as the tables say."""
 
 STEP = 0.15
-"""Of log-odds: smaller changes are not worth a new table."""
+"""Smaller changes of the log-odds are not worth a new table."""
 
 REST_S = 3.0
-"""Setting up a table takes some tenths of a second; not sooner after the one before."""
+"""Shortest time between two tables: setting one up takes some tenths of a second."""
 
 CERTAIN = 0.005
-"""What answers with a chance that near to 0 or 1 says nothing of the others."""
+"""Probabilities this near to 0 or 1 are not learned from: such exits nearly always, or never, answer."""
 
 
 @dataclass
 class _Tally:
-    """Of one exit: frames that came to it, those it answered, and those it should have answered by the tables."""
+    """Counts of one exit: frames that came to it, those it answered, and those it should have answered by the
+    tables."""
 
     came: float = 0.0
     answered: float = 0.0
@@ -46,10 +47,10 @@ class _Tally:
 
 
 class ExitRates:
-    """For each early exit: how much higher the log-odds are that it answers a frame that comes to it.
+    """For each early exit: the shift of the log-odds that it answers a frame that comes to it.
 
-    One number for all thresholds, as frames that are harder at one are as much harder at the others. An exit that no
-    plan evaluated keeps 0.
+    One number for all thresholds: frames that are harder at one are harder at the others. It stays 0 for an exit that
+    no plan evaluated.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -76,7 +77,7 @@ class ExitRates:
                 return
 
     def shifts(self, now: float) -> tuple[float, ...]:
-        """As `build_table` takes them; others than before where that is worth it. now: seconds."""
+        """The shifts for `build_table`. They change only if that is worth a new table. now: seconds."""
         found = tuple(tally.shift for tally in self._tallies)
         moved = any(abs(a - b) >= STEP for a, b in zip(found, self._told, strict=True))
         if moved and now - self._told_at >= REST_S:

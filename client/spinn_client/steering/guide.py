@@ -1,4 +1,4 @@
-"""Who says how frames are treated: a fixed plan, or a policy that decides as conditions change."""
+"""What decides on plans: a fixed plan, or a policy that follows the conditions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spinn_stream.plan import Decision, Plan, Policy, Sla, parse_sla, policy
 
 @dataclass(frozen=True)
 class Asked:
-    """Who decides on plans, and what is asked for."""
+    """A policy, and the goal it is given."""
 
     policy: Policy
     sla: Sla
@@ -28,18 +28,19 @@ class Asked:
 
 @dataclass(frozen=True)
 class FixedPlan:
-    """A plan in a user's words. split: a cut point's name or number. threshold: a number, or "none": no early exit may
-    answer. codec: as `transform:7`. What is left out, the bundle says."""
+    """A plan in a user's words. split: a cut point's name or number. threshold: a number, or "none": no early exit
+    answers.
+    codec: such as `transform:7`. The bundle has the default of each."""
 
     split: str | None = None
     threshold: str | None = None
     codec: str | None = None
 
     def of(self, bundle: Bundle, *, has_server: bool) -> Plan:
-        """The plan, codec and all.
+        """The plan, with its codec.
 
         Raises:
-            ConfigError: what was asked for is not in this bundle, or needs a server.
+            ConfigError: the plan does not fit this bundle, or needs a server.
         """
         threshold = bundle.default_threshold if self.threshold is None else _threshold(self.threshold)
         split = default_split(bundle, threshold) if has_server else bundle.last
@@ -61,21 +62,21 @@ class FixedPlan:
 
 
 def resolved(bundle: Bundle, plan: Plan) -> Plan:
-    """The same plan with the codec that it leaves open; none if it sends nothing."""
+    """The same plan with a codec, if it leaves that open; without one if it sends nothing."""
     codec = None if plan.split == bundle.last else default_setting(bundle, plan.split, plan.codec)
     return Plan(plan.id, plan.split, plan.confidence_threshold, codec)
 
 
 def default_split(bundle: Bundle, threshold: float | None) -> int:
-    """The early exit nearest to the middle that may answer, so that the device can; if none may, the middle."""
+    """The cut point of the early exit nearest to the middle that may answer; if none may, the middle."""
     middle = bundle.last // 2
     return min(bundle.needed(threshold), key=lambda cut: abs(cut - middle), default=middle)
 
 
 class Guide(Protocol):
-    """What the pipeline asks and tells. All methods run on the event loop.
+    """Decides on plans for the pipeline, and is told what happens. All methods run on the event loop.
 
-    plan: the one to begin with. reason: why; None: it was asked for.
+    plan: the first one. reason: why; None: a user asked for it.
     """
 
     plan: Plan
@@ -88,30 +89,31 @@ class Guide(Protocol):
         """The plan to change to now; None: keep the one in force."""
 
     def probe(self) -> CodecSetting | None:
-        """How the frame taken now is to be coded and sent besides, to learn of the link; None: that is not due."""
+        """If a probe is due, how to code the present frame for it; None: none is due."""
 
     def passed(self, plan: Plan, answered_at: int | None) -> None:
-        """A frame went through the device's part of its plan, and was answered by the exit at this cut point or None.
+        """A frame went through its plan's head. answered_at: cut point of the exit that answered; None: none did.
 
-        Not of those that the device finishes alone, where other exits may answer than the plan's.
+        Frames that the device finishes alone do not count: other exits than the plan's may answer them.
         """
 
     def treated(self, overhead_s: float) -> None:
-        """A frame's head is done, and its answer given or its payload ready: what that took besides the device's job,
-        from the capture on, or from when the device was free for it."""
+        """A frame's head is done, and its answer given or its payload ready.
+
+        overhead_s: time besides the device's job, from the capture, or from when the device was free."""
 
     def sent(self, plan: Plan, size: int) -> None:
         """A frame's payload of `size` bytes was given to the link."""
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:
-        """A frame, or its activation, took `size` bytes."""
+        """A frame, or its activation, was coded in `size` bytes."""
 
     def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
-        """The server's last answer, by the exit at this cut point, with its stamps."""
+        """The server answered, by the exit at this cut point. The stamps are the server's."""
 
 
 class Fixed:
-    """Always the same plan. Nothing is learned of the link."""
+    """Always the same plan. It learns nothing of the link."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -1,4 +1,4 @@
-"""Keeps the plan in force that the scheduler decides on, as link, loads and server change."""
+"""Asks the scheduler for plans as link, loads and server change."""
 
 from __future__ import annotations
 
@@ -39,39 +39,39 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
-"""Time between two looks at the conditions; the scheduler itself decides whether that is worth a calculation."""
+"""Time between two looks at the conditions; the scheduler decides whether to plan anew."""
 
 RATE_S = 1.0
 """The source's rate is counted over this time."""
 
 OVERHEAD_STEP = 0.05
-"""How fast it is learned how long frames take besides what the device does with them: a share of the difference."""
+"""How fast the device's overhead for a frame is learned: a share of the difference."""
 
 MOST_OVERHEAD_MS = 5.0
-"""More in one frame is a disturbance and no overhead."""
+"""More than this in one frame is a disturbance and no overhead."""
 
 SERVER_OVERHEAD_STEP_MS = 0.1
-"""How fast the same is learned of the server: a step up or down for each answer, which finds the median."""
+"""How fast the server's overhead is learned: each answer is a step up or down, so the median is found."""
 
 MOST_SERVER_OVERHEAD_MS = 5.0
 
 MOST_QUEUE_MS = 1.0
-"""Where requests wait for longer on the server, what one that seemed to be alone there took is no overhead."""
+"""If requests wait for longer on the server, the time of a request is not used to learn the overhead."""
 
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
 
 FIRST_FPS = 30.0
-"""Taken for the rate of a source that has none of its own, until it was counted."""
+"""The rate of a source without one, until it was counted."""
 
 PAYLOAD_STEP = 0.05
-"""How fast it is learned how many bytes payloads take of what the tables say: a share of the difference for each."""
+"""How fast payload sizes, relative to the tables', are learned: a share of the difference for each payload."""
 
 PROBES = tuple(
     (CodecSetting("jpeg", quality), least)
     for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
 )
-"""A probe is the frame itself, in the finest of these settings whose least bytes it is to have."""
+"""Settings of a probe, each with the smallest size it is used for: the finest that fits is taken."""
 
 
 class _Way:
@@ -92,7 +92,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a table is set up from, but the bundle; server: None: it has not told yet."""
+    """What a table is set up from, besides the bundle. server: None: its profile is not known yet."""
 
     device: Profile
     server: Profile | None
@@ -104,7 +104,7 @@ class _Known:
 
 
 class Steering:
-    """One client's scheduler, and what it is told: see `Guide`. Made in any thread; blocks while its tables are set up.
+    """A `Guide` with a scheduler. May be made in any thread; blocks while its tables are set up.
 
     Args:
         fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
@@ -153,7 +153,7 @@ class Steering:
         self._decide_first()
 
     def agree(self, asked: Asked, first_id: int) -> None:
-        """Plan for something else from now on; `plan` and `reason` are the ones to change to.
+        """Plan by another goal from now on; `plan` and `reason` are then the new ones.
 
         Args:
             first_id: of the plans from now on.
@@ -199,9 +199,9 @@ class Steering:
         return self._scheduler.decide(now, self._conditions(now))
 
     def forecast(self) -> Figures:
-        """What the best plan, which is the one in force unless a change is pending, would do from now on.
+        """The figures of the best plan from now on. It is the one in force unless a change is pending.
 
-        By the medians of what is believed of the link; plans are chosen by less favourable quantiles.
+        They use the medians of the link's belief; plans are chosen by less favourable quantiles.
         """
         now = self._now()
         conditions = self._conditions(now)
@@ -248,9 +248,9 @@ class Steering:
     def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
         """Learn from the server's stamps of the last answer, and from the cut point of the exit that gave it.
 
-        What is learned: how long the server takes besides queueing and what the profile says under the load it tells,
-        for event loop and threads above all. If it had another frame of this client, the frame waited for that. If it
-        has frames of others, the frame waited for those, and only the exit counts.
+        Learns the server's overhead, mostly of its event loop and threads: its time beyond the queue and the profile's
+        time under its load. A wait for another frame of this client is taken off. If frames of other clients wait
+        there, only the exit is learned from.
         """
         self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
         profile, link, way = self._known.server, self._link, self._way
@@ -272,7 +272,8 @@ class Steering:
         way.overhead_ms = min(max(way.overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
 
     async def _meet_profiles(self) -> None:
-        """Plan with the server's own profile, once it has told that, and with what the device learned of itself."""
+        """Plan with the server's own profile as soon as it is known, and with what the device has learned about
+        itself."""
         before = self._known
         server = (None if self._link is None else self._link.server_profile) or before.server
         shifts = self._rates.shifts(self._now())

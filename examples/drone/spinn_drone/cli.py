@@ -36,7 +36,7 @@ def drone(
         list[str] | None, typer.Option(help="AT:FOR, seconds from take-off: the link carries nothing; several times")
     ] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = 150.0,
-    device_slowdown: Annotated[float, typer.Option(help="the drone's computer takes k times as long")] = 1.0,
+    device_slowdown: Annotated[float, typer.Option(help="the drone's computer takes K times as long")] = 1.0,
     page: Annotated[bool, typer.Option("--page", help="a live view in the browser, forest after forest")] = False,
     port: Annotated[int, typer.Option(help="of the page; 0: any free one")] = 8081,
     record: Annotated[Path | None, typer.Option(help="write the flight here, as JSON")] = None,
@@ -47,8 +47,8 @@ def drone(
 ) -> None:
     """Fly a drone through a forest by camera alone, with a real server behind a link that you shape.
 
-    The world, the server and the link are processes of their own. Prints how the flight ended, how fast it was, how
-    near it came to a tree and how old the answers were that it acted on. Ctrl-C ends it.
+    The world, the server and the link are processes of their own. Prints how the flight ended, its speed, its smallest
+    distance to a tree and the ages of the used answers. Ctrl-C ends it.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO if debug else logging.CRITICAL)
     if replay is not None:
@@ -97,7 +97,7 @@ def _show(wanted: RealFlight, port: int) -> None:
 
 
 def said_of(flight: Flight) -> str:
-    """How a flight ended and what it was like, in words."""
+    """How a flight ended, and its figures, in words."""
     how = f"{flight.ending} after {flight.seconds:.1f} s and {flight.metres:.0f} m"
     speed = flight.metres / flight.seconds if flight.seconds else 0.0
     lines = [f"Forest {flight.seed}: {how}, at {speed:.1f} m/s on average."]
@@ -109,7 +109,7 @@ def said_of(flight: Flight) -> str:
 
 
 def _watcher() -> Watcher:
-    """Tells what happens, and once a second how it flies."""
+    """Prints what happens, and once a second how the drone flies."""
     told = 0.0
 
     def command(command: Command, age: float) -> None:

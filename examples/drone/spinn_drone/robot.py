@@ -1,7 +1,7 @@
 """The robot's own program: pictures in, answers out, commands to the motors. All that talks to the stream is here.
 
-The robot has a camera and takes commands (`Drone`). It does not know whether a simulator is behind that. Its pictures
-go into a stream; the stream answers each by its deadline, from the device or the server. The pilot flies by the newest
+The robot has a camera and takes commands (`Drone`). It does not know whether that is a simulator. Its pictures go into
+a stream, and the stream answers each by its deadline, from the device or the server. The pilot flies by the newest
 answer, and the older that is, the slower.
 """
 
@@ -32,7 +32,7 @@ class Picture:
 
 
 class Drone(Protocol):
-    """The hardware, or what stands for it."""
+    """The hardware, or a simulator of it."""
 
     def wait(self, seconds: float) -> Picture | None:
         """The next picture, or None if none comes within this time. Raises Landed: the flight is over."""
@@ -47,7 +47,8 @@ class Landed(Exception):
 
 @dataclass(frozen=True)
 class Network:
-    """Who answers. server: address of `spinn serve`; None: the device alone. slowdown: see `DeviceConfig`."""
+    """The device and server that answer. server: address of `spinn serve`; None: the device alone. slowdown: see
+    `DeviceConfig`."""
 
     bundle: spinn.DeviceConfig
     server: str | None

@@ -1,4 +1,4 @@
-"""Whether the server takes requests, and if not, why not."""
+"""Whether the server takes requests, and why not if not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NEXT = {
     State.DRAINING: {State.FAILED},
     State.FAILED: set[State](),
 }
-"""From each state to those that may follow. A server that has failed stays so: its process ends."""
+"""From each state to those that may follow. A server that has failed stays failed: its process ends."""
 
 
 class Health:
@@ -36,14 +36,14 @@ class Health:
 
     @property
     def text(self) -> str:
-        """State and reason, one line; while it is ready, the state alone."""
+        """State and reason in one line; the state alone while the server is ready."""
         return self.state.value if self.ready else f"{self.state.value}: {self._why}"
 
     def become(self, state: State, why: str = "") -> None:
         """Go on to a state.
 
         Raises:
-            ValueError: it does not follow the present one.
+            ValueError: the state may not follow the present one.
         """
         if state not in _NEXT[self.state]:
             raise ValueError(f"a server that is {self.state.name} does not become {state.name}")

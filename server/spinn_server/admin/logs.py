@@ -29,11 +29,11 @@ class Level(enum.Enum):
 
 
 SELDOM_S = 60.0
-"""What strangers can cause as often as they like is logged this often at most, with how often it happened."""
+"""Shortest time between two log lines about things that any peer can cause; a line says how often they happened."""
 
 
 class SessionLog(logging.LoggerAdapter[logging.Logger]):
-    """A log that says whose session it is about: its number, and who is at the other end."""
+    """A log whose lines name the session: its number and its peer."""
 
     def __init__(self, log: logging.Logger, number: int, peer: str) -> None:
         super().__init__(log, {"session": number, "peer": peer})
@@ -71,7 +71,7 @@ def set_up(form: Form, level: Level) -> None:
 
 
 class Seldom:
-    """Logs each kind of warning once in `SELDOM_S`, with how often it happened meanwhile."""
+    """Logs each kind of warning once in `SELDOM_S`, and says how often it happened meanwhile."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
@@ -79,7 +79,7 @@ class Seldom:
         self._said: dict[str, tuple[float, int]] = {}  # kind -> when it was last said, how often it was not since
 
     def warning(self, kind: str, text: str) -> None:
-        """kind: one of few, and none of a stranger's choice."""
+        """kind: one of a few; a peer must not be able to choose it."""
         now = self._clock()
         at, missed = self._said.get(kind, (-SELDOM_S, 0))
         if now - at < SELDOM_S:

@@ -1,4 +1,4 @@
-"""What an operator watches, in Prometheus' format."""
+"""Figures for an operator, in Prometheus' format."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Metrics:
         self.cancelled = Counter("spinn_cancelled", "Requests taken back by their client", registry=r)
         self.abandoned = Counter("spinn_abandoned", "Requests whose client left before an answer", registry=r)
         self.shortened = Counter(
-            "spinn_shortened", "Answers of an earlier exit than asked for, because of overload", registry=r
+            "spinn_shortened", "Answers by an earlier exit than asked for, because of overload", registry=r
         )
         self.open = Gauge("spinn_open_requests", "Requests received and without an outcome", registry=r)
         self.queue = Gauge(
@@ -47,7 +47,7 @@ class Metrics:
         self.batch_size = Histogram(
             "spinn_batch_size", "Requests in one step", buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64), registry=r
         )
-        self.joined = Counter("spinn_joined", "Requests in steps with others that began at another split", registry=r)
+        self.joined = Counter("spinn_joined", "Requests that ran with others of another split", registry=r)
         self.wait = Histogram("spinn_queue_wait_seconds", "From arrival to an engine", buckets=_SECONDS, registry=r)
         self.compute = Histogram("spinn_batch_compute_seconds", "Engine time of one step", buckets=_SECONDS, registry=r)
         self.segment = Histogram(
@@ -59,7 +59,7 @@ class Metrics:
         )
         self.total = Histogram("spinn_answer_seconds", "From arrival to the answer", buckets=_SECONDS, registry=r)
         self.fused = Gauge(
-            "spinn_fused_graphs", "Fused graphs held beside the basic ones, by bundle", ["bundle"], registry=r
+            "spinn_fused_graphs", "Graphs longer than a segment that are held, by bundle", ["bundle"], registry=r
         )
         self.held_bytes = Gauge(
             "spinn_reference_bytes", "Memory of activations that clients' next payloads may refer to, by bundle",

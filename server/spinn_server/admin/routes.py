@@ -1,4 +1,4 @@
-"""What the server answers to plain HTTP: a table from path to handler."""
+"""Answers to plain HTTP: a table from path to handler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .health import Health
 from .metrics import Metrics
 
 SESSIONS = "/"
-"""Where sessions are begun; every other path is looked up in the table."""
+"""The path at which sessions begin; every other path is looked up in the table."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ Routes = Mapping[str, Callable[[], HttpAnswer]]
 
 
 def routes(health: Health, metrics: Metrics) -> Routes:
-    """/healthz: the process lives. /readyz: it takes requests, else 503 and why not. /metrics: for Prometheus."""
+    """/healthz: the process lives. /readyz: it takes requests, or 503 and why not. /metrics: for Prometheus."""
 
     def alive() -> HttpAnswer:
         return HttpAnswer(HTTPStatus.OK, "ok\n")

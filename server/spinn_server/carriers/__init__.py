@@ -1,1 +1,1 @@
-"""What moves the messages of sessions."""
+"""Carriers: they move the messages of sessions."""

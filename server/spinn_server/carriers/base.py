@@ -1,4 +1,4 @@
-"""What a session needs of whatever moves its messages, and what a carrier needs of the server."""
+"""What a session needs of its carrier, and what a carrier needs of the server."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ class Carrier(Protocol):
         """The next message, and when it arrived, in seconds on the server's clock.
 
         Raises:
-            CarrierClosed: there will be none. RemoteProtocolError: the peer sent what is no message of bytes.
+            CarrierClosed: there will be none. RemoteProtocolError: the peer sent something else than a binary message.
         """
 
     async def send(self, data: bytes) -> None:
-        """Hand a message over; returns once there is room for another. If it is cancelled, the message is still sent.
+        """Send a message. Returns as soon as there is room for another one. If the call is cancelled, the message is
+        still sent.
 
         Raises:
-            CarrierClosed: there is nobody to send it to.
+            CarrierClosed: the peer is gone.
         """
 
     async def close(self, code: int, reason: str) -> None:
-        """Tell the peer, and end; aborts if it does not answer soon. Never raises.
+        """Say good-bye and close; abort if the peer does not answer soon. Never raises.
 
         Args:
             code: of RFC 6455, section 7.4.1. reason: at most 123 bytes in UTF-8.
@@ -47,10 +48,11 @@ class Carrier(Protocol):
 
 
 class Service(Protocol):
-    """Takes what comes in at a port."""
+    """Handles requests and sessions of a port."""
 
     def answer(self, path: str) -> HttpAnswer | None:
-        """What to answer to plain HTTP; None: a session may begin. Called in a thread, unless it is about a session."""
+        """The answer to plain HTTP; None: a session may begin. Called in a thread, unless the path is that of
+        sessions."""
 
     async def serve(self, carrier: Carrier) -> None:
-        """Serve one session until either end closes. Never raises for what the peer did."""
+        """Serve one session until either end closes. Never raises because of the peer."""

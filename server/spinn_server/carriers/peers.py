@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, and where it comes from."""
+"""The peer of a connection, and where it comes from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ Network = IPv4Network | IPv6Network
 class Front:
     """What stands before the server, and which web pages may begin sessions.
 
-    path_prefix: that a reverse proxy leaves on the paths, as "/spinn". proxies: whose X-Forwarded-For is believed.
-    origins: of pages whose scripts may begin sessions, as "https://example.org"; other programs name none.
+    path_prefix: left on the paths by a reverse proxy, such as "/spinn". proxies: networks whose X-Forwarded-For is
+    believed.
+    origins: of web pages that may begin sessions, such as "https://example.org"; other programs send no origin.
     """
 
     path_prefix: str = ""
@@ -34,11 +35,11 @@ class Front:
         return bare
 
     def refuses(self, origin: str | None) -> bool:
-        """Whether a page of this origin must not begin a session; None: it is no page."""
+        """Whether a page of this origin may not begin a session; None: not a page."""
         return origin is not None and origin not in self.origins
 
     def peer(self, address: Any, forwarded: Sequence[str]) -> str:
-        """Who is at the other end: HOST:PORT, or "HOST via PROXY:PORT" if a trusted proxy says so.
+        """The peer: HOST:PORT, or "HOST via PROXY:PORT" if a trusted proxy says so.
 
         Args:
             address: of the socket, as Python has it. forwarded: the values of X-Forwarded-For, in order.
@@ -77,5 +78,5 @@ def read_networks(texts: Sequence[str]) -> tuple[Network, ...]:
 
 
 def in_url(host: str) -> str:
-    """An address of IPv6 stands in brackets."""
+    """The host in a URL: an IPv6 address gets brackets."""
     return f"[{host}]" if ":" in host else host

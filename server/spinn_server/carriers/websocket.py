@@ -33,23 +33,23 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 5.0
 KEEPALIVE_TIMEOUT_S = 10.0
-"""A client is asked this often whether it is there, and is gone if it says nothing for this long."""
+"""Time between two pings of a client, and the silence after which it counts as gone."""
 
 OPENING_S = 5.0
-"""For a peer to ask for something after it connected."""
+"""Time for a peer to send its request after it connected."""
 
 CLOSING_S = 1.0
-"""For a peer to answer a close; it is cut off then."""
+"""Time for a peer to answer a close; then its socket is closed."""
 
 ENDING_S = 1.0
-"""For all connections to end when the port is closed; whoever is left is cut off."""
+"""Time for all connections to end when the port is closed; then the rest are closed by force."""
 
 MAX_UNSENT = 1024 * 1024
-"""Bytes that a peer has not taken. Our own messages wait for room; what the library answers by itself does not."""
+"""Most bytes that a peer has not read. Our own messages wait for room; the library's own answers do not."""
 
 
 MAX_FRAGMENTS = 1000
-"""Frames of one message. Each takes memory of its own, however short it is; no client of ours sends more than one."""
+"""Most frames of one message. Each takes memory, however short it is; our clients send one."""
 
 
 class Socket(ServerConnection):
@@ -87,7 +87,7 @@ class Port:
     """All sockets of one port.
 
     Args:
-        max_sockets: one more is cut off at once, so that the process keeps files for its own use.
+        max_sockets: one more is closed at once, so that the process keeps some files for itself.
     """
 
     def __init__(self, metrics: Metrics, max_sockets: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -110,7 +110,7 @@ class Port:
         self._metrics.connections.set(len(self._sockets))
 
     def cut(self, socket: Socket, reason: str, what: str) -> None:
-        """It makes us hold more than it should."""
+        """Close a socket that would make us hold too much memory."""
         if not socket.transport.is_closing():
             self._refuse(reason, f"{socket.remote_address} {what}, and is cut off")
             socket.transport.abort()
@@ -162,7 +162,7 @@ class WebSocketCarrier:
 
 
 class _Handlers:
-    """What `websockets` calls. Its log is not shown to users, so our own faults are logged here."""
+    """Handlers that `websockets` calls. Its log is not shown to users, so our own bugs are logged here."""
 
     def __init__(self, service: Service, front: Front, metrics: Metrics) -> None:
         self._service = service
@@ -219,11 +219,11 @@ async def listening(
     front: Front = Front(),  # noqa: B008  # frozen
     max_sockets: int = 10_000,
 ) -> AsyncIterator[str]:
-    """Hand what comes in at a port to the service; gives the address, ws://HOST:PORT or wss://HOST:PORT.
+    """Listen on a port for the service. Gives the address, ws://HOST:PORT or wss://HOST:PORT.
 
     Args:
-        port: 0: any free one. max_message_bytes: a longer message ends its connection, and is never held.
-        name: of the server, in its HTTP headers. max_sockets: one more is cut off at once.
+        port: 0: any free one. max_message_bytes: a longer message ends its connection, and is never held in memory.
+        name: of the server, in its HTTP headers. max_sockets: one more is closed at once.
 
     Raises:
         ConfigError: the address cannot be listened on.

@@ -1,4 +1,4 @@
-"""How long work will take: the profile, corrected by what is observed."""
+"""How long work will take: the profile, corrected by observations."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ NEARLY = 1.1
 """A batch is large enough if a larger one is less than a tenth cheaper for each request."""
 
 REFRESH_S = 0.05
-"""The load factor is asked for before every answer, and found anew now and then."""
+"""The load factor is read before every answer, but computed anew only after this time."""
 
 FORGET_S = 1.0
-"""A load that was observed longer ago refuses nobody: else nothing would run, and its end would not be seen."""
+"""An older observation of the load refuses no request: otherwise nothing would run, and its end would not be seen."""
 
 MEMORY = 1 / 64
-"""Weight of the newest observation in a mean: of the share of its way that a request takes, of the price of a step."""
+"""Weight of the newest observation in the means: of a request's share of the way to the end, and of a step's
+overhead."""
 
 
 class Costs:
-    """Expected times in seconds. Without a profile they are all 0, and nothing is refused because of them.
+    """Expected times in seconds. Without a profile they are all 0, so they refuse nothing.
 
     Args:
         most: the largest batch that is run.
@@ -41,7 +42,7 @@ class Costs:
         self._beside = 0.0
 
     def observe(self, start: int, stop: int, batch: int, seconds: float, now: float) -> None:
-        """A batch went from one cut point to another, the exit there included, and took this long."""
+        """A batch took `seconds` from one cut point to another, with the exit there."""
         if self._profile is not None:
             expected = self._idle(start, stop, batch)
             self._runs.observe((start, stop), observed_ms=seconds * 1000, expected_ms=expected * 1000, now=now)
@@ -54,7 +55,7 @@ class Costs:
             self._factor = 1.0
 
     def spent_beside(self, seconds: float) -> None:
-        """A step took this long besides its run: to decide on it, to hand it over and to tell what came of it."""
+        """A step's overhead: the time to decide on it, to hand it over and to report its results."""
         self._beside += MEMORY * (seconds - self._beside)
 
     def left(self, split: int, cut: int) -> None:
@@ -75,7 +76,7 @@ class Costs:
         return self._factor * self._idle(start, stop, batch)
 
     def row(self, start: int, stop: int) -> float:
-        """What one request adds to a batch that is large enough; early exits may answer as often as they lately did."""
+        """The time that one request adds to a batch that is large enough, if early exits answer as often as lately."""
         idle = self._rows.get((start, stop))
         if idle is None:
             enough = self.enough(start)
@@ -83,7 +84,7 @@ class Costs:
         return self._factor * idle * (self._share if stop == self.last else 1.0)
 
     def gain(self, start: int, one: int, other: int) -> float:
-        """What is saved on the way to the end if two batches go it together, as far as one batch holds them."""
+        """The time saved on the way to the end if two batches run together, as far as one batch can hold both."""
         if self._profile is None:
             return 1.0
         together = min(one + other, self._most)
@@ -91,7 +92,7 @@ class Costs:
         return sum(self.run(start, self.last, n) for n in apart) - sum(self.run(start, self.last, n) for n in joined)
 
     def stop_price(self, start: int, between: int, stop: int, batch: int) -> float:
-        """What it costs to run two pieces instead of one."""
+        """The price of running two pieces instead of one."""
         apart = self.run(start, between, batch) + self.run(between, stop, batch)
         return apart - self.run(start, stop, batch) + self._beside
 
@@ -100,7 +101,7 @@ class Costs:
         return next(e for e in self.exits if e > cut)
 
     def enough(self, cut: int) -> int:
-        """The smallest batch that costs each request nearly as little as the cheapest, from a cut point to the end."""
+        """The smallest batch whose time for each request is nearly the lowest, from a cut point to the end."""
         found = self._enough.get(cut)
         if found is None:
             price = {n: self._idle(cut, self.last, n) / n for n in range(1, self._most + 1)}

@@ -1,4 +1,4 @@
-"""Which pieces of the network can be run: the basic ones, and others once they were wanted often enough."""
+"""Which pieces of the network can be run: its segments, and longer ones once they were wanted often enough."""
 
 from __future__ import annotations
 
@@ -15,52 +15,53 @@ Piece = tuple[int, int]
 USES_BEFORE_BUILDING = 8
 """Steps that want the same piece before it is built: whoever tries every threshold builds nothing."""
 
-MAX_FUSED = 24
-"""Further pieces kept, those used last; each holds its own copy of the weights on its way."""
+MAX_FUSED = 48
+"""Pieces longer than a segment that are kept, those used last; each holds its own copy of the weights on its way. A
+network of two dozen cut points has one from each to the next exit, and some that leave an exit out."""
 
 
 class Pieces:
     """Knows which graphs are built, and which ones should be.
 
-    The basic pieces, which lead from every cut point to the next exit, are built before the server accepts; any
-    request can be taken to the end in them. A piece that leaves an exit out, or ends before it where others join, is
-    built on another thread once it is wanted often enough, so that no request waits for one.
+    The segments lead from each cut point to the next one. They are built before the server accepts, for one request at
+    a time, because they are built fastest: any request can be taken to the end in them. Whatever else is wanted often
+    enough is built on another thread, so that no request waits for it: longer pieces, and segments for batches.
 
-    `end` belongs to the event loop, `build` to the building thread.
+    `build` belongs to the building thread, all else to the event loop. docs/decisions/0031-start-of-the-server.md
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, *, batches: bool) -> None:
         """batches: whether more than one request is ever run together."""
-        self._bundle = bundle
         self._engine = engine
         self._batches = batches
-        self._basic: set[Piece] = set()
-        self._fused: OrderedDict[Piece, None] = OrderedDict()  # built, least recently used first
-        self._wanted: dict[Piece, int] = {}  # not built: how often it was wanted
+        self._segments = [(cut, cut + 1) for cut in range(bundle.last)]
+        self._built: OrderedDict[Piece, None] = OrderedDict()  # for all batches, least recently used first
+        self._wanted: dict[Piece, int] = {}  # not built: how often it was wanted since the last one was
         self._refused: set[Piece] = set()
 
     def prepare(self, progress: Callable[[int, int], None]) -> list[Piece]:
-        """Build the basic graphs; gives them. Blocks."""
-        last = self._bundle.last
-        pieces = [self._bundle.pieces(split, last)[0] for split in range(last)]
-        for done, piece in enumerate(pieces, 1):
-            self._engine.prepare(*piece, batches=self._batches)
-            self._basic.add(piece)
-            progress(done, last)
-        return pieces
+        """Build the segments; gives them. Blocks."""
+        for done, segment in enumerate(self._segments, 1):
+            self._engine.prepare(*segment)
+            progress(done, len(self._segments))
+        return self._segments
 
     def end(self, start: int, wanted: int) -> int:
-        """Where the piece from a cut point ends that is there to be run: where it is wanted, or at the next exit.
+        """Where the piece from a cut point ends that is to be run: where it is wanted, or as close as there is one.
 
         What is wanted and is not there is counted.
         """
         piece = start, wanted
-        if piece in self._fused:
-            self._fused.move_to_end(piece)
+        if piece in self._built:
+            self._built.move_to_end(piece)
             return wanted
-        if piece not in self._basic and piece not in self._refused:
+        if piece not in self._refused:
             self._wanted[piece] = self._wanted.get(piece, 0) + 1
-        return wanted if piece in self._basic else self._bundle.pieces(start, self._bundle.last)[0][1]
+        return max((stop for first, stop in self._built if first == start and stop < wanted), default=start + 1)
+
+    def takes_batches(self, piece: Piece) -> bool:
+        """False: the engine would have to build a graph for more than one request."""
+        return piece in self._built
 
     def to_build(self) -> Piece | None:
         """The graph that is wanted most, if any is wanted often enough."""
@@ -78,13 +79,19 @@ class Pieces:
             raise EngineError(f"cut points {piece[0]} to {piece[1]} were built, and are not there")
 
     def built(self, piece: Piece) -> int:
-        """Use a graph from now on, and free the least recently used one where there are too many; gives how many."""
-        self._wanted.pop(piece, None)
-        self._fused[piece] = None
-        if len(self._fused) > MAX_FUSED:
-            oldest, _ = self._fused.popitem(last=False)
+        """Use a graph from now on, and free the least recently used one if there are too many.
+
+        Returns:
+            How many pieces longer than a segment there are.
+        """
+        self._wanted.clear()  # what was wanted in its place is not any more
+        self._built[piece] = None
+        fused = [built for built in self._built if built not in self._segments]
+        if len(fused) > MAX_FUSED:
+            oldest = fused.pop(0)
+            del self._built[oldest]
             self._engine.drop(*oldest)
-        return len(self._fused)
+        return len(fused)
 
     def refused(self, piece: Piece) -> None:
         """Never try this graph again."""

@@ -1,4 +1,4 @@
-"""What clients are told of how long requests wait."""
+"""The queueing delay that clients are told."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ class Waits:
         self._current: tuple[float, float] = (-REFRESH_S, 0.0)
 
     def waited(self, ms: float, now: float) -> None:
-        """A request waited for an engine."""
+        """A request waited `ms` for an engine."""
         self._waits.append((now, ms))
 
     def median_ms(self, now: float) -> float:
-        """0 if none waited. Asked for before every answer, so found anew now and then."""
+        """The median; 0 if none waited. It is read before every answer, so it is computed anew only from time to
+        time."""
         at, kept = self._current
         if now - at < REFRESH_S:
             return kept

@@ -1,4 +1,4 @@
-"""One request: an activation that is to be taken to an exit."""
+"""One request: an activation on its way to an exit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from spinn_stream.runtime import Answer
 from spinn_stream.wire import Infer, RejectReason
 
 PATIENCE_S = 1.0
-"""A request that has waited this long is as urgent as one whose budget ends: a long budget is no reason to starve."""
+"""After this wait, a request is as urgent as one whose budget ends, so that a long budget never starves."""
 
 
 class Owner(Protocol):
-    """Whom requests belong to. It is told what became of each, once, on the event loop; it must not raise."""
+    """The owner of requests. It is told the outcome of each, once, on the event loop; it must not raise."""
 
     def answered(self, request: Request, exit_index: int, found: Answer, *, shortened: bool) -> None: ...
 
@@ -27,17 +27,16 @@ class Owner(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """What one client wants to know of one frame.
+    """One frame of one client.
 
-    It is an object of its own, whatever its id: a client may use an id again once that was answered or refused, while
-    the request that had it is still in a batch.
+    Requests are told apart as objects, not by id: a client may use an id again after its answer or refusal, while the
+    old request is still in a batch.
 
-    id: on the wire; names the activation that later payloads refer to. split: the cut point it begins at. needed: cut
-    point of each early exit that may answer -> the confidence that is needed there. group_of: for each class its group,
-    if the answer is to be about groups. arrived, expires: in seconds on the server's clock. may_shorten: an earlier
-    exit than asked for may answer if the server is overloaded. at: the cut point it has come to. due: by when it wants
-    to be served; requests are ordered by this. activation: the one there, (1, C, H, W); None: the payload is not
-    decoded.
+    id: on the wire; later payloads refer to its activation by it. split: the cut point it begins at. needed: cut point
+    of each early exit that may answer -> the confidence it needs. group_of: for each class its group, if answers name
+    groups. arrived, expires: in seconds on the server's clock. may_shorten: an earlier exit than asked for may answer
+    if the server is overloaded. at: the cut point it has reached. due: requests are served in the order of this time.
+    activation: at `at`, (1, C, H, W); None: the payload is not decoded yet.
     """
 
     owner: Owner
@@ -62,7 +61,7 @@ class Request:
     def of(
         cls, infer: Infer, owner: Owner, bundle: Bundle, now: float, group_of: npt.NDArray[np.intp] | None = None
     ) -> Request:
-        """As a message asks for it, which arrived at `now`."""
+        """The request of a message that arrived at `now`."""
         return cls(
             owner,
             infer.id,

@@ -12,11 +12,13 @@ from .costs import Costs
 from .request import PATIENCE_S, Owner, Request
 
 RESERVE = 1.2
-"""Expected times are medians, and answers have to be sent: a request is in time if this multiple of them fits."""
+"""A request counts as in time if the expected time, times this, fits: expected times are medians, and answers must be
+sent."""
 
 
 class Policy(enum.Enum):
-    """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and nobody joins it."""
+    """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and no request joins
+    it."""
 
     SEGMENTS = "segments"
     RUN_TO_END = "run-to-end"
@@ -26,7 +28,7 @@ class Policy(enum.Enum):
 class BatchLimits:
     """The scheduler's limits.
 
-    A first step leaves if it is full, if every client has a request in it, or if its oldest request has waited long
+    A first step starts if it is full, if every client has a request in it, or if its oldest request has waited long
     enough.
     """
 
@@ -61,8 +63,8 @@ class Refusal:
 class Decision:
     """What to do now.
 
-    step: None: nothing. hopeless: refuse these, they can no longer be in time. wake_at: when to ask again if nothing
-    arrives before; None: not until something does.
+    step: None: run nothing. hopeless: refuse these, since they can no longer be in time. wake_at: when to ask again if
+    nothing arrives before; None: only when something arrives.
     """
 
     step: Step | None = None
@@ -71,18 +73,19 @@ class Decision:
 
 
 class Scheduler:
-    """All open requests of one bundle, each at the cut point that it has come to.
+    """All open requests of one bundle, each at the cut point that it has reached.
 
-    A batch sweeps through the network from the shallowest cut point at which somebody waits. It stops at exits that
-    may answer, and at cut points where taking others along saves time. Whoever is answered leaves; the others wait at
-    their new cut point beside those who begin there. If a request elsewhere could not wait for the next step, it goes
-    first.
+    If enough requests for a cheap batch wait at a cut point, they go on, those with the earliest deadline first.
+    Otherwise a batch sweeps through the network from the shallowest cut point with a waiting request. It stops at exits
+    that may answer, and at cut points where taking others along saves time. Answered requests leave. The others wait at
+    their new cut point, together with requests that begin there. If a request elsewhere could not be in time after the
+    next step, it goes first.
 
     Within a batch, each client's most urgent request goes before any client's second one. Among equals the earliest
     deadline is first.
 
     Args:
-        piece_end: (start, wanted stop) -> where the piece ends that is there to be run.
+        piece_end: (start, wanted stop) -> the end of the piece that can be run now.
     """
 
     def __init__(
@@ -123,8 +126,8 @@ class Scheduler:
         """Take in a request whose payload is to be decoded, unless its answer could not be in time.
 
         Returns:
-            Who is to be refused: this request, or, if there is no room, the last one of the client that has the most.
-            None: nobody.
+            The request to refuse: this one or, if there is no room, the last one of the client with the most. None:
+            none.
         """
         self._costs.forget(now)
         budget = request.expires - now
@@ -144,12 +147,12 @@ class Scheduler:
         return refusal
 
     def decoded(self, request: Request) -> None:
-        """Its activation is there; it may be run."""
+        """The request's activation is decoded; it may be run."""
         if self._decoding.pop(request, self) is None:
             self._waiting.setdefault(request.at, []).append(request)
 
     def remove(self, request: Request) -> bool:
-        """Take out a request, wherever it is; False if it is not open. A step that it is in goes on without harm."""
+        """Take out a request, wherever it is; False if it is not open. If it is in a running step, the step goes on."""
         if request not in self:
             return False
         own = self._open[request.owner]
@@ -162,14 +165,14 @@ class Scheduler:
         return True
 
     def delay_s(self, now: float) -> float:
-        """How long a request that came now would wait for the others."""
+        """How long a new request would wait for the others."""
         return max(0.0, self._busy_until - now) + self._work(self._requests())
 
     def next(self, now: float, *, sources: int | None = None) -> Decision:
         """What to run at `now`, while no step runs. After the step, call `ran`.
 
         Args:
-            sources: how many clients could send a request; as many requests wait for nobody else.
+            sources: number of clients that could send a request; that number of requests waits for no other.
         """
         assert self._running is None
         hopeless = self.hopeless(now)
@@ -190,9 +193,9 @@ class Scheduler:
         return Decision(step, hopeless)
 
     def ran(self, step: Step, confidences: Sequence[float] | None, now: float) -> list[tuple[Request, bool]]:
-        """The step is done; whom of it the exit at its end answers, and whether that is earlier than asked.
+        """The step is done. Gives the requests that its last exit answers, and whether that is earlier than asked for.
 
-        They are open no more. The others wait at the end of the step.
+        They are no longer open. The others wait at the end of the step.
 
         Args:
             confidences: of the exit there, one for each request; None: there is no exit.
@@ -225,25 +228,26 @@ class Scheduler:
         return [(request, False) for request in sure] + [(request, True) for request in shortened]
 
     def hopeless(self, now: float) -> list[Request]:
-        """Those that can no longer be in time. They are open no more."""
+        """Takes out and gives the requests that can no longer be in time."""
         found = [request for request in self._requests() if self._latest(request) <= now]
         for request in found:
             self.remove(request)
         return found
 
     def hopeless_at(self) -> float:
-        """When the next request that waits can no longer be in time."""
+        """The time at which the next waiting request can no longer be in time."""
         return min((self._latest(request) for request in self._requests()), default=math.inf)
 
     def _one_too_many(self, new: Request) -> Request:
-        """Whom to refuse if there is no room: the new request, unless another client has more that have not begun."""
+        """The request to refuse if there is no room: the new one, unless another client has more that have not
+        begun."""
         greediest = max(self._open.values(), key=len)
         running = self._running.batch if self._running else ()
         last = next((r for r in reversed(greediest) if r.at == r.split and r not in running), new)
         return last if len(greediest) > len(self._open.get(new.owner, ())) + 1 else new
 
     def _requests(self) -> list[Request]:
-        """All that are open and not in the present step."""
+        """All open requests outside the present step."""
         return [*self._decoding, *(request for queue in self._waiting.values() for request in queue)]
 
     def _leave_queue(self, request: Request) -> None:
@@ -254,21 +258,21 @@ class Scheduler:
                 del self._waiting[request.at]
 
     def _goal(self, request: Request) -> int:
-        """The cut point that it has to be taken to at least."""
+        """The first cut point at which the request could be answered."""
         return self._costs.next_exit(request.at) if request.may_shorten else self._costs.last
 
     def _work(self, requests: Iterable[Request]) -> float:
-        """What they still cost, if they are run in batches that are large enough."""
+        """The time that these requests still need, in batches that are large enough."""
         row, goal = self._costs.row, self._goal
         return sum([row(request.at, goal(request)) for request in requests])
 
     def _latest(self, request: Request) -> float:
-        """The last moment at which it can be begun to be in time, beside as many others as are sensible."""
+        """The last moment to begin with a request in time, in a batch of sensible size."""
         company = min(self._costs.enough(request.at), max(1, len(self._waiting.get(request.at, ()))))
         return request.expires - RESERVE * self._costs.run(request.at, self._goal(request), company)
 
     def _finish_s(self, request: Request, now: float) -> float:
-        """How long it takes until a new request is answered, in the order in which requests are served."""
+        """Time until a new request is answered, in the order of service."""
         own = self._open.get(request.owner, ())
         rank = sum(1 for r in own if r.due <= request.due)
         ahead = sum(
@@ -284,7 +288,7 @@ class Scheduler:
         return max(0.0, self._busy_until - now) + RESERVE * (work + last_batch)
 
     def _is_strained(self, now: float, begun: Sequence[Request] = ()) -> bool:
-        """Whether somebody would be late if all, and those who have begun, went as far as they asked for."""
+        """Whether a request would be late if all requests, the running ones included, went as far as they ask."""
         total = 0.0
         for request in [*begun, *sorted(self._requests(), key=lambda r: r.due)]:
             total += self._costs.row(request.at, self._costs.last)
@@ -293,7 +297,7 @@ class Scheduler:
         return False
 
     def _wait_for_company(self, now: float, sources: int | None) -> float | None:
-        """Until when those that wait should wait for others; None: no longer."""
+        """Until when the waiting requests should wait for others; None: they should not."""
         enough = self._limits.max_batch_size if sources is None else min(self._limits.max_batch_size, sources)
         waiting = [request for queue in self._waiting.values() for request in queue]
         if len(waiting) >= enough or any(request.at != request.split for request in waiting):
@@ -302,16 +306,18 @@ class Scheduler:
         return until if until > now else None
 
     def _where(self) -> int:
-        """The cut point to go on from."""
+        """The cut point at which the next step starts."""
         cuts = sorted(self._waiting)
         if self._limits.policy is Policy.RUN_TO_END:
             begun = [cut for cut in cuts if any(r.at != r.split for r in self._waiting[cut])]
             return begun[0] if begun else min(cuts, key=lambda cut: min(r.arrived for r in self._waiting[cut]))
-        start = next((cut for cut in cuts if cut >= self._cursor), cuts[0])
-        return start
+        full = [cut for cut in cuts if len(self._waiting[cut]) >= self._costs.enough(cut)]
+        if full:  # company would save nothing
+            return min(full, key=lambda cut: min(r.due for r in self._waiting[cut]))
+        return next((cut for cut in cuts if cut >= self._cursor), cuts[0])
 
     def _urgent(self, then: float) -> int | None:
-        """Where somebody waits who could not be in time if begun only then; None: nowhere."""
+        """The cut point of a request that would be late if it began only at `then`; None: there is none."""
         latest, cut = min(
             (min(self._latest(r), r.arrived + PATIENCE_S), cut) for cut, queue in self._waiting.items() for r in queue
         )
@@ -322,7 +328,7 @@ class Scheduler:
         return Step(tuple(batch), start, self._stop(start, batch, now))
 
     def _choose(self, cut: int, now: float) -> list[Request]:
-        """Those at a cut point that go on: as many as fit into a batch and can all be in time."""
+        """The requests at a cut point that go on: the most that fit into a batch and can all be in time."""
         queue = self._waiting[cut]
         if self._limits.policy is Policy.RUN_TO_END:
             begun = [request for request in queue if request.at != request.split]
@@ -336,7 +342,7 @@ class Scheduler:
         return ordered[:size]
 
     def _stop(self, start: int, batch: Sequence[Request], now: float) -> int:
-        """Where the step ends: at the next exit that may answer, or where it is worth to take others along."""
+        """Where the step ends: at the next exit that may answer, or where it pays to take others along."""
         exits = {cut for request in batch for cut in request.needed}
         if any(request.may_shorten for request in batch) and self._is_strained(now):
             exits.update(self._costs.exits)

@@ -1,4 +1,4 @@
-"""What is done in threads: payloads are decoded, pieces of the network run, graphs built."""
+"""The work of threads: decoding payloads, running pieces of the network, building graphs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class Ran(NamedTuple):
-    """What a run of a piece gave.
+    """The result of running a piece.
 
-    y: activations at its end, (B, C, H, W), in the engine's own memory. found: what the exit there says of each
-    request; None: there is no exit. seconds: that it took in its thread.
+    y: activations at its end, (B, C, H, W), in the engine's own memory. found: the exit's answer for each request;
+    None: there is no exit. seconds: time in its thread.
     """
 
     y: Floats
@@ -61,7 +61,7 @@ class Steps:
         self._building: asyncio.Task[None] | None = None
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
-        """Build and run once every graph that any split needs. Blocks."""
+        """Build and run once what any request needs. Blocks."""
         for split in range(1, self._bundle.last):
             if self._bundle.has_basis(split):
                 basis_of(self._bundle, split)
@@ -75,7 +75,7 @@ class Steps:
     async def decode(
         self, requests: Sequence[Request], receivers: Sequence[PayloadReceiver]
     ) -> list[Floats | Exception]:
-        """For each request its activation, (1, C, H, W) float32, or what is wrong with its payload."""
+        """For each request its activation, (1, C, H, W) float32, or the error of its payload."""
 
         def decode_all() -> list[Floats | Exception]:
             found: list[Floats | Exception] = []
@@ -91,26 +91,25 @@ class Steps:
         return await _in(self._decoder, decode_all)
 
     async def run(self, piece: Piece, requests: Sequence[Request]) -> Ran:
-        """Take requests through a piece. Raises whatever the engine raises."""
+        """Run a piece for requests. Raises whatever the engine raises."""
+        together = self._pieces.takes_batches(piece)
 
         def run_piece() -> Ran:
-            start, stop = piece
             began = self._host.clock()
             rows = [request.activation for request in requests if request.activation is not None]
-            y, output = self._engine.run(start, stop, np.concatenate(rows) if len(rows) > 1 else rows[0])
-            self._host.pace(Timed("graph", start, stop, exit=output is not None, batch=len(rows)), began)
-            found = None if output is None else self._answers(stop, output, requests)
+            y, output = self._run_rows(piece, rows) if together or len(rows) == 1 else self._run_each(piece, rows)
+            found = None if output is None else self._answers(piece[1], output, requests)
             return Ran(y, found, self._host.clock() - began)
 
         return await _in(self._thread, run_piece)
 
     async def check(self, start: int) -> None:
-        """Run the rest of the network once with nothing in it. Raises whatever the engine raises."""
-        for piece in self._bundle.pieces(start, self._bundle.last):
-            await _in(self._thread, partial(self._run_empty, piece))
+        """Run the rest of the network once on zeros. Raises whatever the engine raises."""
+        for cut in range(start, self._bundle.last):
+            await _in(self._thread, partial(self._run_empty, (cut, cut + 1)))
 
     def build_what_is_wanted(self) -> None:
-        """Begin to build the piece that is wanted most, unless one is being built."""
+        """Begin to build the most wanted piece, unless one is being built."""
         piece = self._pieces.to_build()
         if piece is not None and (self._building is None or self._building.done()):
             self._building = asyncio.create_task(self._build(piece), name="build")
@@ -123,6 +122,23 @@ class Steps:
         for thread in (self._decoder, self._thread, self._builder):
             thread.shutdown(wait=False, cancel_futures=True)
 
+    def _run_rows(self, piece: Piece, rows: Sequence[Floats]) -> tuple[Floats, ExitOutput | None]:
+        """Activations of (1, C, H, W) together through a piece; the result is the engine's own memory."""
+        began = self._host.clock()
+        y, output = self._engine.run(*piece, np.concatenate(rows) if len(rows) > 1 else rows[0])
+        self._host.pace(Timed("graph", *piece, exit=output is not None, batch=len(rows)), began)
+        return y, output
+
+    def _run_each(self, piece: Piece, rows: Sequence[Floats]) -> tuple[Floats, ExitOutput | None]:
+        """One after the other through a piece whose graph takes one at a time."""
+        ends, logits = [], []
+        for row in rows:
+            y, output = self._run_rows(piece, [row])
+            ends.append(y.copy())  # the next run overwrites it
+            if output is not None:
+                logits.append(output.logits.copy())
+        return np.concatenate(ends), ExitOutput(np.concatenate(logits)) if logits else None
+
     def _answers(self, cut: int, output: ExitOutput, requests: Sequence[Request]) -> list[Answer]:
         reached = self._bundle.exit_at[cut]
         found = answers(reached.name, output, reached.temperature)
@@ -133,11 +149,11 @@ class Steps:
         return found
 
     async def _build(self, piece: Piece) -> None:
-        """One graph, built beside the work; its first run, which is slow, is not a client's."""
+        """Build a graph beside the work, and run it once, since the first run is slow."""
         try:
             await _in(self._builder, partial(self._pieces.build, piece))
             await _in(self._thread, partial(self._run_empty, piece))
-        except Exception as error:  # the basic graphs do as well
+        except Exception as error:  # segments do as well
             known = isinstance(error, EngineError)
             log.warning("no graph from cut point %d to %d: %s", *piece, error, exc_info=not known)
             self._pieces.refused(piece)

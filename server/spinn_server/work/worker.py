@@ -1,4 +1,4 @@
-"""Carries out what the scheduler decides: payloads are decoded, steps run, and every request is told its outcome."""
+"""Does what the scheduler decides: decodes payloads, runs steps, and tells every request's owner its outcome."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from .steps import Floats, Ran, Steps
 log = logging.getLogger(__name__)
 
 Outcome = tuple[Floats, Answer | None]
-"""A request's activation at the end of a step, (1, C, H, W), and what the exit there says of it, if there is one."""
+"""A request's activation at the end of a step, (1, C, H, W), and the answer of the exit there, if there is one."""
 
 STEP_TIMEOUT_S = 60.0
-"""An engine that has not finished a step after this long never will. The slowest board takes a few seconds."""
+"""An engine that needs longer for a step counts as dead. The slowest board takes a few seconds."""
 
 
 class TailEngine:
@@ -70,11 +70,11 @@ class TailEngine:
         self._idle.set()
 
     def join(self, owner: Owner) -> None:
-        """A client is there and may send requests."""
+        """A client joins and may send requests."""
         self._receivers[owner] = PayloadReceiver(self.bundle)
 
     def submit(self, request: Request) -> None:
-        """Take a request of a client that has joined; its owner is told of it now or later."""
+        """Take a request of a client that has joined; its owner is told the outcome now or later."""
         if self._refusing is not None:
             request.owner.refused(request, *self._refusing)
             return
@@ -91,11 +91,12 @@ class TailEngine:
         self._count()
 
     def cancel(self, request: Request) -> None:
-        """The client no longer wants it: refused as `cancelled` now, dropped from its batch soon."""
+        """The client no longer wants this request: it is refused as `cancelled` now, and dropped from its batch
+        soon."""
         self._refuse(request, "cancelled", "as asked")
 
     def forget(self, owner: Owner) -> None:
-        """A client is gone: nothing of it is run or answered any more."""
+        """A client is gone: its requests are neither run nor answered any more."""
         self._receivers.pop(owner, None)
         for request in self._scheduler.of(owner):
             self._scheduler.remove(request)
@@ -103,11 +104,11 @@ class TailEngine:
         self._count_held()
 
     def stop_taking(self, reason: RejectReason, detail: str) -> None:
-        """Refuse whatever is submitted from now on; what is open is still run."""
+        """Refuse new requests from now on; open ones are still run."""
         self._refusing = reason, detail
 
     def refuse_all(self, reason: RejectReason, detail: str) -> None:
-        """Refuse whatever is open."""
+        """Refuse all open requests."""
         for request in self._scheduler.all():
             self._refuse(request, reason, detail)
 
@@ -120,7 +121,7 @@ class TailEngine:
         return self._waits.median_ms(now), self._costs.factor(now)
 
     def delay_ms(self) -> float:
-        """How long a request that came now would wait."""
+        """How long a new request would wait, in ms."""
         return self._scheduler.delay_s(self._now()) * 1000
 
     def prepare(self, progress: Callable[[int, int], None]) -> None:
@@ -152,7 +153,7 @@ class TailEngine:
             await self._take_turn()
 
     async def _take_turn(self) -> None:
-        """Run a step, or wait until there may be one."""
+        """Run a step, or wait until there may be something to run."""
         self._changed.clear()
         now = self._now()
         decision = self._scheduler.next(now, sources=len(self._receivers))
@@ -175,7 +176,7 @@ class TailEngine:
             pass
 
     async def _run_step(self, step: Step) -> float:
-        """Gives how long the engine had it."""
+        """Run a step. Gives the engine's time."""
         began = self._now()
         try:
             async with asyncio.timeout(STEP_TIMEOUT_S):
@@ -189,12 +190,12 @@ class TailEngine:
         return in_thread
 
     async def _attempt(self, step: Step) -> tuple[list[Outcome | None], float]:
-        """What came of each request of a step, and how long the engine had it.
+        """The outcome of each request of a step, and the engine's time.
 
-        None: it is the fault of this request that it could not be run.
+        An outcome is None if the request itself made the step fail.
 
         Raises:
-            EngineError: the engine can do nothing any more.
+            EngineError: the engine does not work any more.
         """
         piece, began = (step.start, step.stop), self._now()
         running = asyncio.ensure_future(self._steps.run(piece, step.batch))
@@ -208,7 +209,7 @@ class TailEngine:
         return [(y[n : n + 1], None if found is None else found[n]) for n in range(len(step.batch))], in_thread
 
     async def _watch(self, running: asyncio.Future[Ran]) -> None:
-        """Until the step is done; whoever cannot be in time behind it is told so meanwhile."""
+        """Wait until the step is done; meanwhile refuse requests that can no longer be in time after it."""
         while True:
             at = self._scheduler.hopeless_at()
             timeout = None if math.isinf(at) else max(0.0, at - self._now())
@@ -218,7 +219,7 @@ class TailEngine:
             self._refuse_hopeless(self._scheduler.hopeless(self._now()))
 
     async def _run_one_by_one(self, step: Step, why: Exception) -> list[Outcome | None]:
-        """After a failure: each request alone, unless the engine can do nothing any more."""
+        """After a failure, run each request alone, unless the engine does not work any more."""
         try:
             await self._steps.check(step.start)
         except Exception as error:
@@ -235,7 +236,7 @@ class TailEngine:
         return outcomes
 
     def _settle(self, step: Step, outcomes: Sequence[Outcome | None]) -> None:
-        """Whom the exit at the end of a step answers is told; the others wait there."""
+        """Give their answers to the requests that the exit at the end of a step answers; the others wait there."""
         for request, outcome in zip(step.batch, outcomes, strict=True):
             if outcome is None or (outcome[1] is not None and not math.isfinite(outcome[1].confidence)):
                 self._refuse(request, "internal", "the server could not run this request")
@@ -298,7 +299,7 @@ class TailEngine:
         request.owner.answered(request, exit_index, answer, shortened=shortened)
 
     def _refuse(self, request: Request, reason: RejectReason, detail: str) -> None:
-        """Nothing happens if it is open no more."""
+        """Refuse a request, if it is still open."""
         if self._scheduler.remove(request):
             self._count()
             request.owner.refused(request, reason, detail)

@@ -1,4 +1,4 @@
-"""Which plan: constraints prune, targets decide in their order; and why it is that one."""
+"""Which plan is the best: constraints prune, then targets decide in their order. And why it is that one."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ KEPT = 1e-9
 """A violation that is only rounding."""
 
 SAME_VIOLATION = 0.01
-"""Where no plan keeps all constraints, those within a hundredth of a bound of the least violation are equally bad."""
+"""If no plan keeps all constraints, violations that differ by less than this are equally bad; the unit is a bound."""
 
 
 @dataclass(frozen=True)
 class Binding:
     """The constraint that decides.
 
-    value: the plan's figure. over: how far beyond the bound, in the metric's unit; 0 or less where it is kept.
-    gain: what the first target would get better by without it, in its unit; 0 where nothing keeps it.
+    value: the plan's figure. over: how far beyond the bound, in the metric's unit; 0 or less if it is kept.
+    gain: how much better the first target would be without it, in its unit; 0 if no plan keeps it.
     """
 
     constraint: Constraint
@@ -55,7 +55,7 @@ class RunnerUp:
 
 
 def violations(prediction: Prediction, constraints: Sequence[Constraint]) -> Floats:
-    """(P,), summed over the constraints, each in units of its bound; 0 where all are kept."""
+    """(P,), summed over the constraints, each in units of its bound; 0 if all are kept."""
     total = np.zeros(len(prediction.table))
     for c in constraints:
         off = prediction.of(c.metric.name) - c.bound
@@ -79,7 +79,8 @@ def choose(prediction: Prediction, sla: Sla) -> tuple[int, float]:
 
 
 def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> int:
-    """By the targets alone: what is within each one's tolerance of its best goes on; the last one's best is it."""
+    """The best plan by the targets alone. Plans within a target's tolerance go on to the next; the best in the last is
+    it."""
     for target in targets[:-1]:
         values = prediction.of(target.metric.name)[among]
         if target.metric.rises:
@@ -91,9 +92,9 @@ def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> in
 
 
 def binding(prediction: Prediction, sla: Sla, index: int, violation: float) -> Binding | None:
-    """The constraint that decided: the one most violated; where all are kept, the one that costs the first target most.
+    """The constraint that decided: the one most violated or, if all are kept, the one that costs the first target most.
 
-    None where the plan would be as good without any of them.
+    None: the plan would be as good without any of them.
     """
     if not sla.constraints:
         return None
@@ -116,7 +117,7 @@ def binding(prediction: Prediction, sla: Sla, index: int, violation: float) -> B
 
 
 def runner_up(prediction: Prediction, sla: Sla, index: int) -> RunnerUp | None:
-    """The choice among the plans of other splits; None where there are none."""
+    """The choice among the plans of other splits; None if there are none."""
     table = prediction.table
     others = np.flatnonzero(table.split != table.split[index])
     if not others.size:
@@ -128,7 +129,7 @@ def runner_up(prediction: Prediction, sla: Sla, index: int) -> RunnerUp | None:
 
 
 def why_not(prediction: Prediction, sla: Sla, index: int, other: int) -> str:
-    """One line on what the other plan is worse in."""
+    """One line on why the other plan is worse."""
     for c in sla.constraints:
         value = _at(prediction, c.metric.name, other)
         if c.violation(value) > max(KEPT, c.violation(_at(prediction, c.metric.name, index)) + SAME_VIOLATION):

@@ -1,4 +1,4 @@
-"""What the scheduler's patience is made of."""
+"""How patient the scheduler is: the constants of `hysteresis` and `scheduler`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 class SchedulerConfig:
     """How eagerly plans change. Shares are of the figure that decides."""
 
-    look_again: float = 0.05  # a condition moves by more: look
+    look_again: float = 0.05  # look if a condition moved by more
     min_interval_s: float = 0.2  # between two looks
-    max_interval_s: float = 5.0  # look though nothing moved: what is small adds up
-    margin: float = 0.10  # a better plan is better by more
-    headroom: float = 0.05  # of a bound on latency, throughput, uplink or energy: what a better plan has to spare
-    caution: float = 0.10  # device, server and link may be this much slower or faster: a better plan is no worse then
-    repair_s: float = 0.3  # for how long the plan in force breaks a constraint before another one takes its place
-    repairs_s: float = 5.0  # a change for that reason within this time makes the next one wait three times as long
-    proof: float = 0.1  # seconds times the share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
-    most_gain: float = 0.35  # more does not count: what a hiccup of 0.3 s does to the belief may look enormous
-    settle_s: float = 1.2  # how long a question is open; what is not proved by then is a tie
-    tie_s: float = 20.0  # how long a tie stays one; then the mean decides
-    patience_s: float = 0.8  # for what is better in a later target
-    rest_s: float = 5.0  # after a change, before one for a later target alone: nobody is in a hurry for that
-    hold_s: float = 4.0  # since a plan was left, before going back to it
+    max_interval_s: float = 5.0  # look even if nothing moved: small changes add up
+    margin: float = 0.10  # a better plan must be better by more
+    headroom: float = 0.05  # a better plan has this to spare: share of a bound on latency, throughput, uplink, energy
+    caution: float = 0.10  # a better plan must be no worse if device, server and link are this much slower or faster
+    repair_s: float = 0.3  # the plan in force may break a constraint for this time
+    repairs_s: float = 5.0  # each such change within this time makes the next one wait three times as long
+    proof: float = 0.1  # s x share beyond the margin: better by 30 % for 0.5 s, by 20 % for 1 s
+    most_gain: float = 0.35  # more does not count: a pause of 0.3 s may make a gain look enormous
+    settle_s: float = 1.2  # a gain not proved within this time is a tie
+    tie_s: float = 20.0  # after this time in a tie, the mean decides
+    patience_s: float = 0.8  # a plan better in a later target only waits for this time
+    rest_s: float = 5.0  # between a change and one for a later target only
+    hold_s: float = 4.0  # between leaving a plan and going back to it
     longest_hold_s: float = 120.0
-    least_hold_s: float = 1.0  # however much better it seems: what is believed just after a step may be half of it
-    remember_s: float = 300.0  # how long it is known that a plan was left
-    clear_margin: float = 0.25  # better by more, with the headroom below: no noise, and so not held
+    least_hold_s: float = 1.0  # the same if it seems much better: just after a step, beliefs may be off by half
+    remember_s: float = 300.0  # a plan that was left is remembered for this time
+    clear_margin: float = 0.25  # much better: by more than this, with the headroom below
     clear_headroom: float = 0.15
 
     def __post_init__(self) -> None:

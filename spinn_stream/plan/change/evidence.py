@@ -1,4 +1,4 @@
-"""Whether what seems the better plan is one: soon where it is so by much, late where by little, never by chance."""
+"""Whether a plan that seems better is better: large gains are believed soon, small ones late, and chance never."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Tie:
 
 
 class Evidence:
-    """Gathered from look to look, since the plan in force was taken; see `confirmed` and `a tie` in `hysteresis`."""
+    """Evidence from all looks since the plan in force was taken; see `confirmed` and `a tie` in `hysteresis`."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         self._config = config
@@ -48,16 +48,16 @@ class Evidence:
             self._tie.beyond = min(self._tie.beyond, 0.0)
 
     def refuted(self) -> None:
-        """What seemed proved is not so under other conditions; the question stays open."""
+        """The proof does not hold under other conditions; the question stays open."""
         self._proof = 0.0
 
     def gather(self, now: float, gain: Gain | None, seconds: float, *, rested: bool) -> bool:
-        """Whether there is a better plan, with what this look adds or takes away.
+        """Whether there is a better plan, after the evidence of this look.
 
         Args:
             now: in seconds, never falling. gain: the best plan's over the one in force; None: by no more than the
-                margin. seconds: since the look before. rested: the last change was long enough ago for another one for
-                a later target alone.
+                margin. seconds: since the look before. rested: the last change is so old that one for a later target
+                alone may follow.
         """
         if gain is None or gain.first or rested:
             self._add(now, gain, seconds)
@@ -79,7 +79,7 @@ class Evidence:
             self._opened = now
 
     def _proved(self, now: float) -> bool:
-        """Whether the better plan is; if not, whether that is a tie, or none any more."""
+        """Whether the better plan has proved it. Begins and ends a tie."""
         config, tie = self._config, self._tie
         if self._proof >= config.proof:
             return True

@@ -1,21 +1,21 @@
-"""Whether a better plan is worth a change: so that steps are answered at once, and noise seldom.
+"""Whether a better plan is worth a change: the plan follows steps of the conditions at once, and noise seldom.
 
-    soon        the plan in force breaks a constraint that another one keeps, and still does `repair_s` later: a machine
-                that stood still for a moment makes a link look dead. Three times as long with every such change just
-                before: after a step, what is believed of each side settles in its own time. But three times at most
-                for a plan that keeps the constraints where conditions are less favourable, too
-    confirmed   another plan is better by more than `margin`, look after look: what is beyond the margin adds up over
-                time to `proof` (a cumulative sum, Page 1954), so that a lot is believed soon; what is better in a later
-                target takes `patience_s` at most, and, where that is all, comes no sooner than `rest_s` after another
-                change; a look that finds nothing better takes as much away
-    a tie       what seems better, but does not prove so within `settle_s`: no reason for haste. It is decided by the
-                mean of the next `tie_s`, or as soon as another plan is better in the first target by `margin` more
-    held        back to a plan that was left lately: not before its hold is over, which doubles with every return that
-                comes soon after it; unless the gain is large
+    soon        The plan in force breaks a constraint that another one keeps, and still does `repair_s` later. (If a
+                machine pauses for a moment, the link looks dead.) Each such change just before makes this wait three
+                times as long, since the belief about each side settles in its own time after a step. If a plan keeps
+                the constraints under worse conditions, too, the wait is three times `repair_s` at most.
+    confirmed   Another plan is better by more than `margin`, look after look. The share beyond the margin adds up over
+                time to `proof` (a cumulative sum, Page 1954), so large gains are believed soon. A plan that is better
+                in a later target takes `patience_s` at most; if it is better in that one only, it comes no sooner than
+                `rest_s` after another change. A look that finds nothing better takes some away again.
+    a tie       A plan seems better, but has not proved it within `settle_s`. The mean of the next `tie_s` decides, or
+                another plan that is better in the first target by `margin` more.
+    held        A change back to a plan that was left lately waits until its hold is over, unless the gain is large. The
+                hold doubles with every return that comes soon after it.
 
-A better plan must keep the constraints with `headroom` to spare, and be no worse where conditions are less favourable,
-or more, by `caution`: else noise would push it out again. (A device, or a server, that just keeps up with its frames is
-at a cliff's edge.)
+A better plan must keep the constraints with `headroom` to spare, and be no worse if conditions are worse or better by
+`caution`. Otherwise noise would push it out again. (A device or a server that can only just keep up with its frames is
+at the edge of a cliff.)
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Where(NamedTuple):
     split: int
 
     def apart_from(self, other: _Where) -> list[tuple[str, int]]:
-        """What is left or taken up in a change between the two: the plan; and the split, if that is another one."""
+        """What a change between the two leaves or takes up: the plan, and the split if that differs."""
         return [("plan", self.number)] + ([("split", self.split)] if self.split != other.split else [])
 
 
@@ -86,7 +86,7 @@ class Hysteresis:
 
     @property
     def repair_at(self) -> float:
-        """When the plan in force will have broken a constraint for as long as a repair waits at least; else never."""
+        """When the shortest wait for a repair is over; infinity: the plan in force breaks no constraint."""
         if self._broken is None:
             return math.inf
         return self._broken + self._config.repair_s * 3.0 ** min(len(self._repairs), 1)
@@ -106,11 +106,11 @@ class Hysteresis:
         violation: float,
         elsewhere: Callable[[float], Prediction],
     ) -> Change | None:
-        """What to change to under these conditions, if anything.
+        """The change to make under these conditions; None: none.
 
         Args:
             current, best: places in the prediction. violation: the best one's. elsewhere: gives the prediction if
-                device, server and link take that factor times as long; called when a change is due.
+                device, server and link take `factor` times as long; called when a change is due.
         """
         elapsed = 0.0 if self._compared is None else now - self._compared
         self._compared = now
@@ -137,7 +137,7 @@ class Hysteresis:
         return change
 
     def changed(self, now: float, old: tuple[int, int] | None, new: tuple[int, int]) -> None:
-        """A plan gives way to another one; each by its number in the whole table and its split."""
+        """The plan changes from `old` to `new`; each is its number in the whole table, and its split."""
         self._broken = None
         self._evidence = Evidence(self._config)
         self._changed_at = now
@@ -156,8 +156,8 @@ class Hysteresis:
         self, now: float, prediction: Prediction, sla: Sla, current: int, best: int, violation: float,
         elsewhere: Callable[[float], Prediction],
     ) -> Change | None:  # fmt: skip
-        """The plan in force breaks a constraint: once it has for a while, to the plan that is the best where conditions
-        are less favourable, if one keeps the constraints there; else to one with headroom; else to the best."""
+        """The plan in force breaks a constraint. After the wait, the change goes to the best plan under worse
+        conditions if it keeps the constraints there, or else to one with headroom, or else to the best."""
         self._broken = now if self._broken is None else self._broken
         self._repairs = [at for at in self._repairs if now - at <= self._config.repairs_s]
         if now < self.repair_at:
@@ -173,8 +173,8 @@ class Hysteresis:
         return Change(best if spare is None else spare, repaired(worst, value))
 
     def _keeps_elsewhere(self, sla: Sla, elsewhere: Callable[[float], Prediction]) -> int | None:
-        """The best plan where conditions are less favourable, if it keeps the constraints there; the less so the more
-        repairs came just before: what is believed was too favourable then."""
+        """The best plan under worse conditions, if it keeps the constraints there. The more repairs came just before,
+        the worse the conditions: the belief was too favourable then."""
         factor = 1 + self._config.caution
         for harder in dict.fromkeys((factor ** (1 + len(self._repairs)), factor)):
             place, violation = choose(elsewhere(harder), sla)
@@ -210,7 +210,7 @@ class Hysteresis:
         return None if found is None else _Better(found[0], Gain(found[1], first=True, later=False))
 
     def _with_headroom(self, prediction: Prediction, sla: Sla) -> int | None:
-        """The best plan under tighter constraints; None where none keeps them."""
+        """The best plan under tighter constraints; None if no plan keeps them."""
         tight = tuple(_tightened(c, self._config.headroom) for c in sla.constraints)
         index, violation = choose(prediction, replace(sla, constraints=tight))
         return index if violation <= 0 else None

@@ -1,7 +1,7 @@
 """What a plan does with a frame, and why it was chosen, in plain sentences: the only place where they are made.
 
-A reason has one sentence that says what is done and why, one on what is expected, and, if a constraint decided, one on
-that constraint.
+A reason says in one sentence what is done and why, and in another what is expected. If a constraint decided, a third
+sentence names it.
 """
 
 from __future__ import annotations

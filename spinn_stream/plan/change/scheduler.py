@@ -1,12 +1,12 @@
-"""When to plan anew, and whether what comes out is worth a change.
+"""When to plan anew, and whether the best plan is worth a change.
 
 The theory, in one place:
 
-    look        when a condition moved by more than `look_again` since the last look (no figure of a plan can have moved
-                by much more: each is a sum of terms that are proportional to one condition), when the link appeared or
-                went, or when the last look left a question open; never more often than `min_interval_s`, but at once
-                when the link goes, and when a repair is due
-    change      at once without a plan, and when the link comes or goes; else see `hysteresis`
+    look        If a condition moved by more than `look_again` since the last look. (No figure of a plan can have moved
+                by much more: each is a sum of terms that are proportional to one condition.) If the link came or went.
+                If the last look left a question open. Never more often than `min_interval_s`, except when the link
+                comes or goes, or a repair is due.
+    change      At once if there is no plan yet, or the link comes or goes. Otherwise see `hysteresis`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from .reason import AGREED, ASKED, FIRST, SERVER_AWAY, SERVER_BACK, reason
 class Decision:
     """A plan to use from now on.
 
-    figures: predicted under the conditions of the moment. reason: one line for the log. feasible: all constraints are
-    kept. binding: the constraint that decides, if one does. runner_up: the best of the other splits.
+    figures: predicted under the present conditions. reason: one line for people. feasible: all constraints are kept.
+    binding: the constraint that decides, if one does. runner_up: the best plan of the other splits.
     """
 
     plan: Plan
@@ -92,7 +92,7 @@ class Scheduler:
         self._alone = Predictor(table, self._power, plans=alone if alone.any() else table.split == table.last)
 
     def agree(self, sla: Sla, policy: Policy, first_id: int) -> None:
-        """Plan for something else from the next look on, which is due at once; the plan in force stays until then.
+        """Plan by another goal from the next look on, which is due at once; the plan in force stays until then.
 
         Raises:
             ValueError: the policy has no plans in this table; all stays as it was.
@@ -188,7 +188,7 @@ def _harder(now: Conditions, factor: float) -> Conditions:
 
 
 def _moved(before: Conditions, now: Conditions, share: float) -> bool:
-    """Whether any condition is another one by more than this share of itself."""
+    """Whether any condition changed by more than this share of itself."""
     pairs = [
         (before.device_load, now.device_load), (before.server_load, now.server_load),
         (before.fps, now.fps),

@@ -1,17 +1,17 @@
-"""How fast and how far the server is believed to be, with the doubt there is, from the traffic itself.
+"""How fast and how far the server is, as a probability for each capacity and round trip, learned from the traffic.
 
 A histogram filter (Thrun, Burgard, Fox, Probabilistic Robotics, 2005, section 4.1) over capacity upwards and round
 trip of an empty message, both on logarithmic grids. A request of n bytes under hypothesis (c, r) comes back after
 
     max(r, q) + 8 n / c + the server's own time
 
-with q what was still left of the round trip of the request before it when it was sent: requests wait for each other,
-so a burst is no evidence against the link, and what waits in our own buffers is counted as waiting. Small requests
-take no time under any capacity but the lowest, so they say next to nothing of it. A ping is a request of no bytes; one
-behind a request under way tells a slow link (it waits until those bytes have left) from a far one (it does not). A
-request that nobody answers is evidence, too: it takes at least as long as it has taken so far.
+where q is what was left of the round trip of the request before it, when this one was sent. Requests wait for each
+other, so a burst is no evidence against the link, and time in our own buffers counts as waiting. Small requests take no
+time except at the lowest capacities, so they say little about the capacity. A ping is a request of no bytes. Behind a
+request under way, it tells a slow link (the ping waits until those bytes have left) from a distant server (it does not
+wait). A request without an answer is evidence, too: it takes at least the time that has passed.
 
-Between two pieces of evidence the belief spreads: capacities drift, and now and then they jump to anything.
+Between two pieces of evidence the belief spreads: capacities drift, and sometimes jump to any value.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ UP_MBPS = np.geomspace(0.05, 500.0, 80).astype(np.float32)
 RTT_MS = np.geomspace(0.5, 3000.0, 144).astype(np.float32)
 
 UP_QUANTILE, RTT_QUANTILE = 0.25, 0.75
-"""Plans are judged there: by a capacity that is exceeded, and a round trip that is kept, with three chances in four."""
+"""Levels to plan with: the link exceeds this capacity, and keeps this round trip, with a chance of 3 in 4."""
 
 TYPICAL_MBPS, TYPICAL_RTT_MS = (8.0, 1.6), (40.0, 1.2)
 """Median and spread (of the natural logarithm) before anything is known, and after a jump: 3G to a local network."""
@@ -41,42 +41,42 @@ DRIFT_UP, DRIFT_RTT = 0.1, 0.05
 """How far the logarithms wander in a second (standard deviation)."""
 
 MOST_DRIFT_S = 4.0
-"""Of one silence: after that, jumps are what there is to fear."""
+"""Longest drift without evidence: after that, jumps matter more."""
 
 JUMPS = 0.05
-"""A second: a step every twenty, as when people walk through a house or a train enters a tunnel."""
+"""Probability of a jump in a second: one every 20 s, as on a walk through a house or on a train into a tunnel."""
 
 JUMPS_UP, JUMPS_RTT = 0.6, 0.2
-"""Of the jumps: the capacity alone, the round trip alone; the rest changes both."""
+"""Shares of the jumps that change the capacity alone, and the round trip alone; the rest change both."""
 
 FIRST_WAVER, LEAST_WAVER, MOST_WAVER = 0.15, 0.05, 0.3
-"""Standard deviation of a transfer's time, as a share of it; learned between these. Were it fixed and a link steadier,
-a far link that is fast would always explain round trips of one size better, as it expects them to be all the same."""
+"""Standard deviation of a transfer's time, as a share of it; learned between these. With a fixed value and a steadier
+link, a fast and distant server would always explain round trips of one size better: they are all the same then."""
 
 LEAST_JITTER_MS, MOST_JITTER_MS = 1.5, 50.0
-"""How late event loops, timers and radios are; the belief learns it between these."""
+"""Standard deviation of the delays by event loops, timers and radios; learned between these."""
 
 SPREAD_STEP = 0.05
-"""How fast: jitter and wavering follow the median of what round trips are off by, up or down by this share a time."""
+"""How fast both are learned: each round trip moves them by this share, so that they follow a median."""
 
 TRANSFER_JITTERS = 3.0
-"""A transfer that takes this many times the jitter tells how much transfers waver."""
+"""Only transfers that take longer than the jitter by this factor show how much transfer times vary."""
 
 RTT_WAVER = 0.03
-"""Standard deviation of the way's time, as a share of it, besides the jitter."""
+"""Standard deviation of the round trip itself, as a share of it, besides the jitter."""
 
 ODD, ODD_MS = 0.05, 500.0
-"""Share of the round trips that have nothing to do with the link as it is, and over how wide a range they lie. None
-takes half of what the link does, or less: however busy that is, a ping of 40 ms tells that no server is 80 ms away."""
+"""Share of outliers among round trips, and the width of their range. No round trip takes less than half of the link's
+own: a ping of 40 ms proves that the server is not 80 ms away."""
 
 SURPRISE = 3.0
 """A round trip is a surprise if it is off by this many standard deviations."""
 
 MOST_AHEAD = 3
-"""Requests that a ping waits for; behind more of them it says little besides that they have come through."""
+"""Largest number of requests ahead of a ping for it to count; behind more it only shows that they have arrived."""
 
 MOST_IN_FLIGHT = 1000
-"""Requests that are remembered."""
+"""Requests that are remembered at most."""
 
 
 @dataclass
@@ -89,7 +89,8 @@ class _Request:
 
 @dataclass(frozen=True)
 class LinkBounds:
-    """A quantile of each, whatever the other is. jitter_ms: standard deviation of round trips besides."""
+    """A quantile of the capacity and one of the round trip, each alone. jitter_ms: standard deviation of further
+    delays."""
 
     up_mbps: float
     rtt_ms: float
@@ -101,8 +102,8 @@ class LinkBelief:
 
     Args:
         now: in seconds, here as everywhere; never falls.
-        surprised: called when a request's round trip was none that was expected. Whether the link is slower now or
-            farther, only a ping can tell, and the next one may be half a second away.
+        surprised: called after an unexpected round trip. Only a ping can tell whether the link is slower now or the
+            server farther, and the next ping may be half a second away.
     """
 
     def __init__(self, now: float, surprised: Callable[[], None] = lambda: None) -> None:
@@ -141,14 +142,15 @@ class LinkBelief:
             self._last = sent.at, round_trip
 
     def refused(self, request: int, now: float) -> None:
-        """It came through, but nobody says how long the server had it: only what is behind it is told by it."""
+        """It arrived, but without the server's times. So it is no evidence itself; it only orders the requests behind
+        it."""
         sent = self._sent.pop(request, None)
         if sent is not None:
             self._last = sent.at, now - sent.at
             self.heard = now
 
     def ponged(self, rtt_ms: float, now: float) -> None:
-        """A ping came back. What was sent before it has arrived, as all go one way."""
+        """A ping came back. All that was sent before it has arrived, since one connection keeps the order."""
         began = now - rtt_ms / 1000
         before = [r for r in self._sent.values() if r.at <= began]
         ahead = [r for r in before if not r.arrived]
@@ -160,13 +162,13 @@ class LinkBelief:
         self.heard = now
 
     def disconnected(self) -> None:
-        """What was in flight is lost, and the next connection may be another network."""
+        """The requests in flight are lost, and the next connection may use another network."""
         self._sent.clear()
         self._last = None
         self._belief = self._mixed(0.5)
 
     def bounds(self, now: float, up: float = UP_QUANTILE, rtt: float = RTT_QUANTILE) -> LinkBounds:
-        """Quantiles of what is believed at `now`, what is under way and not answered included."""
+        """Quantiles of the belief at `now`; requests under way without an answer count as evidence."""
         belief = self._spread_to(now)
         silence = self._silence(now)
         if silence is not None:
@@ -180,10 +182,10 @@ class LinkBelief:
         return LinkState(found.up_mbps, found.rtt_ms, jitter_ms=found.jitter_ms)
 
     def _expected_ms(self, request: _Request, ahead: Sequence[_Request] = ()) -> Grid | None:
-        """(capacities, round trips), or None where it waited for something of which nothing is known.
+        """(capacities, round trips); None: it waited for a request of which nothing is known.
 
         Args:
-            ahead: sent before it, and not arrived by then; behind all that was answered.
+            ahead: requests sent before it that had not arrived when it was sent.
         """
         first = ahead[0] if ahead else request
         left_ms = 0.0  # of the last one's round trip, when the first was sent
@@ -198,7 +200,7 @@ class LinkBelief:
         return np.asarray(expected)
 
     def _deviations(self, expected: Grid, size: int, ahead_size: int = 0) -> Grid:
-        """(capacities, round trips): standard deviation of a round trip, ms; how coarse the grid is included.
+        """(capacities, round trips): standard deviation of a round trip, ms. It includes the grid's own coarseness.
 
         Args:
             expected: as from `_expected_ms`. size, ahead_size: bytes of the request, and of those that it waits for.
@@ -241,9 +243,9 @@ class LinkBelief:
         return next((r for r in self._sent.values() if not r.arrived), None)
 
     def _bound_of_silence(self, now: float) -> float:
-        """What is left of the capacity, Mb/s, once a request has been under way for longer than anything odd takes.
+        """Upper bound of the capacity, Mb/s, if a request has been under way for longer than any outlier takes.
 
-        While answers come to what was sent before it, it waits for its turn.
+        While answers come to earlier requests, it waits for its turn.
         """
         waiting = self._waiting()
         elapsed_ms = 0.0
@@ -255,7 +257,7 @@ class LinkBelief:
         return max(float(UP_MBPS[0]), waiting.size * 8e-3 / elapsed_ms)
 
     def _silence(self, now: float) -> Grid | None:
-        """How likely it is that the oldest request has not been answered by now; None: none is under way."""
+        """Likelihood that the oldest request has no answer by now; None: none is under way."""
         waiting = self._waiting()
         if waiting is None:
             return None
@@ -298,7 +300,7 @@ def _lognormal(grid: Grid, median: float, spread: float) -> Grid:
 
 
 def _followed(spread: float, off: float, least: float, most: float) -> float:
-    """A standard deviation, after one more deviation was seen: two thirds of it is their median."""
+    """A standard deviation, updated by one more deviation, so that two thirds of it are their median."""
     return min(max(spread * math.exp(SPREAD_STEP if off > spread / 1.5 else -SPREAD_STEP), least), most)
 
 
@@ -312,7 +314,7 @@ def _step(grid: Grid) -> float:
 
 
 def _blurred(belief: Grid, share: float) -> Grid:
-    """`share` of each cell's weight goes to either neighbour along the first axis; nothing leaves at the ends."""
+    """Each cell gives `share` of its weight to each neighbour along the first axis; the ends lose nothing."""
     if share <= 0:
         return belief
     blurred = belief * np.float32(1 - 2 * share)

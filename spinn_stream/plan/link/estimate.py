@@ -1,4 +1,4 @@
-"""What requests and their answers tell of the link to the server: its round trip, and what it carries upwards."""
+"""What requests and answers show of the link to the server: its round trip, and its capacity upwards."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections import deque
 from dataclasses import dataclass
 
 BASE_WINDOW_S = 10.0
-"""The shortest round trip of this window is taken for the way without queues (BBR's RTprop, Cardwell et al. 2016)."""
+"""The shortest round trip of this window counts as one without queues (BBR's RTprop, Cardwell et al. 2016)."""
 
 LEAST_TRANSFER_MS = 10.0
-"""A request that takes less than this longer than the shortest round trip says nothing of the capacity: event loops and
-timers are late by some milliseconds."""
+"""If a request takes longer than the shortest round trip by less than this, it says nothing about the capacity: event
+loops and timers are late by some milliseconds."""
 
 LEAST_BUSY_MS = 20.0
-"""The capacity is called known once the link is known to have been full for this time."""
+"""The capacity is known only after the link was full for this time."""
 
 
 @dataclass(frozen=True)
 class LinkReading:
-    """One stretch of time. What is None was not seen.
+    """One stretch of time. None: not seen.
 
-    up_mbps: bytes of messages, 10^6 bits a second. full: the link was, so this is its capacity; otherwise it is
-    what was asked of it, which is a lower bound of what it carries.
+    up_mbps: bytes of messages, 10^6 bits a second. full: whether the link was full. If so, up_mbps is its capacity;
+    otherwise it is the traffic, a lower bound of the capacity.
     """
 
     up_mbps: float | None
@@ -39,9 +39,9 @@ class _Sent:
 class LinkEstimate:
     """Collects what happens on one connection after the other. `now` is in seconds and never falls.
 
-    A link is full while a request waits for the one before it: then the time between their arrivals, on the server's
-    clock, is the time its bytes took. A request without another before it took what its round trip is longer than
-    the shortest. The server's own time is in neither. Downwards there are only small answers, which fill nothing.
+    A link is full while a request waits for the one before it. Its bytes then took the time between the two arrivals,
+    on the server's clock. The bytes of a request that is alone took its round trip less the shortest one. The server's
+    own time is in neither. Downwards nothing is learned, since answers are small.
     """
 
     def __init__(self, now: float) -> None:
@@ -84,12 +84,12 @@ class LinkEstimate:
             self._acknowledged += sent.size
 
     def ponged(self, rtt_ms: float, now: float) -> None:
-        """A ping came back, which has hardly any bytes."""
+        """A ping came back; it has hardly any bytes."""
         self._ponged = True
         self._round_trip(rtt_ms, now)
 
     def disconnected(self) -> None:
-        """What was in flight is lost; the next connection has another clock at the server."""
+        """The requests in flight are lost; the next connection has another server clock."""
         self._sent.clear()
         self._arrived = None
 
@@ -119,7 +119,8 @@ class LinkEstimate:
         self._shortest: float | None = None
 
     def _waiting_since(self, start: float) -> bool:
-        """Whether requests wait since before then, a round trip and more, and nothing came back."""
+        """Whether requests have waited since before `start`, for more than a round trip, without anything coming
+        back."""
         oldest = next(iter(self._sent.values()), None)
         base_ms = self._round_trips[0][1] if self._round_trips else 0.0
         return oldest is not None and oldest.at + base_ms / 1000 < start and not self._ponged

@@ -1,4 +1,4 @@
-"""When to ask a link that is not used how it is, so that the way back is found."""
+"""When to send a probe over an unused link, so that the client notices when the server is worth using again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .belief import LinkBelief
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """How often and how much. A probe is as long as the link is believed to need `busy_ms` for."""
+    """How often probes go, and their size: the link is believed to need `busy_ms` for one."""
 
-    interval_s: float = 2.0  # between two probes of a link that is as it was
+    interval_s: float = 2.0  # between two probes, if the belief did not change
     again_s: float = 0.25  # after a probe that changed the belief
-    changed: float = 0.25  # share by which it did
+    changed: float = 0.25  # by at least this share
     busy_ms: float = 15.0  # of the link's time: with 2 s between them less than a hundredth
     least_bytes: int = 500
     most_bytes: int = 20_000
@@ -26,8 +26,8 @@ class ProbeConfig:
 class Prober:
     """Decides; the client sends, as it sends any request, and tells the belief as of any request.
 
-    A probe is best a frame that is answered on the device anyway, sent up to the size asked for: its answer is good
-    for something. `now` is in seconds and never falls.
+    A probe is a frame that the device answers, sent as a picture of about the size asked for. `now` is in seconds and
+    never falls.
     """
 
     def __init__(self, now: float, config: ProbeConfig | None = None) -> None:
@@ -36,13 +36,13 @@ class Prober:
         self._median: float | None = None  # capacity believed in when the last probe was sent
 
     def used(self, now: float) -> None:
-        """A request of a frame was sent: as good as a probe."""
+        """A frame was sent, which is as good as a probe."""
         self._last = max(self._last, now)
 
     def due(self, now: float, belief: LinkBelief) -> int | None:
-        """Bytes to send now; None: nothing. Whoever gets a number sends it; the next one counts from now.
+        """Bytes to send now; None: nothing. The caller must send them: the next probe counts from now.
 
-        Nothing is sent while something waits for its answer: it is a probe already.
+        While a request waits for its answer, no probe is due: that request is one.
         """
         config = self._config
         if belief.in_flight or now - self._last < config.again_s:

@@ -1,1 +1,1 @@
-"""The scheduler and those it is measured against."""
+"""Our policy and the baselines."""

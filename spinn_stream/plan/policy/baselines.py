@@ -1,7 +1,7 @@
-"""The scheduler and those it is measured against, as plan spaces and objectives of one engine.
+"""Our policy and the baselines: each is a set of plans and a goal, for one and the same scheduler.
 
-All predict with the same tables and choose by the same rule; they differ in which plans they know of and in what they
-ask for. Each function names its source and where it departs from it.
+All predict with the same tables and choose by the same rule. They differ in their plans and in their goal. Each
+function names its source and how it departs from it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
 Mask = npt.NDArray[np.bool_]
 
 SAME_EXIT = 0.999
-"""Share of the frames that have to leave at one exit for a threshold to count as that exit alone."""
+"""If one exit answers at least this share of the frames under a threshold, the threshold stands for that exit."""
 
 EDGENT_LATENCY_MS = 100.0
-"""Edgent's target where neither the agreement nor a deadline states one."""
+"""Edgent's target if neither the agreement nor a deadline states one."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """plans: (P,) which of a table's plans it knows. sla: what it asks for; the user's and the deadline are given."""
+    """plans: (P,), which of a table's plans it may choose. sla: its goal, given the user's and the deadline."""
 
     name: str
     source: str
@@ -62,7 +62,7 @@ def _device_only(bundle: Bundle, table: PlanTable) -> Mask:
 def _server_only(bundle: Bundle, table: PlanTable) -> Mask:
     """The frame goes up, the whole network runs there, no exit answers: SPINN's server baseline.
 
-    Departs: the frame is the coarsest picture that keeps the accuracy, where the original sends the input tensor.
+    Departs: sends the coarsest picture that keeps the accuracy; the original sends the input tensor.
     """
     return np.asarray((table.split == 0) & without_exits(bundle, table) & one_setting(bundle, table))
 
@@ -70,8 +70,8 @@ def _server_only(bundle: Bundle, table: PlanTable) -> Mask:
 def _neurosurgeon(bundle: Bundle, table: PlanTable) -> Mask:
     """Any one split of the network, no exits (Kang et al., Neurosurgeon, ASPLOS 2017).
 
-    Departs: activations go through this project's codec at the smallest setting that keeps the accuracy, where the
-    original sends floats; layer times are measured, where the original regresses them; the server's queue counts.
+    Departs: activations are coded at the smallest setting that keeps the accuracy; the original sends floats. Layer
+    times are measured; the original regresses them. The server's queue counts.
     """
     return without_exits(bundle, table) & one_setting(bundle, table)
 
@@ -79,8 +79,9 @@ def _neurosurgeon(bundle: Bundle, table: PlanTable) -> Mask:
 def _edgent(bundle: Bundle, table: PlanTable) -> Mask:
     """One exit that answers all frames, and one split (Li et al., Edgent, MECOMM 2018; IEEE TWC 2020).
 
-    Departs: a plan names a threshold, not an exit, so only exits that some row of the bundle's thresholds sends all
-    frames to can be had; often the first and the final one. The coding is as for Neurosurgeon.
+    Departs: a plan names a threshold, not an exit. So only exits that answer all frames under some threshold of the
+    bundle
+    can be chosen: often the first and the final one. The coding is as for Neurosurgeon.
     """
     alone = np.array([max(row.share) >= SAME_EXIT for row in bundle.thresholds])
     right_sized = np.array([t is None for t in table.thresholds])
@@ -91,8 +92,8 @@ def _edgent(bundle: Bundle, table: PlanTable) -> Mask:
 def _dyno(bundle: Bundle, table: PlanTable) -> Mask:
     """Split and precision, no exits (Almeida et al., DynO, ACM TECS 2022; arXiv 2104.09949).
 
-    Departs: precisions are the settings of this project's codec, measured for each cut point, where the original packs
-    to a bit width; like the original it knows the user's requirements.
+    Departs: precisions are codec settings, measured for each cut point; the original packs to a bit width. Like the
+    original, it keeps to the user's goal.
     """
     return without_exits(bundle, table)
 
@@ -104,7 +105,7 @@ def without_exits(bundle: Bundle, table: PlanTable) -> Mask:
 
 
 def one_setting(bundle: Bundle, table: PlanTable) -> Mask:
-    """(P,) whether a plan's codec is the one that its cut point would have if nobody planned it."""
+    """(P,), whether a plan has its cut point's default codec."""
     usual = np.full(table.last + 1, -1)
     for split in range(table.last):
         known = np.unique(table.setting[table.split == split])
@@ -117,18 +118,18 @@ def one_setting(bundle: Bundle, table: PlanTable) -> Mask:
 
 
 def _finest(bundle: Bundle, table: PlanTable, split: int) -> int:
-    """The setting of most bytes at a split, where none is known to keep the accuracy."""
+    """The setting of most bytes at a split, for a split at which none is known to keep the accuracy."""
     here = np.flatnonzero(table.split == split)
     return int(table.setting[here[table.size[here].argmax()]])
 
 
 def _users(sla: Sla, deadline_ms: float | None) -> Sla:
-    """What the user asks for."""
+    """The user's goal."""
     return sla
 
 
 def _fastest(sla: Sla, deadline_ms: float | None) -> Sla:
-    """Latency, or energy where that comes first with the user: the two objectives that Neurosurgeon has."""
+    """Latency, or energy if that is the user's first target: Neurosurgeon's two objectives."""
     first = sla.targets[0].metric.name
     return Sla((), (Target(METRICS["device_energy" if first == "device_energy" else "latency_ms"], 0.0),))
 

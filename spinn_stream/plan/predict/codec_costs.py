@@ -14,7 +14,7 @@ from spinn_stream.errors import CodecError
 
 @dataclass(frozen=True)
 class CodecCost:
-    """Milliseconds of one thread that is not disturbed: on the device, and on the server."""
+    """Milliseconds on one undisturbed thread: on the device, and on the server."""
 
     encode_ms: float
     decode_ms: float
@@ -26,14 +26,14 @@ MOST_SETTINGS = 5
 LEAST_SETTINGS = 4
 
 MOST_LOST = 0.1
-"""A setting that loses more of the final exit's accuracy is of no use."""
+"""Settings that lose more of the final exit's accuracy are not planned with."""
 
 CHANCE = 0.003
 """Losses that differ by less are equal: the tables are of a thousand images."""
 
 
 def default_cost(setting: CodecSetting, elements: int) -> CodecCost:
-    """What coding `elements` numbers takes by the codec's own figures."""
+    """Time to code `elements` numbers, by the codec's own figures."""
     cost, millions = setting.kind.cost, elements * 1e-6
     return CodecCost(
         cost.encode_ms + cost.encode_ms_per_million * millions, cost.decode_ms + cost.decode_ms_per_million * millions
@@ -41,7 +41,7 @@ def default_cost(setting: CodecSetting, elements: int) -> CodecCost:
 
 
 def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
-    """What a setting costs each exit behind it of its accuracy; gains are chance and count as nothing.
+    """The accuracy that a setting costs each exit behind it. Gains are chance and count as 0.
 
     Args:
         whole: as of `uncoded`.
@@ -52,9 +52,9 @@ def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
 def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     """The rows of a cut point that the scheduler chooses among, fewest bytes first.
 
-    Those that no other one beats in bytes and, chance apart, in every exit's loss. Of more than `MOST_SETTINGS`, the
-    one goes whose neighbours' bytes are closest to each other; the smallest that keeps the accuracy always stays. Of
-    fewer than `LEAST_SETTINGS`, the next ones by bytes join.
+    Those that no other one beats both in bytes and in every exit's loss (chance apart). If they are more than
+    `MOST_SETTINGS`, those with the closest neighbours in bytes are left out, but never the smallest that keeps the
+    accuracy. If they are fewer than `LEAST_SETTINGS`, the next ones by bytes join.
     """
     final, whole = bundle.exits[-1].name, uncoded(bundle)
     rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]
@@ -79,7 +79,7 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
 
 
 def guessed_bytes(bundle: Bundle, cut: int, setting: CodecSetting) -> float:
-    """What a payload takes, if the bundle has no tables."""
+    """Estimated bytes of a payload, for a bundle without tables."""
     return math.ceil(setting.kind.guessed_bytes(bundle.cut_points[cut].elements, setting.quality))
 
 

@@ -1,4 +1,5 @@
-"""How many frames each exit answers under each threshold: by a bundle's tables, and by a camera's own frames."""
+"""Which share of the frames each exit answers under each threshold: by a bundle's tables, corrected by a camera's own
+frames."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ Rows = Sequence[tuple[float | None, ThresholdRow]]
 
 
 def planned_rows(bundle: Bundle) -> Rows:
-    """Those of the bundle. Where none is without exits, one of no threshold is added."""
+    """The bundle's thresholds. If all of them have exits, a row without exits is added."""
     rows: list[tuple[float | None, ThresholdRow]] = [(row.threshold, row) for row in bundle.thresholds]
     if all(any(n is not None for n in row.needed) for row in bundle.thresholds):
         early = len(bundle.exits) - 1
@@ -34,7 +35,8 @@ def answering(rows: Rows) -> npt.NDArray[np.bool_]:
 def exit_shares(rows: Rows) -> Floats:
     """(T, E), shares of the frames that each exit answers; they add up to 1, and are 0 at exits that may not.
 
-    What cross-validation found to leave there, as other folds had other needs, leaves at the next exit that may.
+    Cross-validation may give a share to an exit that this row leaves out, since other folds had other needs. The next
+    exit that may answer gets it.
     """
     share, needed = np.array([row.share for _, row in rows]), answering(rows)
     kept = np.zeros_like(share)
@@ -47,7 +49,7 @@ def exit_shares(rows: Rows) -> Floats:
 
 
 def of_those_that_come(share: Floats) -> Floats:
-    """(T, E), the share of the frames that come to an exit which it answers; 1 at the final one."""
+    """(T, E), for each exit the share that it answers of the frames that come to it; 1 at the final one."""
     come = share[:, ::-1].cumsum(1)[:, ::-1]
     found = np.minimum(share / np.maximum(come, 1e-12), 1.0)
     found[:, -1] = 1.0
@@ -55,11 +57,11 @@ def of_those_that_come(share: Floats) -> Floats:
 
 
 def shifted(share: Floats, shifts: Sequence[float]) -> Floats:
-    """(T, E), the shares where frames are easier or harder than those of the tables.
+    """(T, E), the shares if frames are easier or harder than those of the tables.
 
     Args:
-        share: as of `exit_shares`. shifts: for each early exit, how much its log-odds of answering a frame that comes
-            to it are higher, at every threshold: what always answers, or never does, goes on doing so.
+        share: as of `exit_shares`. shifts: for each early exit, added to its log-odds of answering a frame that comes
+            to it, at every threshold. An exit that always answers, or never, does not change.
     """
     answers = of_those_that_come(share)
     answers[:, :-1] = _odds_times(answers[:, :-1], np.exp(np.asarray(shifts, np.float64)))

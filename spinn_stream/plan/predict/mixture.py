@@ -1,4 +1,4 @@
-"""Quantiles of a time that has several ways to come about.
+"""Quantiles of a time that is a mixture of several ways.
 
 Each way is a logistic distribution of known mean and standard deviation: its distribution function and its inverse
 are closed formulas, and it is close to the normal one with somewhat heavier tails, as run times have.
@@ -37,13 +37,13 @@ def spread(median: float, p95: float) -> float:
 
 
 def mixture_quantile(means: Floats, deviations: Floats, weights: Floats, levels: Floats) -> Floats:
-    """Where each mixture's distribution function reaches its level: by bisection, where it has several parts.
+    """The quantile of each mixture at its level; by bisection if it has several parts.
 
     Args:
         means, deviations, weights: (E, N), the parts of N mixtures; weights need not add up to 1, parts of weight 0
             count for nothing. levels: (N,), 0 to 1.
 
-    Returns: (N,), within 8 scales of some part's mean; 0 where all weights are 0.
+    Returns: (N,), within 8 scales of some part's mean; 0 if all weights are 0.
     """
     scales = np.maximum(deviations * _SCALE, 1e-9 + 1e-9 * np.abs(means))
     parts = (weights > 0).sum(0)

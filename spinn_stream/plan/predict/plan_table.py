@@ -1,4 +1,4 @@
-"""Every plan that a bundle allows, and all about it that neither link nor loads change. Set up once.
+"""Every plan that a bundle allows, with all figures that depend on neither link nor loads. Set up once.
 
 A *way* is what the network does to a frame under a split and a threshold (and the time to encode behind it); plans
 that differ in the codec alone share one. Arrays are over ways (W) or plans (P); exits (E) count the final one.
@@ -23,14 +23,14 @@ Ints = npt.NDArray[np.intp]
 class Ways:
     """What the device does to a frame, from taking it on.
 
-    ends: (E + 1, W) ms, when each exit on the device is done (as the one before where there is none), and last, when a
-    frame is ready to be sent. weights:
-    (E + 1, W), share of the frames that end there, 0 for exits behind the split; last, the share sent. busy: (W,) ms,
-    the mean of `ends`. slowest: (W,) ms, the last of the exits that answer; 0 where none does. fallback: (E, W),
-    accuracy of a run in which the best exit up to that one answers whatever goes beyond it; -inf where none is
-    evaluated on the device.
-    local_mean, local_spread: (W,) ms, of the frames answered on the device, and how far their quantile is above.
-    head_var: (W,) ms^2 of the way to sending.
+    ends: (E + 1, W) ms, when each exit on the device is done (an exit that is not run counts as the one before it); the
+        last row: when a frame is ready to be sent.
+    weights: (E + 1, W), share of the frames that end at each exit, 0 behind the split; the last row: the share sent.
+    busy: (W,) ms, the mean of `ends`. slowest: (W,) ms, the last exit that answers; 0: none does.
+    fallback: (E, W), accuracy if the best exit up to this one answers all frames that would go beyond it; -inf: none is
+        evaluated on the device.
+    local_mean, local_spread: (W,) ms, mean of the frames answered on the device, and distance to their quantile.
+    head_var: (W,) ms^2, variance of the time until a frame is sent.
     """
 
     ends: Floats
@@ -47,14 +47,17 @@ class Ways:
 class PlanTable:
     """P plans, in the order of splits, then settings, then thresholds.
 
-    reference: accuracy of the whole network without exits and codec. rescue_ms, rescue_accuracy: of the device's way to
-    its first exit, the last resort. number: (P,), the plan's index in the whole table. split, threshold, setting:
-    indices into the bundle's cut points, `thresholds` and `settings` (-1: nothing is sent). way: index of its way.
-    sent: share of the frames that go up. size, size_var: bytes of one message, bytes^2, by the tables. server: ms that
-    decode and tail take for a frame sent; server_cv2: their squared coefficient of variation; tail_var: ms^2.
-    on_device: the 95 % quantile is among the frames answered on the device; else zz is its place among those sent, in
-    standard deviations times its absolute value, and tail_dd the same for the tail alone, in ms from its mean.
-    accuracy: with no late answers. server_cost: ms a frame.
+    reference: accuracy of the whole network without exits and codec.
+    rescue_ms, rescue_accuracy: of a rescue, the device's run to its first exit.
+    number: (P,), the plan's index in the whole table.
+    split, threshold, setting: indices into the bundle's cut points, `thresholds` and `settings` (-1: nothing is sent).
+    way: index of its way. sent: share of the frames that are sent.
+    size, size_var: bytes of one message, bytes^2, by the tables.
+    server: ms of decoding and tail for a frame sent; server_cv2: their squared coefficient of variation; tail_var:
+    ms^2.
+    on_device: whether the 95 % quantile is among the frames answered on the device. If not, zz is z |z| for its place z
+        among the frames sent, in standard deviations, and tail_dd the same for the tail alone, in ms from its mean.
+    accuracy: without late answers. server_cost: ms a frame.
     """
 
     ways: Ways

@@ -1,8 +1,8 @@
-"""What a frame costs the device's battery. An estimate, and always called one, unless a meter is plugged in.
+"""What a frame costs the device's battery. It is called an estimate unless a meter is plugged in.
 
     energy = compute_mw x busy time + up_mj_per_mbit x megabits sent + radio_mw x time on air
 
-Above idle: what the board and its camera take anyway is no plan's doing.
+Only energy above idle counts: no plan changes what the board and its camera take anyway.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class EnergyRates:
-    """compute_mw: above idle while one core computes. up_mj_per_mbit, radio_mw: of sending; the latter while on air."""
+    """compute_mw: above idle, while one core computes. up_mj_per_mbit: for each megabit sent. radio_mw: while on
+    air."""
 
     compute_mw: float
     up_mj_per_mbit: float
@@ -47,8 +48,8 @@ WIFI = (283.17, 132.86)
 LTE = (438.39, 1288.04)
 THREE_G = (868.98, 817.88)
 """Sending, in mW for each Mb/s (that is mJ for each megabit), and mW while on air: Huang et al., "A Close Examination
-of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4. Phones of that time; the order of
-magnitude is what to trust. The tail in which the radio stays awake afterwards is not counted."""
+of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table 4. These are phones of 2012, so trust
+only the order of magnitude. The time that the radio stays awake afterwards is not counted."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class PowerModel:
 
     @classmethod
     def of_cores(cls, cores: int) -> PowerModel:
-        """Of a device that computes on `cores` cores at once. An upper bound: they wait for each other, too."""
+        """For a device that computes on `cores` cores at once. An upper bound, since cores also wait for each other."""
         return cls(EnergyRates(cores * PI4_CORE_MW, *WIFI))
 
     @property

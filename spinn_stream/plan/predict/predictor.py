@@ -1,8 +1,8 @@
 """What every plan would do under the present conditions. Formulas and their limits: docs/scheduler/prediction.md.
 
-A pipeline of three stages: the device's one thread, the link, the server. The device takes the newest frame when it
-is free; the link and the server have one waiting place for this client. So nothing grows without bound: what a stage
-cannot serve is dropped at the source, and answers age by one service at most for each stage.
+A pipeline of three stages: the device's one thread, the link, the server. The device takes the newest frame when it is
+free. Link and server have one waiting place each for this client. So no queue grows: frames that a stage cannot serve
+are dropped at the source, and an answer waits for at most one service at each stage.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .plan_table import Floats, PlanTable
 from .power import PowerMeter, PowerModel
 
 OVERRUN = 0.1
-"""A service that is longer than a period by this share makes the next frame wait for sure."""
+"""If a service is longer than a period by this share, the next frame always waits."""
 
 STAYS_BUSY = 0.95
-"""At most: services scatter, so that a device that is just too slow is idle now and then."""
+"""Largest probability to stay busy: service times vary, so a device that is only just too slow is idle at times."""
 
 SERVICE_CV2 = 0.04
-"""Squared coefficient of variation of a message's time on the link: a fifth, as real links waver."""
+"""Squared coefficient of variation of a message's time on the link: real links vary by about a fifth."""
 
 LEAST_LATE_SPREAD = 0.02
-"""Of the deadline: the share of late answers changes over no less."""
+"""The share of late answers changes over at least this share of the deadline."""
 
 ANSWER_BYTES = 160.0
-"""A result with its framing."""
+"""Of a result with its framing."""
 
 
 @dataclass(frozen=True)
 class LinkState:
-    """The link to plan with: what it is believed to be at the planning quantile.
+    """The link to plan with: planning quantiles of the belief.
 
     up_mbps, down_mbps: 10^6 bits a second. rtt_ms: of an empty message. jitter_ms: its standard deviation.
     """
@@ -61,11 +61,11 @@ class LinkState:
 class Conditions:
     """All that changes while a system runs.
 
-    link: None: there is no server to be reached. device_load, server_load: times of the network over the profiled ones.
-    server_queue_ms: how long requests wait there. device_overhead_ms, server_overhead_ms: what each side does to a
-    frame besides what is profiled: threads and the event loop. fps: the source's rate. deadline_ms: age by which every
-    frame is answered, one way or another; None: answers may take any time. payload_factors: by codec, how many times
-    the tables' bytes payloads take, which are of other pictures; once where nothing is said.
+    link: None: no server can be reached. device_load, server_load: times of the network over the profiled ones.
+    server_queue_ms: how long requests wait there. device_overhead_ms, server_overhead_ms: time for a frame beyond the
+    profile, for threads and the event loop. fps: the source's rate. deadline_ms: age by which every frame is answered;
+    None: answers may take any time. payload_factors: by codec, bytes of this camera's payloads over those of the
+    tables; 1 for a codec that is not in it.
     """
 
     link: LinkState | None
@@ -111,7 +111,7 @@ class Prediction:
     """Figures of every plan of a table, each worked out when it is first asked for.
 
     Args:
-        rows: (P,) for each of `sla.METRICS`, or what gives it; NaN nowhere.
+        rows: (P,) for each of `sla.METRICS`, or a function that gives it; never NaN.
     """
 
     def __init__(self, table: PlanTable, rows: Mapping[str, Floats | Callable[[], Floats]]) -> None:
@@ -260,7 +260,7 @@ class Predictor:
         return busy * (period / 2), cycle * period
 
     def _between_frames(self, interval: Floats, behind: Floats) -> Floats:
-        """Mean ms between frames taken, where a frame that is sent holds the device up until the one before has left.
+        """Mean ms between frames taken. A frame that is sent waits on the device until the one before it has left.
 
         Args:
             interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
@@ -274,7 +274,7 @@ class Predictor:
         return np.asarray(found)
 
     def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
-        """(mean share-weighted age of local answers (W,), accuracy (P,)) where time may run out."""
+        """(share-weighted mean age of local answers (W,), accuracy (P,)), with a deadline."""
         t, ways = self.table, self.table.ways
         done = begun + load * ways.ends[:-1]  # (E, W)
         local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
@@ -299,7 +299,7 @@ class Predictor:
 
 
 def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:
-    """Mean wait before a stage of one waiting place (Kingman 1961, capped): a service at most.
+    """Mean wait before a stage with one waiting place: Kingman 1961, capped at one service.
 
     Args:
         rate: arrivals a ms. cv: half the sum of the squared coefficients of variation of arrivals and services.

@@ -20,7 +20,7 @@ from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways
 
 MESSAGE_BYTES = 49.0
-"""Header of a request and its WebSocket frame. What TCP and IP add is in the capacity that is believed in."""
+"""Header of a request and its WebSocket frame. The believed capacity already allows for TCP and IP."""
 
 
 def build_table(
@@ -33,9 +33,9 @@ def build_table(
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
     Args:
-        device, server: profiles of this bundle; a batch of one is planned with.
-        encoding: how many times as long as by `default_cost` the device takes to encode, by codec; else once.
-        shifts: how much more often each early exit answers than the bundle's tables say, see `shifted`; None: not.
+        device, server: profiles of this bundle; plans use the batch of one.
+        encoding: by codec, the device's time to encode over `default_cost`; 1 for a codec that is not in it.
+        shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
 
     Raises:
         ValueError: a profile that is not of this bundle.
@@ -48,7 +48,7 @@ def build_table(
 
 
 class _Times:
-    """Sums along a profile's batch of one: medians, and variances from the 95th percentiles."""
+    """Running sums over a profile's batch of one: medians, and variances from the 95th percentiles."""
 
     def __init__(self, bundle: Bundle, profile: Profile) -> None:
         row = profile.batches[0]
@@ -86,10 +86,10 @@ class _Times:
 
 @dataclass(frozen=True)
 class _Tail:
-    """Of the frames sent from one split, (T,) each: their share, the server's ms for them without decoding (mean,
-    variance), and the 95 % quantile's place: z in standard deviations, deviation in ms of the tail alone.
+    """The frames sent from one split, (T,) each: their share; the server's ms for them without decoding (mean and
+    variance); the place of the 95 % quantile: z in standard deviations, and the tail's deviation in ms.
 
-    weights: (E, T), which exit behind the split answers them.
+    weights: (E, T), share that each exit behind the split answers.
     """
 
     sent: Floats
@@ -160,9 +160,9 @@ class TableMaker:
         )  # fmt: skip
 
     def _fallbacks(self) -> Floats:
-        """(E,) accuracy of a run that ends at each exit: the whole network's, less what the tables say the exit loses.
+        """(E,), accuracy of a run that ends at each exit: the whole network's, less the exit's loss in the tables.
 
-        Where there are no tables: the lowest of any threshold.
+        Without tables: the lowest accuracy of any threshold.
         """
         base = self._uncoded
         final = self._bundle.exits[-1].name
@@ -172,7 +172,7 @@ class TableMaker:
         return np.clip(self._reference - (base[final] - np.array(found)), 0.0, 1.0)
 
     def _sendable(self, split: int) -> list[tuple[CodecSetting, PayloadRow | None]]:
-        """Settings and what the tables say of them; None: there are no tables."""
+        """Settings with their rows of the tables; None: there are no tables."""
         rows = planned_settings(self._bundle, split)
         if not rows:
             return [(default_setting(self._bundle, split), None)]
@@ -218,7 +218,7 @@ class TableMaker:
         return self._n_ways - rows
 
     def _tail(self, split: int) -> _Tail:
-        """What the server does to frames sent from a split, under each threshold."""
+        """The server's work on frames sent from a split, under each threshold."""
         behind = self._cuts > split
         share = np.where(behind, self._share, 0.0)  # (T, E)
         sent = _rest(self._share[:, ~behind].sum(1)) if split < self._bundle.last else np.zeros(len(share))
@@ -257,7 +257,7 @@ class TableMaker:
             self._plans.setdefault(name, []).append(np.broadcast_to(np.asarray(values), rows))
 
     def _lost(self, row: PayloadRow | None, weights: Floats) -> Floats:
-        """(T,) accuracy that coding costs: as measured for each threshold, or else the exits' losses.
+        """(T,), accuracy that coding costs: as measured for each threshold, or else by the exits' losses.
 
         Args:
             weights: (E, T), which exit behind the split answers what is sent.
@@ -271,12 +271,12 @@ class TableMaker:
 
 
 def _merged(ways: Mapping[str, Floats], way: npt.NDArray[np.generic]) -> tuple[Ways, npt.NDArray[np.intp]]:
-    """Each way once, and which one each plan has: thresholds that run the same exits on the device share theirs."""
+    """The different ways, and the index of each plan's: thresholds that run the same exits on the device share one."""
     together = np.concatenate([np.atleast_2d(values) for values in ways.values()])
     _, first, which = np.unique(together, axis=1, return_index=True, return_inverse=True)
     return Ways(**{name: np.ascontiguousarray(values[..., first]) for name, values in ways.items()}), which.ravel()[way]
 
 
 def _rest(share: Floats) -> Floats:
-    """What is left of 1, and 0 where that is rounding."""
+    """1 minus the sum, or 0 if that is only rounding."""
     return np.where(share < 1 - 1e-9, 1.0 - share, 0.0)

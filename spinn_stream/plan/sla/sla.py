@@ -1,8 +1,8 @@
-"""A service-level agreement: what every plan must keep, and what is to be as good as possible, in order.
+"""A service-level agreement: constraints that every plan must keep, and targets, the most important first.
 
-Text form: see `sla_text`. A plan that breaks a constraint is out. Among the others the first target decides: those
-within its tolerance of the best go on to the next target, and of those left after the last the best in the last wins
-(lexicographic with tolerances: Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2).
+Text form: see `text`. A plan that breaks a constraint is out. Of the others, those within the first target's tolerance
+of its best go on to the next target, and so on. Of those left at the last target, its best wins (lexicographic with
+tolerances: Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from decimal import Decimal
 class Metric:
     """A figure of a plan.
 
-    said: what it is called in a sentence. rises: more is better. units: name -> how many of the canonical unit, which
-    comes first and is also meant where none is written. absolute: tolerances are differences, not shares of the best.
-    scale: a constraint is violated by 1 when the figure is off by its bound or by this, whichever is larger.
+    said: its name in a sentence. rises: more is better. units: name -> size in the canonical unit, which comes first
+    and is meant if no unit is written. absolute: tolerances are differences, not shares of the best. scale: a violation
+    counts 1 if the figure is off by its bound or by this, whichever is larger.
     """
 
     name: str
@@ -68,10 +68,10 @@ METRICS: dict[str, Metric] = {
 """All figures that an SLA may speak of, in the order of the predictor's columns."""
 
 DEFAULT_TOLERANCE = 0.05
-"""Of the best, where a target states none: what predictions are good for (docs/scheduler/measured.md)."""
+"""Default tolerance, a share of the best: predictions are about as good as this (docs/scheduler/measured.md)."""
 
 DEFAULT_ABSOLUTE_TOLERANCE = 0.005
-"""Of accuracy: half a point, as the payload tables count as equal."""
+"""Default tolerance of accuracy: half a point, which payload tables count as equal, too."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,11 @@ class Constraint:
 
     @property
     def unit(self) -> float:
-        """How far off the bound counts as a violation of 1."""
+        """The distance from the bound that counts as a violation of 1."""
         return max(self.bound, self.metric.scale)
 
     def violation(self, value: float) -> float:
-        """0 where it is kept."""
+        """0 if it is kept."""
         return max(0.0, (self.bound - value if self.metric.rises else value - self.bound) / self.unit)
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ class Sla:
                 raise ValueError(f"each metric once, got {', '.join(names)}")
 
     def __str__(self) -> str:
-        """As `sla_text.parse_sla` reads it."""
+        """In the form that `parse_sla` reads."""
         text, verb = "", ""
         for target in self.targets:
             text += (", then " if text else "") + (f"{target.verb} " if target.verb != verb else "") + str(target)
@@ -156,11 +156,11 @@ class Sla:
 
 
 SMALLEST_WRITTEN_OUT = -6
-"""Exponent of ten below which a percentage is written with one, as floats are."""
+"""Percentages below this power of ten are written with an exponent, as floats are."""
 
 
 def _written(metric: Metric, value: float, *, share: bool = False) -> str:
-    """A number that reads back as the same float, with its unit. share: it is one of the best, not in that unit."""
+    """A number that reads back as the same float, with its unit. share: it is a share of the best, in %."""
     if share or "%" in metric.units:
         percent = Decimal(repr(value)).scaleb(2)
         percent = percent.normalize() if percent else Decimal(0)

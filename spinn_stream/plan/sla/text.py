@@ -41,7 +41,7 @@ def parse_sla(text: str) -> Sla:
     """The SLA that a text states.
 
     Raises:
-        SlaError: it states none; points at the first word that is wrong, and says what was expected there.
+        SlaError: the text is not an SLA; points at the first wrong word, and says what was expected there.
     """
     if len(text) > MAX_CHARACTERS:
         raise SlaError(text, MAX_CHARACTERS, f"more than {MAX_CHARACTERS} characters")
@@ -128,7 +128,8 @@ class _Parser:
         return Constraint(metric, value)
 
     def _quantity(self, metric: Metric, *, share: bool = False) -> tuple[float, bool]:
-        """A number in the metric's canonical unit, and whether it has that unit; share: else it is a share."""
+        """A number, and whether it is in the metric's canonical unit. share: it may also be a share of the best, in
+        %."""
         token = self._take()
         if token.kind != "number":
             raise self._wrong(token, f"a number in {' or '.join(u for u in metric.units if u)}")

@@ -1,1 +1,1 @@
-"""The engines: each one file behind one small interface, imported only when it is opened."""
+"""The engines: one file each, behind one small interface, imported only when the engine is opened."""

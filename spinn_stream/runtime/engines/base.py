@@ -1,4 +1,4 @@
-"""The small interface that every engine fills."""
+"""The small interface that every engine implements."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 Activation = npt.NDArray[np.float32]
-"""A batch of activations at a cut point: (B, *cut_point.shape), float32; in whatever order in memory."""
+"""A batch of activations at a cut point: (B, *cut_point.shape), float32, in any memory order."""
 
 
 class ExitOutput(NamedTuple):
-    """What an exit's head gives for a batch.
+    """An exit's output for a batch.
 
     logits: (B, classes) float32. confidence: the largest calibrated probability of each row, (B, 1) float32; None: the
-    engine did not compute it, `answers` does.
+    engine did not compute it, so `answers` does.
     """
 
     logits: npt.NDArray[np.float32]
@@ -25,8 +25,8 @@ class ExitOutput(NamedTuple):
 class Engine(Protocol):
     """Runs pieces of a bundle, each one fused graph from a cut point to a later one.
 
-    `run` is called from one thread at a time; `prepare`, `ready` and `drop` may be called from another one
-    meanwhile, so that graphs are built where nobody waits for them.
+    `run` is called from one thread at a time. Another thread may call `prepare`, `ready` and `drop` meanwhile, so that
+    graphs are built in the background.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Engine(Protocol):
         """Build what `run(start, stop, ..., exit=exit)` needs for a batch of 1, and keep it until `drop`.
 
         Args:
-            batches: and for larger ones.
+            batches: also for larger ones.
 
         Raises:
             EngineError: the engine cannot build this piece.
@@ -48,9 +48,9 @@ class Engine(Protocol):
         """Free what `prepare` built, if anything."""
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
-        """From cut point `start` to `stop`; exits strictly between them are not computed.
+        """Run from cut point `start` to `stop`; exits strictly between them are not computed.
 
-        Builds the piece first where that was not done.
+        Builds the piece first if that was not done.
 
         Args:
             x: activations at `start`, (B, *shape).
@@ -58,9 +58,9 @@ class Engine(Protocol):
                 At the last cut point it changes nothing: the activation there is the final exit's logits.
 
         Returns:
-            Activations at `stop`, and what the exit there gives, or None where there is none.
-            They may be the engine's own memory: handed on to the next piece as they are, nothing is copied;
-            the next run of the same piece overwrites them. Copy what is to be kept.
+            Activations at `stop`, and the output of the exit there; None: there is no exit. They may be the engine's
+            own memory, so that the next piece reads them without a copy. The next run of the same piece overwrites
+            them: copy them to keep them.
 
         Raises:
             EngineError: the engine cannot build or run this piece.

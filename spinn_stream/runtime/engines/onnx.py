@@ -27,7 +27,7 @@ CONFIDENCE = "spinn/confidence"
 """Name of the output that `_give_confidence` adds to a piece that ends at an exit."""
 
 OLDEST_OPSET = 13
-"""Operators of this version and later are what `_give_confidence` writes; numpy computes it for older graphs."""
+"""`_give_confidence` needs operators of this version or later; for older graphs, numpy computes the confidence."""
 
 
 class OnnxEngine:
@@ -102,9 +102,10 @@ class OnnxEngine:
 
 
 class _Bound:
-    """A session for a batch of 1 whose inputs and outputs are arrays that it reads and writes where they are.
+    """A session for a batch of 1 that reads and writes fixed arrays.
 
-    What one piece writes the next one reads: between pieces of one path nothing is allocated, copied or bound again.
+    A piece reads what the one before has written: between pieces of one path nothing is allocated, copied or bound
+    again.
 
     Args:
         source: name of the input, and its shape without the batch. targets: arrays by the names of the outputs, in the
@@ -124,7 +125,7 @@ class _Bound:
         self._result = _result(list(targets.values()), final=final)
 
     def run(self, x: Activation) -> Result:
-        """Raises ValueError where x is no such array."""
+        """Raises ValueError: x has another shape or type."""
         if x is not self._input:
             if x.dtype != np.float32 or x.shape != self._shape:
                 raise ValueError(f"got {x.dtype} {x.shape} for {self._name}, expected float32 {self._shape}")
@@ -147,9 +148,9 @@ def _opset(piece: Any) -> int:
 
 
 def _give_confidence(graph: Any, logits: str, temperature: float) -> None:
-    """Have a piece give the largest calibrated probability of its logits, (B, 1), too.
+    """Let a piece also give the largest calibrated probability of its logits, (B, 1).
 
-    Beside the head these are three small operators; numpy takes 0.1 ms for them, its caches full of weights.
+    These are three more small operators. numpy would take 0.1 ms for them, since the caches are full of weights.
     """
 
     def node(op: str, inputs: list[str], outputs: list[str]) -> Any:
@@ -166,13 +167,12 @@ def _give_confidence(graph: Any, logits: str, temperature: float) -> None:
 
 
 def _enter_blocked(graph: Any, shape: tuple[int, ...]) -> None:
-    """Have a piece start with a maximum over single pixels, which changes no number, where its input is not only
-    convolved.
+    """Let a piece start with a maximum over single pixels, which changes no number, unless its input is only convolved.
 
-    ONNX Runtime computes convolutions in a layout of blocks of channels. It brings the input there for each convolution
-    that reads it, but what adds to the input stays in the plain layout, and so do the sums behind it: every residual
-    connection of a stage then goes back and forth. A pooling takes it to the blocks once and for all, if the channels
-    are whole blocks (of 8 or 16, by the processor); else it changes nothing. docs/decisions/0010-runtimes.md
+    ONNX Runtime computes convolutions in a layout of blocks of channels. It converts the input for each convolution
+    that reads it, but additions to the input, and the sums behind them, stay in the plain layout. So every residual
+    connection of a stage is converted back and forth. A pooling converts the input once for all, if the channels are
+    whole blocks (of 8 or 16, by the processor); otherwise it changes nothing. docs/decisions/0010-runtimes.md
     """
     source = graph.input[0].name
     readers = [node for node in graph.node if source in node.input]

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: bfloat16 where the processor has it."""
+"""OpenVINO as an engine: in bfloat16 if the processor has it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ finally:
 DEVICE = "CPU"
 
 SET_UP_SIZES = (2, 3, 4)
-"""Batch sizes that a graph of open size is run with before it is used: the first run with each takes 2 to 5 times as
-long as the next ones, and no client is to wait for that."""
+"""Batch sizes that a graph of open size runs with before it is used: the first run of each takes 2 to 5 times as long
+as the next ones, and no client should wait for that."""
 
 
 Result = tuple[Activation, ExitOutput | None]
@@ -44,9 +44,9 @@ class _Graph:
     """One compiled piece.
 
     Args:
-        fixed: it takes this batch size alone, and its outputs stay where they are.
+        fixed: it takes only this batch size, and its outputs stay in the same memory.
         outputs: how many there are. final: its one output is the final exit's logits.
-        turned: whether its input, and whether its activation, lie in memory with the channels last.
+        turned: whether its input, and whether its activation, have the channels last in memory.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class _Graph:
 class OpenVinoEngine:
     """See `Engine`. A graph for a batch of 1, and one for any other size when that is first run.
 
-    A graph of open batch size is slower for a batch of 1 (docs/decisions/0010-runtimes.md), so that each piece has
-    two where both are used.
+    A graph of open batch size is slower for a batch of 1 (docs/decisions/0010-runtimes.md), so a piece has two graphs
+    if both are used.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int, precision: str = "auto") -> None:
         """
         Args:
-            precision: f32, bf16, or auto: bf16 where the processor computes in it.
+            precision: f32, bf16, or auto: bf16 if the processor computes in it.
 
         Raises:
             EngineError: the processor has no such precision, or OpenVINO does not run on it.
@@ -148,7 +148,7 @@ class OpenVinoEngine:
             raise EngineError(f"{self.name}, cut points {start} to {stop}: {_reason(error)}") from error
 
     def _graph(self, start: int, stop: int, x: Activation, exit: bool) -> _Graph:
-        """What runs it, built if need be.
+        """The graph that runs it, built if need be.
 
         Raises:
             EngineError: see `run`.
@@ -173,7 +173,7 @@ class OpenVinoEngine:
         return graph
 
     def _build(self, key: PieceKey, fixed: int | None, sizes: Collection[int] = ()) -> _Graph:
-        """A graph of this batch size, or of open size, that ran once with each of these sizes."""
+        """Build a graph of this batch size, or of open size, and run it once with each of these sizes."""
         shape = self._bundle.cut_points[key[0]].shape
         try:
             model = self._core.read_model(self._carver.carve(key))
@@ -196,16 +196,16 @@ class OpenVinoEngine:
     def _turned(self, key: PieceKey) -> tuple[bool, bool]:
         """Whether a piece's input, and its activation, cross with the channels last, as OpenVINO computes.
 
-        Frames come with the channels first, as every engine is given them; vectors have but one order.
+        Frames have the channels first, for every engine. Vectors have only one order.
         """
         first, last = (len(self._bundle.cut_points[cut].shape) == 3 for cut in key[:2])
         return first and key[0] > 0, last
 
 
 def _with_channels_last(model: ov.Model, turned: tuple[bool, bool]) -> ov.Model:
-    """The model with its input, and its first output, (B, H, W, C) in memory, where that is asked for.
+    """The model with its input, and its first output, as (B, H, W, C) in memory, if that is asked for.
 
-    At either end of a cut that spares turning the activation to channels first and back.
+    At a cut, this saves turning the activation to channels first and back.
     """
     if not any(turned):
         return model
@@ -218,10 +218,11 @@ def _with_channels_last(model: ov.Model, turned: tuple[bool, bool]) -> ov.Model:
 
 
 def _with_confidence(model: ov.Model, place: int, temperature: float) -> ov.Model:
-    """Its outputs, the one at that place logits, (B, classes), and their largest calibrated probability, (B, 1).
+    """The model with one more output: the largest calibrated probability, (B, 1), of the logits at `place`, (B,
+    classes).
 
-    Beside the logits these are three small operators; numpy takes some calls for them, its caches full of weights. The
-    plugin computes what follows the last matrix product in float32, whatever the precision.
+    These are three more small operators. numpy would need some calls for them, while the caches are full of weights.
+    The plugin computes what follows the last matrix product in float32, at any precision.
     """
     logits = model.output(place).get_node().input_value(0)
     shares = ops.softmax(ops.multiply(logits, ops.constant(np.float32(1 / temperature))), 1)
@@ -231,7 +232,7 @@ def _with_confidence(model: ov.Model, place: int, temperature: float) -> ov.Mode
 
 
 def _reason(error: Exception) -> str:
-    """OpenVINO's messages run over many lines of its own source files; the last one says what is wrong."""
+    """The last line of OpenVINO's long messages, which says what is wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""The engines by name. One is a file and a registration here; it is imported when it is opened, and not before."""
+"""The engines by name. Each is a file and a registration here. Its file is imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .base import Engine
 
 @dataclass(frozen=True)
 class EngineKind:
-    """An engine that can be had.
+    """A kind of engine.
 
     name: as `--runtime` takes it. opener: "module:function", called with the bundle and `threads`; gives an `Engine`.
-    package: the distribution that it needs first, by whose version measurements are kept. install: gets it.
-    also: other packages, as they are imported, each with the command that gets it.
-    float32_of: the engine that this one is when held to float32; where that computes in float32 anyway, both are one.
+    package: its main distribution; measurements are kept by its version. install: the command that installs it.
+    also: other packages by their import names, each with the command that installs it.
+    float32_of: the engine that this one is in float32; if that engine computes in float32 anyway, both are the same.
     """
 
     name: str
@@ -31,11 +31,11 @@ class EngineKind:
 
 
 ENGINES: dict[str, EngineKind] = {}
-"""By name, in the order they are fallen back to."""
+"""By name, in the order of fallback."""
 
 
 def register(kind: EngineKind) -> None:
-    """Let `--runtime` and `auto` know an engine. A later one of the same name takes the place of the earlier."""
+    """Register an engine for `--runtime` and `auto`. It replaces one of the same name."""
     ENGINES[kind.name] = kind
 
 
@@ -57,7 +57,7 @@ register(
 
 
 def installed() -> list[str]:
-    """Engines whose package is installed; whether they work shows when they are opened."""
+    """Engines whose package is installed. Whether they work shows only when they are opened."""
     return [name for name, kind in ENGINES.items() if _is_installed(kind.package)]
 
 

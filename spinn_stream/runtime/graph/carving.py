@@ -1,4 +1,4 @@
-"""Carves the way between two cut points out of a bundle's one ONNX graph."""
+"""Cuts the piece between two cut points out of a bundle's ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PieceKey = tuple[int, int, bool]
 
 
 def piece_key(bundle: Bundle, start: int, stop: int, exit: bool) -> PieceKey:
-    """What one piece is kept by: the exit counts only where there is one."""
+    """The key of a piece. The exit counts only if there is one."""
     return start, stop, exit and stop in bundle.exit_at and stop != bundle.last
 
 
 class Carver:
-    """Holds the graph; gives pieces of it as ONNX models of their own. Nothing changes it: any thread may carve."""
+    """Holds the graph, and gives pieces of it as ONNX models. It never changes, so any thread may use it."""
 
     def __init__(self, bundle: Bundle) -> None:
         """
         Raises:
-            BundleError: see `read_light`. EngineError: the graph has what pieces do not carry along.
+            BundleError: see `read_light`. EngineError: the graph has parts that pieces cannot contain.
         """
         self._bundle = bundle
         self._model = read_light(bundle)
@@ -58,12 +58,12 @@ class Carver:
         return self._bundle.cut_points[key[0]].name
 
     def targets(self, key: PieceKey) -> list[str]:
-        """Names of the tensors that a piece gives: the activation first, then the exit's logits."""
+        """Names of a piece's outputs: the activation, then the exit's logits."""
         name = self._bundle.cut_points[key[1]].name
         return [name, EXIT_PREFIX + name] if key[2] else [name]
 
     def logits(self, key: PieceKey) -> tuple[int, float] | None:
-        """Of a piece that ends at an exit: which of its targets the exit's logits are, and its temperature."""
+        """The index of the exit's logits among a piece's targets, and the temperature; None: no exit."""
         if not key[2] and key[1] != self._bundle.last:
             return None
         return int(key[2]), self._bundle.exit_at[key[1]].temperature

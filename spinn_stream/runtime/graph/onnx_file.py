@@ -1,4 +1,4 @@
-"""Reads the graph of a bundle from disk, and refuses what a bundle may not hold."""
+"""Reads the graph of a bundle from disk, and refuses graphs that a bundle may not have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_light(bundle: Bundle) -> Any:
-    """The graph of a bundle as an `onnx_proto.ModelProto`, all its weights in it: what carving needs.
+    """The graph of a bundle as an `onnx_proto.ModelProto` with all its weights, as carving needs it.
 
     Raises:
         BundleError: not ONNX, weights in other files, or operators that are not standard ONNX.
@@ -38,10 +38,10 @@ def read_light(bundle: Bundle) -> Any:
 
 
 def read_graph(bundle: Bundle) -> onnx.ModelProto:
-    """The same with the package onnx, which torch and training need: attributes and values of weights, too.
+    """The same as the package onnx has it, with attributes and values of weights, as torch and training need it.
 
     Raises:
-        BundleError: see `read_light`, which checks it first; or what only onnx sees is not ONNX.
+        BundleError: see `read_light`, which checks it first; or onnx itself refuses the graph.
     """
     import onnx
 

@@ -1,9 +1,9 @@
-"""What carving reads of an ONNX file, as protobuf messages; the package onnx, which has all of them, takes 25 MB.
+"""The protobuf messages of an ONNX file that carving reads. The package onnx has all of them, but takes 25 MB.
 
-Only the fields listed here have names. protobuf keeps all others (most of attributes, values of weights, types) as they
-came, and writes them out again, so that a graph goes through unchanged.
+Only the fields listed here have names. protobuf keeps all others (most of attributes, values of weights, types)
+unchanged, and writes them out again.
 
-The messages live in a pool and a package of their own: the package onnx may be loaded beside them.
+The messages are in a pool and a package of their own, so the package onnx may be loaded, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many threads an engine takes where nobody says: see docs/decisions/0022-threads.md."""
+"""The default number of an engine's threads: see docs/decisions/0022-threads.md."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 MOST_THREADS = 4
-"""What one frame's network gains from more threads shrinks with each: a layer takes a tenth of a millisecond."""
+"""Each further thread gains less for one frame, since a layer takes only a tenth of a millisecond."""
 
 ROOT = Path("/")
 
 
 def default_threads(root: Path = ROOT) -> int:
-    """All cores but one, which is left to the camera, the codec and the event loop; at most MOST_THREADS."""
+    """All cores but one, which is for the camera, the codec and the event loop; at least 1, at most MOST_THREADS."""
     return max(1, min(usable_cores(root) - 1, MOST_THREADS))
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Cores that this process may keep busy: physical ones, of those it is bound to, within what a container has.
+    """Cores that this process may use: physical ones that it is bound to, within its container's limit.
 
     Args:
         root: where /proc and /sys are looked for.
@@ -32,13 +32,13 @@ def usable_cores(root: Path = ROOT) -> int:
 
 
 def _cores(processors: Collection[int], root: Path) -> set[str]:
-    """One name for each core; processors that share one are as fast as one of them for a network."""
+    """A name for each core. Processors that share a core count once: together they run a network no faster."""
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     return {_read(root / topology.format(n)) or str(n) for n in processors}
 
 
 def _quota(root: Path) -> float:
-    """Processors' worth of time that the control groups of this process allow; inf: as much as there is."""
+    """Processor time that this process's control groups allow, in processors; inf: no limit."""
     least = math.inf
     for folder in _groups(root):
         quota, _, period = _read(folder / "cpu.max").partition(" ")  # version 2: both in one file
@@ -52,7 +52,7 @@ def _quota(root: Path) -> float:
 def _groups(root: Path) -> Iterator[Path]:
     """Folders of this process's control groups that may limit its time, each with all above it.
 
-    In a container its own group may be mounted as if it were the root: folders that are not there are harmless.
+    In a container, its own group may be mounted as the root. Missing folders are harmless.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -64,7 +64,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """Without the white space around it; empty where it cannot be read."""
+    """A file's text, stripped; empty if it cannot be read."""
     try:
         return path.read_text().strip()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a process runs on: its clock, its threads and how fast its work goes. Another one stands for a simulation."""
+"""What a process runs on: its clock, its threads and the speed of its work. A simulation puts in its own."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .threads import builder, worker
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work that a thread has done.
+    """A piece of work that a thread has done.
 
-    start, stop, exit: of a graph, and whether it computed the exit at its end; the other kinds have a cut point as
-    `start`. batch: how many it was done for together. codec: that codes or decodes.
+    start, stop, exit: of a graph, and whether it computed the exit at its end; other kinds of work have their cut point
+    as `start`. batch: number of frames done together. codec: that coded or decoded.
     """
 
     kind: Literal["preprocess", "graph", "encode", "decode"]
@@ -28,7 +28,7 @@ class Step:
 
 
 class Pace(Protocol):
-    """Called in the thread after each piece of its work, with the time at which that began; may take time itself."""
+    """Called in the thread after each piece of its work, with the time at which it began; may take time itself."""
 
     def __call__(self, step: Step, began: float) -> None: ...
 
@@ -38,9 +38,9 @@ def full_speed(step: Step, began: float) -> None:
 
 
 class Slowed:
-    """As long again as a slower processor would take: it sleeps (factor - 1) times what the work took.
+    """Behaves like a slower processor: it sleeps (factor - 1) times as long as the work took.
 
-    It stands for a small board; caches, memory and the other core stay those of this machine.
+    It stands for a small board, but caches, memory and the other core are those of this machine.
 
     Args:
         factor: 1 or more; may be changed while it runs.
@@ -58,10 +58,10 @@ class Slowed:
 
 @dataclass(frozen=True)
 class Host:
-    """This machine, unless told otherwise.
+    """The host of a process; by default this machine.
 
-    clock: seconds, never falling; asked on the event loop and in the threads. worker: makes the thread that runs the
-    network, by its name. builder: makes the one that builds graphs meanwhile. pace: see `Pace`.
+    clock: seconds, never falling; called on the event loop and in threads. worker: makes the thread that runs the
+    network, by its name. builder: makes the thread that builds graphs meanwhile. pace: see `Pace`.
     """
 
     clock: Callable[[], float] = time.monotonic

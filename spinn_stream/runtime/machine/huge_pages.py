@@ -1,8 +1,8 @@
-"""Weights in huge pages: a network of 24 MB is read through 12 entries of the processor's address cache, not 6,000.
+"""Weights in huge pages: a network of 24 MB needs 12 entries of the processor's address cache, not 6,000.
 
-Memory comes in pages of 4 KiB unless a program asks for more, and no engine does. A network's weights are then more
-pages than a core remembers (1,024 to 2,048), and each is looked up anew for every frame: in a virtual machine, where a
-look-up is a walk through two tables, that is 2 % of its time. See docs/decisions/0010-runtimes.md.
+Pages have 4 KiB unless a program asks for larger ones, and no engine does. A network's weights are then more pages than
+a core remembers (1,024 to 2,048), so each page is looked up anew for every frame. In a virtual machine, where a look-up
+goes through two tables, this takes 2 % of the time. See docs/decisions/0010-runtimes.md.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ SETTINGS = Path("/sys/kernel/mm/transparent_hugepage")
 MAPS = Path("/proc/self/maps")
 
 MADV_HUGEPAGE, MADV_COLLAPSE = 14, 25
-"""Of linux/mman.h: in the background, some day; and at once, since Linux 6.1."""
+"""Of linux/mman.h: in the background, later; and at once (since Linux 6.1)."""
 
 FULL = 0.9
-"""Share of a huge page's pages that are in use before it is made one: the others take memory then, too."""
+"""Share of a huge page's small pages that must be in use before it is made: the others take memory then, too."""
 
 
 def use_huge_pages() -> int:
-    """Put what memory this process uses into huge pages, where it fills them and the system does not say `never`.
+    """Put this process's memory into huge pages, if it fills them and the system does not say `never`.
 
-    Takes some milliseconds for a network that was just built; call it where nobody waits. What it cannot do is left as
-    it is.
+    Takes some milliseconds for a network that was just built, so call it where nothing waits. If it is not possible,
+    nothing changes.
 
     Returns:
-        Bytes that are in huge pages now, as far as they were found; 0 where there are none.
+        Bytes that are now in huge pages, as far as they were found; 0: none.
     """
     size = _huge_page_bytes()
     if not size:
@@ -62,7 +62,7 @@ def _huge_page_bytes() -> int:
 
 
 def _filled(libc: ctypes.CDLL, size: int) -> Iterator[tuple[int, int]]:
-    """Ranges of addresses, multiples of `size`, of this process's own writable memory that is in use."""
+    """Address ranges of this process's own writable memory that is in use; multiples of `size`."""
     pages = size // mmap.PAGESIZE
     for low, high in _regions():
         start, stop = -(-low // size) * size, high // size * size
@@ -86,7 +86,7 @@ def _filled(libc: ctypes.CDLL, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _regions() -> list[tuple[int, int]]:
-    """Addresses of private, writable memory that no file is behind."""
+    """Addresses of private, writable memory without a file."""
     found = []
     for line in MAPS.read_text().splitlines():
         addresses, rights, _, _, inode, *name = line.split(maxsplit=5)

@@ -17,17 +17,17 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 NICENESS = 10
-"""Of the building thread, if the system has one for threads (Linux): running comes first."""
+"""Niceness of the building thread, if the system has it for threads (Linux): running comes first."""
 
 SWITCH_S = 0.0005
-"""How long a thread that computes in Python, as one that sets up the scheduler's tables, may keep the others waiting:
-a frame takes the interpreter's lock dozens of times, and Python's own 5 ms each would cost it its deadline."""
+"""How long a thread that computes in Python (to set up the scheduler's tables, say) may keep others waiting. A frame
+takes the interpreter's lock dozens of times: with Python's own 5 ms each, it would miss its deadline."""
 
 
 def shorten_pauses() -> None:
-    """Call once all is loaded, in a process that answers by a deadline; concerns the whole process.
+    """Call this after loading, in a process that answers by a deadline. It changes the whole process.
 
-    What is alive now is never again looked through for garbage: some 60,000 objects of the libraries, 20 to 50 ms.
+    The garbage collector never again searches the present objects: some 60,000 of the libraries, 20 to 50 ms each time.
     """
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
@@ -37,7 +37,7 @@ def shorten_pauses() -> None:
 class OneThread(Executor):
     """One thread that does one thing after the other.
 
-    It is a daemon: a process can end although a library never comes back from a call.
+    It is a daemon, so a process can end even if a library never returns from a call.
 
     Args:
         begin: called in the thread before anything else.
@@ -78,13 +78,13 @@ class OneThread(Executor):
                 continue
             try:
                 future.set_result(work())
-            except BaseException as error:  # handed to whoever waits
+            except BaseException as error:  # the waiting caller gets it
                 future.set_exception(error)
             del item, future, work  # nothing of it is kept until the next one comes
 
 
 def worker(name: str) -> Executor:
-    """A thread for what must be done soon."""
+    """A thread for urgent work."""
     return OneThread(name)
 
 

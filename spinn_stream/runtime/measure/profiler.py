@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,17 +32,17 @@ CAMERA = (720, 1280, 3)
 
 def measure_profile(
     bundle: Bundle, engine: Engine, *, batches: Sequence[int] = (1,), rule: StopRule = THOROUGH,
-    progress: Callable[[int, int], object] = lambda done, total: None, stop: Stop = never,
+    progress: Callable[[float], object] = lambda share: None, stop: Stop = never,
 ) -> Profile:  # fmt: skip
-    """Time every segment and exit, all in turn, for each batch size.
+    """Time every segment and exit for each batch size, all in turn, so that a change of speed meets all of them.
 
-    A segment run on its own has a call and a change of layout that it has not inside a longer graph. With n
-    segments measured as t_i and the whole network as w, the price of a cut is c = (sum t_i - w) / (n - 1), and
-    segment i takes t_i - c; scaled so that one whole graph comes out as w.
+    A segment alone costs a call and a change of layout, which it does not inside a longer graph. Let t_i be the times
+    of n segments and w that of the whole network. The price of a cut is c = (sum t_i - w) / (n - 1), and segment i
+    takes t_i - c, scaled so that the whole graph takes w.
 
     Args:
-        batches: rising batch sizes. progress: called with batch sizes done and in all.
-        stop: asked between runs and between the graphs that are built.
+        batches: rising batch sizes; the rule's budget is for each.
+        progress: called with the share of the budget that is spent. stop: called between runs and between builds.
 
     Raises:
         EngineError: the engine cannot build or run a part. Interrupted: `stop` said so.
@@ -48,23 +50,26 @@ def measure_profile(
     last = bundle.last
     early = [e.cut for e in bundle.exits[:-1]]
     pieces = [(0, last, False), *((i, i + 1, False) for i in range(last)), *((cut - 1, cut, True) for cut in early)]
-    rows = []
+    all_rule = replace(rule, budget_s=rule.budget_s * len(batches))
     try:
         for start, end, exit in pieces:
             check(stop)
             engine.prepare(start, end, exit=exit, batches=max(batches) > 1)
-        for done, batch in enumerate(batches):
-            progress(done, len(batches))
-            rng = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
+        functions = []
+        for batch in batches:
             inputs = [rng.standard_normal((batch, *c.shape), np.float32) for c in bundle.cut_points[:-1]]
-            functions = [partial(engine.run, start, end, inputs[start], exit=exit) for start, end, exit in pieces]
-            whole, *parts = sample(functions, rule, streak=3, stop=stop)
+            functions += [partial(engine.run, start, end, inputs[start], exit=exit) for start, end, exit in pieces]
+        samples = iter(sample(functions, all_rule, streak=3, stop=stop, progress=progress))
+        rows = []
+        for batch in batches:
+            whole, *parts = islice(samples, len(pieces))
             rows.append(_row(batch, whole, parts[:last], parts[last:], early))
         preprocess = _preprocess(bundle, rule, stop)
     finally:
         for start, end, exit in pieces:
             engine.drop(start, end, exit=exit)
-    progress(len(batches), len(batches))
+    progress(1.0)
     return Profile(engine.name, tuple(early), tuple(rows), preprocess)
 
 
@@ -97,15 +102,15 @@ def _preprocess(bundle: Bundle, rule: StopRule, stop: Stop) -> Timing:
 def stored_profile(
     bundle: Bundle, engine: Engine, *, threads: int, batches: Sequence[int] = (1,), again: bool = False,
     rule: StopRule = QUICK, say: Callable[[str], object] = log.info,
-    progress: Callable[[int, int], object] = lambda done, total: None, stop: Stop = never,
+    progress: Callable[[float], object] = lambda share: None, stop: Stop = never,
 ) -> Profile:  # fmt: skip
-    """The profile that was kept for this bundle, machine, engine and number of threads, or a new one, kept.
+    """The kept profile for this bundle, machine, engine and number of threads; or a new one, which is then kept.
 
-    One process of the user measures at a time; another one waits, and has what that found.
+    One process of the user measures at a time; others wait, and use its result.
 
     Args:
-        again: measure anew, whatever is kept. say: gets one line before something takes time.
-        stop: asked every few milliseconds; the pieces that an engine builds are not interrupted.
+        again: measure anew, even if there is a kept profile. say: gets a line before something slow.
+        stop: called every few milliseconds; building a piece is not interrupted.
 
     Raises:
         EngineError: see `measure_profile`. Interrupted: `stop` said so.
@@ -115,7 +120,7 @@ def stored_profile(
     if kept is not None:
         return kept
     with store.alone(say, stop):
-        kept = None if again else _kept(key, batches)  # measured by whoever was waited for
+        kept = None if again else _kept(key, batches)  # another process measured it meanwhile
         if kept is not None:
             return kept
         most_s = rule.budget_s * (len(batches) + 1)
@@ -126,7 +131,7 @@ def stored_profile(
 
 
 def _kept(key: dict[str, Any], batches: Sequence[int]) -> Profile | None:
-    """What is kept under a key, if it has these batch sizes."""
+    """The kept profile, if it has these batch sizes."""
     found = store.load("profile", key)
     if found is None:
         return None

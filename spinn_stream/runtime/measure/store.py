@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept between runs in the user's cache folder, and who measures now."""
+"""Measurements of this machine, kept in the user's cache folder, and a lock so that one process measures at a time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if sys.platform != "win32":
 log = logging.getLogger(__name__)
 
 ASK_EVERY_S = 0.1
-"""How often it is looked whether the other process is done."""
+"""Time between two looks whether the other process is done."""
 
 MOST_WAIT_S = 300.0
-"""A process that measures for longer hangs or is suspended: nobody waits for it any more."""
+"""If a process measures for longer, it hangs or is suspended, and others stop waiting for it."""
 
 
 def processor() -> str:
@@ -61,7 +61,7 @@ def _path(kind: str, key: dict[str, Any]) -> Path:
 
 
 def load(kind: str, key: dict[str, Any]) -> Any:
-    """What was kept under this key, or None: never there, unreadable or damaged."""
+    """The value kept under this key; None: missing, unreadable or damaged."""
     try:
         found = json.loads(_path(kind, key).read_text())
     except (OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
@@ -70,7 +70,7 @@ def load(kind: str, key: dict[str, Any]) -> Any:
 
 
 def save(kind: str, key: dict[str, Any], value: Any) -> None:
-    """Keep it, whole or not at all. Where nothing can be written, it is measured again next time."""
+    """Keep a value, whole or not at all. If it cannot be written, it is measured again next time."""
     try:
         path = _path(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,10 +83,10 @@ def save(kind: str, key: dict[str, Any], value: Any) -> None:
 
 @contextmanager
 def alone(say: Callable[[str], object], stop: Stop = never) -> Iterator[None]:
-    """Measure in here while no other process of this user does: each would measure the other's load.
+    """Measure inside this block: no other process of the user measures then, so none measures the other's load.
 
-    Look again for what is kept once inside: the other one may have measured the same. The system lets go of the lock
-    when its process ends, however it ends. If there is no folder for it, or no such locks, nobody is waited for.
+    Inside, look again for a kept result: the other process may have measured the same. The system releases the lock
+    when its process ends in any way. If there is no folder for the lock, or there are no locks, nothing is waited for.
 
     Args:
         say: gets a line if there is something to wait for.
@@ -115,7 +115,7 @@ def alone(say: Callable[[str], object], stop: Stop = never) -> Iterator[None]:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Whether the lock is had; also if this system or this disk has no locks."""
+    """Whether we have the lock, or this system or disk has no locks."""
     if sys.platform != "win32":
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

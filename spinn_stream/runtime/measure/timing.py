@@ -1,4 +1,4 @@
-"""Times something until its median is known well enough."""
+"""Measures times until their median is known well enough."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from spinn_stream.errors import Interrupted
 from spinn_stream.profile import Timing
 
 Stop = Callable[[], bool]
-"""Whether to give up, asked every few milliseconds: `threading.Event.is_set`, say. Any thread may ask."""
+"""Whether to give up, called every few milliseconds, by any thread: `threading.Event.is_set`, for instance."""
 
 
 def never() -> bool:
-    """Goes on to the end."""
+    """Never give up."""
     return False
 
 
 def check(stop: Stop) -> None:
-    """Raises Interrupted: it is to stop."""
+    """Raises Interrupted: `stop` says so."""
     if stop():
         raise Interrupted("measuring was given up, as asked")
 
@@ -53,20 +53,21 @@ class StopRule:
 
 
 def sample(
-    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never
-) -> list[list[float]]:
-    """Run the functions in turn, again and again, so that what disturbs the machine disturbs all of them.
+    functions: Sequence[Callable[[], object]], rule: StopRule, *, streak: int = 1, stop: Stop = never,
+    progress: Callable[[float], object] = lambda share: None,
+) -> list[list[float]]:  # fmt: skip
+    """Run the functions in turn, again and again, so that a disturbance of the machine meets all of them.
 
-    The order of a turn is drawn anew each time, the same on every call: what one leaves in the caches is then a gain
-    or a loss of all others alike.
+    The order of each turn is drawn (the same draws on every call), so that what one function leaves in the caches
+    affects all others alike.
 
     Args:
-        streak: runs of one function before it is the next one's turn; the first of several is not counted, since
-            the others have taken the caches.
-        stop: asked before each streak.
+        streak: runs of one function in its turn; if there are several, the first is not counted, since the caches are
+            cold.
+        stop: asked before each streak. progress: called after each turn with the share of the budget that is spent.
 
     Returns:
-        For each function its times in ms; as many for all. At least one, whatever the budget.
+        For each function its times in ms, the same number for all, and at least one.
 
     Raises:
         Interrupted: `stop` said so.
@@ -91,6 +92,7 @@ def sample(
                     function()
                     if run or streak == 1:
                         times.append((time.perf_counter() - began) * 1000)
+            progress(min(1.0, 1 - (end - time.perf_counter()) / rule.budget_s) if rule.budget_s > 0 else 1.0)
             if time.perf_counter() > end or (done % 4 == 0 and all(rule.is_met(s) for s in samples)):
                 break
     finally:

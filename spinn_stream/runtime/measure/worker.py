@@ -1,9 +1,9 @@
-"""One engine in a process of its own, measured when it is asked to: python -m spinn_stream.runtime.measure.worker.
+"""One engine in a process of its own, measured on request: python -m spinn_stream.runtime.measure.worker.
 
-Prints `{"ready": true, "precision": ...}` once the network is built and ran, then, for every line on its standard
-input, the median ms of a streak of runs of its two halves: a network is split more often than not, and engines differ
-in what a cut costs them. Where the line is `NEW`, the halves are built anew first: where their weights lie in memory is
-worth a few hundredths. What goes wrong is printed as `{"error": text}`, unless the process dies of it.
+Prints `{"ready": true, "precision": ...}` once the network is built and has run. Then, for every line on its standard
+input, it prints the median ms of a streak of runs of its two halves: networks are mostly split, and the price of a cut
+differs between engines. If the line is `NEW`, the halves are built anew first, since the place of their weights in
+memory matters by a few percent. An error is printed as `{"error": text}`, unless the process dies of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STREAK = StopRule(warm_up=1, least=19, most=19, budget_s=5.0)
 
 
 def halfway(bundle: Bundle) -> int:
-    """The cut point nearest to half of the multiply-adds, 1 or later where there is one between the ends."""
+    """The cut point nearest to half of the multiply-adds, but not an end, if there is another one."""
     half = bundle.cut_points[-1].macs / 2
     inner = range(1, bundle.last)
     return min(inner, key=lambda cut: abs(bundle.cut_points[cut].macs - half), default=bundle.last)

@@ -1,8 +1,8 @@
-"""Pieces frozen as CUDA graphs: some two hundred launches, each prepared by Python, become one.
+"""Pieces frozen as CUDA graphs: about two hundred launches by Python become one.
 
-A network of small layers keeps a GPU busy for a shorter time than its launches keep the processor, unless batches are
-large. After PyTorch's manual ("CUDA Graphs"): a warm-up on a side stream, a capture on the same one, one pool of memory
-for all graphs, which never run at once; and "thread_local" captures, as another thread runs the network meanwhile.
+In a network of small layers, launching takes longer than the GPU's work, unless batches are large. After PyTorch's
+manual ("CUDA Graphs"): a warm-up on a side stream, a capture on the same one, one pool of memory for all graphs, which
+never run at once; and "thread_local" captures, as another thread runs the network meanwhile.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from spinn_stream.errors import EngineError
 from spinn_stream.runtime.engines.base import Activation
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-"""Batch sizes that graphs are made for. A batch between two of them runs in the larger one; what is larger than all
-runs without a graph: it keeps the GPU busy for longer than it takes to launch."""
+"""Batch sizes that graphs are made for. A batch between two of them runs in the larger one. A batch larger than all
+runs without a graph: it keeps the GPU busy for longer than launching takes."""
 
 WARM_UP = 3
 """Runs before a capture: libraries choose their algorithms and take their memory."""
@@ -30,7 +30,7 @@ Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 
 class Frozen(Protocol):
-    """A function of one tensor, captured: after `replay` the outputs are those of what the tensor holds by then."""
+    """A captured function of one tensor: `replay` computes the outputs for the tensor's present values."""
 
     outputs: tuple[torch.Tensor, ...]
 
@@ -38,7 +38,7 @@ class Frozen(Protocol):
 
 
 class GraphMaker(Protocol):
-    """Captures functions of tensors that stay where they are."""
+    """Captures functions of tensors that keep their place in memory."""
 
     def capture(self, function: Function, x: torch.Tensor) -> Frozen: ...
 
@@ -52,7 +52,7 @@ class CudaGraphs:
         self._pool = torch.cuda.graph_pool_handle()
 
     def capture(self, function: Function, x: torch.Tensor) -> Frozen:
-        """Raises what torch raises where something in it cannot be captured."""
+        """Capture a function. Raises torch's errors if it cannot be captured."""
         with torch.cuda.device(self._device):
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
@@ -98,7 +98,7 @@ class FrozenPiece:
         return max(self._frozen)
 
     def check(self) -> None:
-        """Raises EngineError where a graph does not give what the function gives."""
+        """Raises EngineError: a graph's output differs from the function's."""
         self._input.normal_()
         for size, frozen in self._frozen.items():
             frozen.replay()

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 class TorchEngine:
     """See `Engine`. Parts are carved when first needed (or by `prepare`) and kept; they share their weights.
 
-    On a GPU what `prepare` was asked for is frozen as CUDA graphs; what cannot be, or gives something else then, runs
-    as its modules do, with one warning.
+    On a GPU, prepared pieces are frozen as CUDA graphs. If that fails, or the graph's output differs, the piece runs as
+    modules, with one warning.
     """
 
     name = "torch"
@@ -40,7 +40,7 @@ class TorchEngine:
         Args:
             threads: of one run on the CPU; torch's own number is put back after each.
             device: as torch names it: cpu, cuda, cuda:1.
-            graphs: freezes pieces; None: CUDA does on a GPU, and nobody elsewhere.
+            graphs: freezes pieces; None: by CUDA on a GPU, and not at all elsewhere.
 
         Raises:
             BundleError: the graph is not one. EngineError: torch cannot run it, or has no such device.
@@ -61,7 +61,7 @@ class TorchEngine:
         use_huge_pages()
 
     def prepare(self, start: int, stop: int, *, exit: bool = True, batches: bool = False) -> None:
-        """Carves and runs once: the first run on a GPU loads its kernels."""
+        """Carve the piece and run it once: the first run on a GPU loads its kernels."""
         self.run(start, stop, np.zeros((1, *self._bundle.cut_points[start].shape), np.float32), exit=exit)
         if self._maker is not None:
             self._freeze(piece_key(self._bundle, start, stop, exit), SIZES if batches else SIZES[:1], self._maker)
@@ -72,7 +72,7 @@ class TorchEngine:
         return self._graph.has(source, target) and (not with_exit or self._graph.has(target, EXIT_PREFIX + target))
 
     def drop(self, start: int, stop: int, *, exit: bool = True) -> None:
-        """Frees what was frozen. A part is some references to weights that it shares, and stays."""
+        """Free the frozen graphs. The part itself stays, since it only refers to shared weights."""
         self._frozen.pop(piece_key(self._bundle, start, stop, exit), None)
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
@@ -97,7 +97,7 @@ class TorchEngine:
         return activation, ExitOutput(logits[0]) if logits else None
 
     def _function(self, key: PieceKey) -> Function:
-        """What gives a piece's activation, and the exit's logits where it has one.
+        """The function that gives a piece's activation, and the exit's logits if there is one.
 
         Raises:
             EngineError: there is no such way.
@@ -115,7 +115,7 @@ class TorchEngine:
         return both
 
     def _freeze(self, key: PieceKey, sizes: tuple[int, ...], maker: GraphMaker) -> None:
-        """Have a piece run as graphs from now on, if it can be had."""
+        """Run a piece as graphs from now on, if possible."""
         known = self._frozen.get(key)
         if key in self._frozen and (known is None or known.largest >= max(sizes)):
             return
@@ -158,5 +158,5 @@ def _array(y: torch.Tensor) -> npt.NDArray[np.float32]:
 
 
 def open_engine(bundle: Bundle, *, threads: int) -> TorchEngine:
-    """On a CUDA device where torch sees one; see `EngineKind.opener`."""
+    """On a CUDA device, if torch sees one; see `EngineKind.opener`."""
     return TorchEngine(bundle, threads=threads, device="cuda" if torch.cuda.is_available() else "cpu")

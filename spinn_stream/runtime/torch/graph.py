@@ -1,4 +1,4 @@
-"""The ONNX graph of a bundle as torch modules, one for any way between two of its tensors.
+"""The ONNX graph of a bundle as torch modules, one for each pair of tensors that is asked for.
 
 The operators are ours, since onnx2torch 1.5.15, its last version (August 2024), stops at weights that lie
 behind a Cast, as a bundle's do, loads torchvision for two operators of detectors, and gives a whole graph only.
@@ -41,9 +41,9 @@ class Step:
 class Part(nn.Module):
     """The way from one tensor of the graph to another: (B, ...) -> (B, ...).
 
-    Convolutions and linear layers are the usual modules; other parts of the same graph hold the very same ones,
-    so that moving or training one changes all. Gradients flow to `parameters()` that ask for them. What was
-    batch norm or dropout when the network was trained is folded or gone: train() and eval() change nothing.
+    Convolutions and linear layers are the usual modules. Other parts of the same graph share them, so moving or
+    training one changes all. Gradients flow to `parameters()` that ask for them. Batch norm is folded and dropout is
+    gone, so train() and eval() change nothing.
     """
 
     def __init__(self, graph: TorchGraph, source: str, target: str, steps: Sequence[Step]) -> None:
@@ -81,7 +81,7 @@ class Part(nn.Module):
 
 
 class _Weights(Weights):
-    """Tells what each constant became, too."""
+    """Also knows which parameter each constant became."""
 
     def made_of(self, value: torch.Tensor) -> list[tuple[nn.Parameter, bool]]:
         """Parameters, each with whether it is the constant's transpose."""
@@ -92,7 +92,7 @@ class _Weights(Weights):
 class TorchGraph:
     """All nodes of a graph, its weights once, and every part carved so far.
 
-    parameters: float32 weights that are no module's own (a scale, a bias of its own), by name.
+    parameters: float32 weights outside of modules (a separate scale or bias), by name.
     statistics: of batch norm, never trained. fixed: single numbers and whole numbers, kept on the CPU.
     """
 
@@ -154,7 +154,7 @@ class TorchGraph:
         return (source, target) in self._parts
 
     def carve(self, source: str, target: str) -> Part:
-        """What computes tensor `target` from tensor `source` and from nothing else; kept, and built once.
+        """The part that computes tensor `target` from tensor `source` alone; built once and kept.
 
         Raises:
             EngineError: no tensor of that name, or it needs something that `source` does not give.
@@ -202,7 +202,7 @@ def _build(node: Node) -> Step:
 
 
 def _fold(node: Node, step: Step, constants: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-    """What a node gives whose inputs are all constants."""
+    """The value of a node whose inputs are all constants."""
     try:
         with torch.no_grad():
             found = step.function(*[constants[name] if name else None for name in step.inputs])

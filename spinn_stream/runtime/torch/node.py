@@ -103,7 +103,7 @@ class Node:
         return self.has(place) and self.inputs[place] in self.constants
 
     def constant(self, place: int) -> torch.Tensor | None:
-        """Take an input that must be a constant; None where it is left out."""
+        """Take an input that must be a constant; None: it is left out."""
         self.taken.add(place)
         if not self.has(place):
             return None

@@ -45,7 +45,7 @@ assumes. The pixels of photographs deviate by 55 to 70 (ImageNet: 0.225 to 0.229
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of 0 .. 1, by colour: what torchvision's weights were trained with."""
 
-_LONGEST_QUOTE = 200  # characters of somebody else's error message
+_LONGEST_QUOTE = 200  # characters of a foreign error message
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Backbone:
 
 
 def choose_backbone(text: str, *, num_classes: int, image_size: int, pretrained: bool = True) -> Backbone:
-    """The backbone of that name, library or function, for this number of classes and size of image.
+    """The backbone that `text` names, for this number of classes and image size.
 
     Args:
         text: one of `BACKBONES`, ``timm:NAME``, ``torchvision:NAME`` or ``package.module:function``, which is
@@ -114,7 +114,7 @@ def _suggestion(text: str, names: Sequence[str]) -> str:
 
 
 def _quote(error: BaseException) -> str:
-    """Somebody else's error as part of our one line."""
+    """A foreign error as part of our one line."""
     words = " ".join(str(error).split())
     if len(words) > _LONGEST_QUOTE:
         words = words[:_LONGEST_QUOTE] + " ..."
@@ -148,7 +148,7 @@ def _check_output(backbone: Backbone, num_classes: int, image_size: int) -> None
 
 
 def _library(package: str) -> Any:
-    """A library that need not be installed; whatever goes wrong in its import is a reason, not a traceback."""
+    """Import a library that may not be installed. Any error of its import becomes a one-line reason."""
     install = f"{package} torchvision" if package == "timm" else package  # timm imports torchvision
     install += f" (the torchvision made for torch {torch.__version__})"
     try:

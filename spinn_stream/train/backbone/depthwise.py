@@ -1,10 +1,9 @@
 """Depthwise convolution with a gradient that is fast on CPUs.
 
-oneDNN's bfloat16 backward kernels for depthwise convolutions are many times slower than its forward
-kernels where the stride is 2 or the kernel is 5x5 (torch 2.13, AVX-512). The same sums can be asked for
-differently: the gradient of a strided input is a plain convolution of the gradient with zeros between its
-pixels, and the gradient of a 5x5 kernel is made of four gradients of 3x3 kernels.
-benchmarks/training.py measures what that buys.
+If the stride is 2 or the kernel is 5x5, oneDNN's bfloat16 backward kernels for depthwise convolutions are many times
+slower than its forward kernels (torch 2.13, AVX-512). The same sums can be computed in another way: the gradient of a
+strided input is a plain convolution of the gradient with zeros between its pixels, and the gradient of a 5x5 kernel is
+made of four gradients of 3x3 kernels. benchmarks/training.py measures the gain.
 """
 
 from __future__ import annotations

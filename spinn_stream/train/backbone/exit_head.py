@@ -16,10 +16,10 @@ LARGEST_SIDE = 8
 """Maps with longer sides, in pixels, are halved until they fit."""
 
 WHOLE_SIDE = 4
-"""On maps of this side or less, everything is near everything else already: no 3x3 convolution there."""
+"""Maps of this side or less get no 3x3 convolution: everything in them is near everything else already."""
 
 SHARE = 1 / 20
-"""What the 3x3 convolution of a head on the largest maps costs, as a share of the backbone's multiply-adds."""
+"""Cost of the 3x3 convolution of a head on the largest maps, as a share of the backbone's multiply-adds."""
 
 
 def halvings_for(side: int) -> int:
@@ -44,8 +44,8 @@ def head_width(backbone_macs: int, side: int) -> int:
 class ExitHead(nn.Module):
     """Depthwise filters that shrink large maps, 1x1 and 3x3 convolutions, a wide 1x1 one, a classifier.
 
-    Few operators, and dense ones: on maps this small, starting an operator and reading its weights is what costs, not
-    its multiply-adds (docs/decisions/0006-default-model.md).
+    Few and dense operators: on maps this small, starting an operator and reading its weights takes longer than its
+    multiply-adds (docs/decisions/0006-default-model.md).
 
     Args:
         channels: channels of the activation at the cut point.

@@ -1,4 +1,4 @@
-"""A bundle's network as something to train on: `spinn train --backbone bundle:FOLDER`."""
+"""A bundle's network, to be trained further: `spinn train --backbone bundle:FOLDER`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from spinn_stream.train.cut.tracing import FoundCut, PrunedCut
 from .network import EarlyExitNetwork
 
 FORM = "bundle:"
-"""What a backbone begins with that is a bundle: `bundle:FOLDER`, or `bundle:default` for the built-in one."""
+"""Prefix of a backbone that is a bundle: `bundle:FOLDER`, or `bundle:default` for the built-in one."""
 
 
 def source_bundle(backbone: str) -> Bundle | None:
-    """The bundle that `--backbone` means, None where it means something else.
+    """The bundle that `--backbone` names; None: it names something else.
 
     Raises:
         BundleError: see `load_bundle`.
@@ -61,7 +61,7 @@ def check_classes(source: Bundle, classes: int) -> None:
 
 
 def differing_labels(source: Bundle, classes: Sequence[str]) -> str | None:
-    """One line on the classes that the bundle has another name for, None where there are none."""
+    """One line on the classes that have another name in the bundle; None: there are none."""
     pairs = [(ours, new) for ours, new in zip(source.labels, classes, strict=True) if ours != new]
     if not pairs:
         return None
@@ -73,7 +73,7 @@ def differing_labels(source: Bundle, classes: Sequence[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Notes:
-    """What a manifest keeps for people, and a bundle made of its weights keeps too."""
+    """The notes for people in a manifest, which a bundle made of its weights keeps, too."""
 
     pruned: tuple[PrunedCut, ...]
     uncounted: tuple[str, ...]
@@ -81,7 +81,7 @@ class Notes:
 
 
 def notes_of(source: Bundle) -> Notes:
-    """Raises BundleError where they are not what `export_draft` writes."""
+    """The notes of a bundle. Raises BundleError: they are not as `export_draft` writes them."""
     path = source.graph_path.with_name(MANIFEST)
     try:
         manifest = json.loads(path.read_bytes())
@@ -98,8 +98,8 @@ def notes_of(source: Bundle) -> Notes:
 class BundleNetwork(EarlyExitNetwork):
     """A bundle's backbone and exits with their weights, every one of them to be trained.
 
-    Its graph is kept: exporting puts the weights back into it. Tracing the stages anew would fix what the graph
-    computes from the size of the batch, and would spell some operators in a slower way.
+    Its graph is kept, and exporting puts the weights back into it. Tracing the stages anew would fix the batch size in
+    some computations, and would write some operators in a slower form.
 
     Raises:
         BundleError: the bundle's graph is not one. ConfigError: torch cannot run or train it.
@@ -136,7 +136,7 @@ class BundleNetwork(EarlyExitNetwork):
         return model
 
     def check_sizes(self, sizes: Iterable[int]) -> None:
-        """Raises ConfigError for a side of the input, in pixels, that it does not run on."""
+        """Raises ConfigError: it does not run on images of one of these sizes, in pixels."""
         for size in sizes:
             try:
                 with torch.no_grad():
@@ -152,7 +152,7 @@ class BundleNetwork(EarlyExitNetwork):
 
 
 def _without(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """The graph less these constants, and less what made them alone."""
+    """The graph without these constants, and without nodes that only made them."""
     left = onnx.ModelProto()
     left.CopyFrom(model)
     gone = set(names)

@@ -31,7 +31,7 @@ class EarlyExitNetwork(nn.Module):
     """
 
     origin = ""
-    """Hash of the bundle that its weights come from, all of them trained; see `from_bundle.BundleNetwork`."""
+    """Hash of the bundle that all its weights come from; see `from_bundle.BundleNetwork`."""
 
     is_classifier_new = True
     """Whether the final exit was never trained to these classes."""
@@ -67,7 +67,7 @@ class EarlyExitNetwork(nn.Module):
         return [self.cuts[cut].name for cut in self.exit_cuts]
 
     def freeze(self, through: int) -> None:
-        """Train nothing up to this cut point any more: no gradients there, batch norm as it is."""
+        """Freeze everything up to this cut point: no gradients, and batch norm stays as it is."""
         for stage in self.stages[:through]:
             stage.requires_grad_(False)
             stage.eval()
@@ -96,14 +96,14 @@ def attach_exits(
     """Give a traced backbone untrained exit heads.
 
     Args:
-        count: how many, at equal distances of multiply-adds from 15 to 90 %; None: six, or as many as have a
-            place where the network has fewer. Not used with `places`.
+        count: number of exits, at equal distances from 15 to 90 % of the multiply-adds; None: six, or fewer if the
+            network has fewer places. Not used with `places`.
         places: names of the cut points instead.
-        keep_head: the backbone is trained to these classes: heads are what is left of it (see `rest_head`) if that
-            is less than all of it.
+        keep_head: the backbone is trained to these classes already. Heads are then the rest of it, shortened (see
+            `rest_head`), if it can be shortened.
 
     Raises:
-        ConfigError: no such cut points, too few of them, or none that a head fits.
+        ConfigError: no such cut points, too few of them, or a head fits none of them.
     """
     cuts = trace.cuts
     index = {cut.name: i for i, cut in enumerate(cuts)}

@@ -1,4 +1,4 @@
-"""An exit that ends as the backbone does: what is left of it, without the blocks that can be left out."""
+"""An exit that is the rest of the backbone, without the blocks that can be left out."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from spinn_stream.train.cut.tracing import Trace
 
 
 def rest_head(trace: Trace, cut: int) -> nn.Module | None:
-    """Copies of the stages behind a cut point, those left out that give back a tensor of the shape they get.
+    """Copies of the stages behind a cut point, without those whose output has the shape of their input.
 
-    Such a stage adds to what it gets (He et al. 2016), and a trained network still knows much without it (Veit et al.
-    2016; docs/decisions/0026-model-of-1000-classes.md). Batch norm is folded into the convolutions, as in a bundle: the
-    copies learn from few images, which would spoil its statistics.
+    Such a stage only adds to its input (He et al. 2016), and a trained network is still good without it (Veit et al.
+    2016; docs/decisions/0026-model-of-1000-classes.md). Batch norm is folded into the convolutions, as in a bundle,
+    since the few images that the copies learn from would spoil its statistics.
 
     Returns:
-        None where no stage behind can be left out: such a head would cost as much as going on.
+        None: no stage can be left out, so a head would cost as much as the backbone itself.
     """
     kept = [i for i in range(cut, len(trace.stages)) if trace.cuts[i].shape != trace.cuts[i + 1].shape]
     if len(kept) == len(trace.stages) - cut:

@@ -209,7 +209,7 @@ def resnet56_cifar(num_classes: int, image_size: int) -> nn.Sequential:
 class FixedAdaptivePool(nn.Module):
     """`nn.AdaptiveAvgPool2d` for an input whose side is known beforehand, as two matrix products.
 
-    The same numbers; ONNX has no adaptive pooling to a side that does not divide the input's.
+    It gives the same numbers. ONNX has no adaptive pooling to a side that does not divide the input's.
 
     Args:
         side: of the input in pixels. pooled: side of the output.

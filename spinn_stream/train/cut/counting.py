@@ -1,6 +1,6 @@
-"""Multiply-adds of whatever runs, counted from the operators that reach PyTorch's dispatcher.
+"""Counts multiply-adds from the operators that reach PyTorch's dispatcher.
 
-Modules and functional calls end in the same operators, so both count alike. One multiply-add is one
+Modules and functional calls use the same operators, so both count alike. One multiply-add is one
 multiplication and the addition that takes it up:
 
     convolution             every output element: (input channels / groups) x kernel area
@@ -10,7 +10,7 @@ multiplication and the addition that takes it up:
 
 A bias, and everything that `FREE` lists, counts zero: element-wise work, normalisation (that of a batch
 folds into the convolution before it), pooling, resampling, reductions, and what only moves or makes
-values. An operator that is in neither table is reported by its name, never taken for zero.
+values. An operator in neither table is reported by name, never counted as zero.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ FREE = frozenset(_FREE.split())
 
 
 class MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While entered, adds up the multiply-adds of every operator and collects those it cannot count.
+    """Inside its block, adds up the multiply-adds of all operators, and collects those that it cannot count.
 
     macs: the sum so far. uncounted: names such as ``aten._fft_r2c``.
     """

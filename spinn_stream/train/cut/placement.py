@@ -1,4 +1,4 @@
-"""Where exits go when nobody says: at equal distances of multiply-adds along the backbone."""
+"""The default places of exits: at equal distances of multiply-adds along the backbone."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ def fits_exit(shape: tuple[int, ...]) -> bool:
 
 
 def place_exits(cuts: Sequence[Place], count: int, *, low: float = 0.15, high: float = 0.90) -> list[str]:
-    """Names of the `count` cut points that lie nearest to equally spaced shares of the multiply-adds.
+    """Names of the `count` cut points nearest to equally spaced shares of the multiply-adds.
 
-    The wanted shares run from `low` to `high`, both included (half-way between for a single exit). An exit
-    head needs maps, so only cut points that it fits (`fits_exit`) qualify, and never the input or the last. No cut
-    point is taken twice: of all choices, the one with the smallest sum of distances to the wanted shares,
-    the shallower one where two are equal.
+    The wanted shares run from `low` to `high`, both included (half-way between for a single exit). Only cut points that
+    an exit head fits (`fits_exit`) qualify, and never the input or the last one. No cut point is taken twice. The
+    choice has the smallest sum of distances to the wanted shares; of equal ones, the shallower.
 
     Args:
         cuts: in order, the input first and the logits last, as `trace_backbone` finds them.

@@ -37,15 +37,15 @@ def prune(candidates: Sequence[Candidate], calls: Sequence[Call], keep: Collecti
     1. Free layers. A later cut point with no more elements and no multiply-adds on the way is never worse
        (activation, pooling, flattening). Neither is the input, for what costs nothing and does not shrink it.
     2. Expansions. Along the network the cost is linear in (multiply-adds, elements), so a cut point at or above
-       the straight line between an earlier and a later one in that plane is never better than both. This would
-       hold anywhere, but whole stages of common networks lie above such lines and are where exits go. So it is
+       the straight line between an earlier and a later one in that plane is never better than both. This is true
+       everywhere, but whole stages of common networks lie above such lines, and exits are needed there. So it is
        applied only inside one module, between the maps that enter it and those that it returns, to maps with
        more channels than it returns and no fewer than enter: the inner activations of inverted residual blocks.
        The network itself, and modules that its input enters, are left alone: an element of a frame costs other
        bytes than one of an activation.
 
-    Neither rule crosses an operator that could not be counted, save that an expansion with more elements than
-    both its ends goes in any case. The input, the last and those in `keep` stay.
+    Neither rule crosses an operator that could not be counted, with one exception: an expansion with more elements than
+    both its ends is always pruned. The input, the last cut point and those in `keep` stay.
     """
     reasons: dict[str, str] = {}
     first, last = candidates[0], candidates[-1]

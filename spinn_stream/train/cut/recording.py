@@ -1,10 +1,10 @@
 """A network's forward pass as a torch.fx graph, recorded while real numbers run beside the symbols.
 
-Plain symbolic tracing knows no sizes, so code that looks at them fails or leaves size arithmetic in the
-graph. Here every symbol carries what it stands for at a batch of one and at a batch of two. A number that
-is the same in both is a constant: the network's own code gets it as a plain int and may loop, branch and
-divide by it. One that differs follows the batch size and stays a symbol. What tensors hold is never looked
-at: a branch on it would freeze one image's decision into the graph, and is an error instead.
+Plain symbolic tracing knows no sizes: code that uses them fails, or leaves size arithmetic in the graph. Here every
+symbol carries its values at a batch of one and at a batch of two. A number that is the same in both is a constant: the
+network's own code gets a plain int and may loop, branch and divide by it. A number that differs follows the batch size
+and stays a symbol. The contents of tensors are never used: a branch on them would freeze one image's decision into the
+graph, so it is an error.
 """
 
 from __future__ import annotations

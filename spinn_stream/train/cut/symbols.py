@@ -1,7 +1,7 @@
-"""Symbols that know what they stand for: what a network's code handles while its pass is recorded.
+"""Symbols that know their values: a network's code handles them while its pass is recorded.
 
-What they refuse, and how they say so, is here too: to be a plain number or a plain truth where that depends
-on the image or on the batch size.
+They refuse to become a plain number or truth value that depends on the image or on the batch size; their messages are
+here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SIZES = "write it for any batch size, with -1 or x.size(0) for the batch axis"
 
 
 class UntraceableError(Exception):
-    """Code that cannot be recorded. why: what it does; advice: what its author can do."""
+    """Code that cannot be recorded. why: what the code does; advice: what its author can do."""
 
     def __init__(self, why: str, advice: str) -> None:
         super().__init__(why)
@@ -28,7 +28,7 @@ class UntraceableError(Exception):
 
 @dataclass
 class Record:
-    """What is known of a node.
+    """What is known about a node.
 
     scope: path of the module whose code made it. kind: "tensor", "number", or "other" (tuples, sizes).
     derived: it gives or writes tensors that depend on what the input holds, not on parameters, constants and
@@ -75,7 +75,7 @@ class Value(Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def _read(self, what: str) -> Any:
-        """The value itself, where it is neither the image's nor the batch size's."""
+        """The value itself, if it depends neither on the image nor on the batch size."""
         record = self.tracer.records[self.node]
         name = operation(self.node)
         if record.kind == "number":

@@ -1,4 +1,4 @@
-"""Cut points, found by themselves: where one tensor crosses, what it costs to get there, and the stages between."""
+"""Finds cut points: places where one tensor crosses, the cost to get there, and the stages between."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Trace:
 def trace_backbone(module: nn.Module, input_shape: tuple[int, int, int], *, keep: Sequence[str] = ()) -> Trace:
     """Find the cut points of a classifier and the stages between them.
 
-    The network runs on random images in eval mode and is given back as it was. What it does only while
-    training (auxiliary classifiers, stochastic depth) is not in the stages; dropout and batch normalisation
-    are, and follow ``stage.train()``. A region without a place where one tensor crosses is one stage.
+    The network runs on random images in eval mode, and is unchanged afterwards. Parts for training only (auxiliary
+    classifiers, stochastic depth) are not in the stages. Dropout and batch normalisation are, and follow
+    ``stage.train()``. A region without a cut point is one stage.
 
     Args:
         module: maps images (B, C, H, W) to logits (B, classes); other arguments of its forward keep their defaults.
@@ -108,7 +108,7 @@ def trace_backbone(module: nn.Module, input_shape: tuple[int, int, int], *, keep
 
 @contextmanager
 def _eval_mode(module: nn.Module) -> Iterator[None]:
-    """Inside, eval mode; behind it, every module has its mode and its plain attributes back."""
+    """Eval mode inside the block; after it, every module has its mode and its plain attributes back."""
     before = [(m, m.training, dict(vars(m))) for m in module.modules()]
     module.eval()
     try:
@@ -152,7 +152,7 @@ def _record(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[Recor
 
 
 def _plain_pass(module: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """What the network says about two images, if it takes them and says what a classifier should."""
+    """The network's output for two images, checked to be that of a classifier."""
     name = type(module).__name__
     for batch in (images[:1], images):  # one first: an image that does not fit is no matter of batches
         try:

@@ -1,10 +1,10 @@
 """Images from disk: parquet files of (image bytes, label), and folders with one subfolder per class; or without labels.
 
-Two passes. The first reads labels alone and settles what the classes are, so that a wrong label is told
-before minutes of decoding. The second streams the images through a few threads into one array.
+There are two passes. The first reads only labels and finds the classes, so that a wrong label is reported before
+minutes of decoding. The second one streams the images through a few threads into one array.
 
-What is wrong with one image (damaged, without label) is a skip that is counted; what is wrong with the data
-(a label that no class has, a damaged file, more than one skip in ten) is an error.
+If one image is wrong (damaged, without a label), it is skipped and counted. If the data are wrong (a label without a
+class, a damaged file, more than one skip in ten), that is an error.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in the order of the files: those of a folder come class by class, so shuffle before holding any out.
+    """Images in the order of the files. Those of a folder come class by class, so shuffle before holding any out.
 
-    classes: names; `images.labels` are positions in it. None at all: the images have no labels, which then are 0.
+    classes: names; `images.labels` are positions in it. Empty: the images have no labels, and all labels are 0.
     skipped: the first twenty. skipped_total: all of them.
     """
 
@@ -68,7 +68,7 @@ def are_labelled(paths: Sequence[Path]) -> bool:
 
 
 def load_pictures(paths: Sequence[Path], *, side: int, progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """As `load_dataset`, without labels: those that there are, are not looked at. Folders may hold images at any depth.
+    """As `load_dataset`, but ignores labels. Folders may hold images at any depth.
 
     Raises:
         ConfigError, DataError: see `load_dataset`.
@@ -91,13 +91,13 @@ def load_dataset(
 
     Args:
         side: largest side of the result in pixels.
-        classes: names in the order that labels shall have. By default what comes with the data says it:
-            Hugging Face's metadata, a classes.json beside the file, the names of folders or the labels that
-            are names (sorted), or else "0", "1", ... up to the highest label.
+        classes: names in the order of labels. By default, the data say it: Hugging Face's metadata, a classes.json
+            beside the file, the names of folders or the labels that are names (sorted), or else "0", "1", ... up to the
+            highest label.
         progress: called with (images done, images in all), skips included.
 
     Raises:
-        ConfigError: a path, or a mix of paths, that cannot be meant; the message says what to pass.
+        ConfigError: a path, or a mix of paths, that cannot be used; the message says what to pass.
         DataError: a damaged parquet file, columns or labels that do not fit, no images, more than a tenth of
             them skipped, or more than memory holds.
     """
@@ -201,7 +201,7 @@ def _numbered(source: Source, classes: tuple[str, ...]) -> npt.NDArray[np.int64]
 
 
 class _Skips:
-    """Counts what is left out, and stops when that is more than a slip."""
+    """Counts skipped images, and raises if they are too many."""
 
     def __init__(self, images: int) -> None:
         self._images = images

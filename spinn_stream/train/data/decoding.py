@@ -18,7 +18,7 @@ MAX_PIXELS = 100_000_000  # of one image: the largest camera sensors; 300 MB onc
 
 
 def decode_square(image: bytes | Path | None, side: int) -> Pixels | str:
-    """RGB, square: at its own size where that fits, else side x side. Or why it is skipped."""
+    """A square RGB picture, at its own size if that fits, or else side x side; or the reason why it is skipped."""
     if isinstance(image, Path):
         try:
             image = image.read_bytes()
@@ -73,7 +73,7 @@ def announced_size(data: bytes) -> tuple[int, int]:
 
 
 class PictureArray:
-    """Pictures of one size in one array, whose size becomes `side` when a second size turns up."""
+    """Pictures of one size in one array. If a second size turns up, the size of all becomes `side`."""
 
     def __init__(self, total: int, side: int) -> None:
         self._total, self._side = total, side
@@ -114,7 +114,7 @@ def _resized(picture: Pixels, side: int) -> Pixels:
 
 
 def free_memory_bytes() -> int:
-    """What can be had without swapping: Linux says it, caches included; elsewhere all the memory there is."""
+    """Memory that is available without swapping. Linux says it, caches included; elsewhere it is all memory."""
     with contextlib.suppress(OSError, AttributeError):
         found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
         if found is not None:

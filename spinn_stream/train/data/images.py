@@ -1,4 +1,4 @@
-"""Labelled images in memory, and what training and evaluation make of them; `datasets` reads them."""
+"""Labelled images in memory, and how training and evaluation prepare them; `datasets` reads them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def augment(
 def blend(images: torch.Tensor, share: float, generator: torch.Generator) -> torch.Tensor:
     """Lay another image of the batch over some of them, at random opacity (mixup, Zhang et al. 2018).
 
-    What comes out is like no image that there is, and a teacher answers it as well (Beyer et al. 2022).
+    A blend looks like no real image, but a teacher can answer it (Beyer et al. 2022).
 
     Args:
         images: (B, 3, H, W). share: of the images that become such a blend.
@@ -93,7 +93,7 @@ def blend(images: torch.Tensor, share: float, generator: torch.Generator) -> tor
 
 
 def resize(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """The plain path of evaluation: (B, H, W, 3) uint8 -> (B, 3, size, size) float32 in 0..255, bilinear."""
+    """Resizing for evaluation: (B, H, W, 3) uint8 -> (B, 3, size, size) float32 in 0..255, bilinear."""
     images = pixels.permute(0, 3, 1, 2).float()
     images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
     return images.contiguous(memory_format=torch.channels_last)

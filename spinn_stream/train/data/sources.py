@@ -1,4 +1,4 @@
-"""Where images lie on disk: parquet files, folders of them, and folders with a subfolder per class.
+"""Images on disk: parquet files, folders of them, and folders with a subfolder for each class.
 
 Opening a source reads its labels and its classes' names; `Source.encoded` then streams the images. Without labels, a
 folder's images may lie in it at any depth.
@@ -41,9 +41,8 @@ EXPECTED = (
 class Source:
     """A parquet file or a folder of classes, its labels read and its images not yet.
 
-    codes: (N,) labels as they stand there, anything where `labelled` is false.
-    names: what a code means, None where it is the number of a class and nothing names it.
-    declared: all classes in order, where something with the data says so.
+    codes: (N,) labels as written; arbitrary where `labelled` is false. names: of the codes; None: a code is the number
+    of a class, without a name. declared: all classes in order, if the data say so.
     """
 
     path: Path
@@ -58,7 +57,7 @@ class Source:
         raise NotImplementedError
 
     def encoded(self) -> Iterator[bytes | Path | None]:
-        """Each image in turn: its bytes, the file they are in, or None where there are none."""
+        """Each image in turn: its bytes, or its file; None: there is no image."""
         raise NotImplementedError
 
 
@@ -169,7 +168,7 @@ def _open_heap(path: Path) -> FolderSource:
 
 
 def _unlabelled(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Codes of `count` images that need no label, and that each of them counts as having one."""
+    """Codes of `count` images without labels, all of which count as labelled."""
     return np.zeros(count, np.int64), np.ones(count, bool)
 
 
@@ -208,7 +207,7 @@ def _open_parquet(path: Path, labelled: bool) -> ParquetSource:
 
 @contextlib.contextmanager
 def _parquet_file(path: Path) -> Iterator[Any]:
-    """An open `pyarrow.parquet.ParquetFile`; what pyarrow says against the file becomes a DataError."""
+    """An open `pyarrow.parquet.ParquetFile`; pyarrow's errors become a DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""What a bundle needs besides its weights: temperatures, thresholds, the codec's bases and the tables."""
+"""Makes all that a bundle needs besides its weights: temperatures, thresholds, the codec's bases and the tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .tables import Uncoded, payload_table
 from .thresholds import Scores, default_threshold, map_thresholds
 
 PAYLOAD_IMAGES = 1000
-"""Held-out images that the payload table is measured on: every tail runs over them once a codec setting."""
+"""Held-out images for the payload table: every tail runs over them once for each codec setting."""
 
 
 def calibrate(
@@ -37,8 +37,8 @@ def calibrate(
     """Fit temperatures, thresholds and the codec, and measure the tables of a bundle, on images not trained on.
 
     Args:
-        is_labelled: else what the final exit answers is what is right, and its own temperature stays at 1.
-        payload_images: that the table of payloads is measured on, the first ones.
+        is_labelled: without labels, the final exit's answer counts as right, and its temperature stays at 1.
+        payload_images: number of images, the first ones, for the table of payloads.
         payloads_only: temperatures, thresholds and the codec stay; the table of payloads is measured anew.
         progress: called with the cut points done and how many there are; once for each table.
     """
@@ -68,7 +68,7 @@ def calibrate(
 def _fit_thresholds(
     folder: Path, bundle: Bundle, logits: Logits, labels: npt.NDArray[np.int64], *, is_labelled: bool
 ) -> None:
-    """Write temperatures and thresholds: the bundle is whole then, should what takes longest be broken off."""
+    """Write temperatures and thresholds first, so that the bundle is whole even if the longest part is interrupted."""
     fitted = [fit_temperature(exit_logits, labels) for exit_logits in logits]
     temperatures = tuple(fitted if is_labelled else [*fitted[:-1], 1.0])
     rows = map_thresholds(Scores(*confidences(logits, temperatures, labels), costs_of(bundle)), len(bundle.exits) - 1)

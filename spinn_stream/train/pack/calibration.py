@@ -13,7 +13,7 @@ from spinn_stream.runtime.engines.base import Engine
 from spinn_stream.runtime.exits import probabilities
 
 BINS = 15
-"""Of the expected calibration error, as Guo et al. 2017."""
+"""Bins of the expected calibration error, as in Guo et al. 2017."""
 
 LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.05, 20.0
 

@@ -3,8 +3,8 @@
 Let x be the C channels at one place, S their covariance on images, and W the Fisher information of the network's
 answer about them: E[g g'], g the gradient of the log-probability of a class drawn from the answer itself (Martens
 2020, arXiv 1412.1193, section 5). A small error e costs the answer e'We/2 nats of divergence on average. So errors are
-made equal in the components of W^(1/2) x, decorrelated: R = W^(1/2), P the eigenvectors of R S R, z = P'R x. The unit
-of the grid is set by trying: the answer may diverge by `TARGET_NATS` on average when key frames have `TARGET_BITS`.
+made equal in the decorrelated components of W^(1/2) x: R = W^(1/2), P the eigenvectors of R S R, z = P'R x. The unit of
+the grid is found by trials: with `TARGET_BITS`, key frames make the answer diverge by `TARGET_NATS` on average.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TARGET_NATS = 0.04
 """About 0.3 points of accuracy with the default bundle; docs/decisions/0013-transform-codec.md"""
 
 LEAST_WEIGHT = 0.03
-"""Of the mean eigenvalue of W, added to each: directions that training images do not use may matter to a camera's."""
+"""Share of the mean eigenvalue of W that is added to each: a camera may use directions that training images do not."""
 
 MOST_CHANNELS = 512
-"""Wider activations are scaled by channel only: a matrix would be larger than what it saves."""
+"""Wider activations are only scaled by channel: a matrix would be larger than the bytes it saves."""
 
 MOST_IMAGES = 1000
 UNIT_IMAGES = 300
@@ -139,7 +139,7 @@ def _shape_of(
 def _basis(
     shape: tuple[int, int, int], mean: Floats64, forward: Floats64, energy: Floats64, frequency: Floats64
 ) -> Basis:
-    """As a bundle will hold it: rounded to half precision, and inverted from there."""
+    """A basis as a bundle holds it: rounded to half precision, and then inverted."""
     ones = np.ones(shape[0], np.float32)
     rough = Basis(
         shape, mean.astype(np.float32), forward.astype(np.float32), forward.astype(np.float32), ones,

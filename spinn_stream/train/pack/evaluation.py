@@ -1,6 +1,6 @@
-"""What a bundle scores on images: each exit, its calibration, and the curve of thresholds.
+"""Scores a bundle on images: each exit, its calibration, and the curve of thresholds.
 
-Without labels, what the final exit answers is what is right: every accuracy is agreement with it then.
+Without labels, the final exit's answer counts as right, so every accuracy is agreement with it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .thresholds import Costs, Row, Scores
 class ExitScore:
     """One exit on all images. macs_fraction: backbone up to it and its own head, over the whole backbone.
 
-    agreement: share of the images of which it says what the final exit says. top1, ece: right answers, and calibration
-    error; None without labels.
+    agreement: share of the images on which it agrees with the final exit. top1, ece: share of right answers, and
+    calibration error; None without labels.
     """
 
     name: str
@@ -36,9 +36,9 @@ class ExitScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every exit, the final one last, and for each threshold of the bundle what it gives on these images.
+    """Every exit, the final one last, and the outcome of each threshold of the bundle on these images.
 
-    is_labelled: else the outcomes' accuracy is agreement with the final exit.
+    is_labelled: without labels, the outcomes' accuracy is agreement with the final exit.
     """
 
     images: int
@@ -64,7 +64,7 @@ class Evaluation:
 
     @property
     def measure(self) -> str:
-        """What the outcomes' accuracy is."""
+        """The name of the outcomes' accuracy."""
         return "accuracy" if self.is_labelled else "agreement"
 
 

@@ -50,7 +50,7 @@ class _EveryTensor(nn.Module):
 
 
 def _simplify(path: Path) -> onnx.ModelProto:
-    """Fold constants and paddings with ONNX Runtime's basic level, which leaves standard operators only."""
+    """Fold constants and paddings by ONNX Runtime's basic level, which leaves only standard operators."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -145,14 +145,14 @@ def export_draft(
     uncounted: Sequence[str] = (),
     provenance: dict[str, Any],
 ) -> None:
-    """Write a bundle that runs but is not calibrated: temperatures of 1, no early exit fires. See `complete`.
+    """Write a bundle that runs but is not calibrated: temperatures are 1, and no early exit answers. See `complete`.
 
     Args:
         mean, scale: network input = (pixel - mean) * scale.
         provenance: data, seed and command, kept in the manifest for people.
 
     Raises:
-        BundleError: labels that do not go with the classes, or a place that cannot be written.
+        BundleError: labels do not fit the classes, or the folder cannot be written.
     """
     cuts = network.cuts
     if cuts[-1].shape != (len(labels),):
@@ -225,7 +225,7 @@ def complete(
     payloads: Sequence[PayloadRow],
     provenance: dict[str, Any],
 ) -> None:
-    """Put what calibration found into a bundle's manifest; further provenance is added to what is there.
+    """Put the results of calibration into a bundle's manifest, and add to its provenance.
 
     Args:
         temperatures: one per exit, the final one last.

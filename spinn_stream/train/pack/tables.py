@@ -28,7 +28,7 @@ def settings_of(bundle: Bundle, cut: int) -> list[CodecSetting]:
 
 @dataclass(frozen=True)
 class Uncoded:
-    """What every exit says of the images when nothing is coded, and what it is held against.
+    """Every exit's answers to the images without coding, and the right answers.
 
     logits: (exits, N, classes), the final exit last. labels: (N,). temperatures: one per exit. needs: of each threshold
     that the bundle has a row for.
@@ -40,9 +40,9 @@ class Uncoded:
     needs: Sequence[Needed]
 
     def lost(self, bundle: Bundle, cut: int, coded: Mapping[str, Logits]) -> tuple[float, ...]:
-        """How much less accurate each threshold is when what the exits up to `cut` do not answer is coded there.
+        """The loss of accuracy under each threshold if the images that no exit up to `cut` answers are coded there.
 
-        Those that are coded are the harder images, and not all alike: which ones, the threshold decides.
+        Those are the harder images, and each threshold has others.
 
         Args:
             coded: (N, classes) logits of each exit behind the cut point, by its name, after coding.
@@ -65,7 +65,7 @@ def payload_table(
 ) -> list[PayloadRow]:
     """For each cut point that can be a split and each codec setting: bytes, and accuracy of every exit behind it.
 
-    Each picture is coded alone: what coding changes saves, the content of a camera decides.
+    Each picture is coded alone. How much changes save depends on a camera's content.
 
     Args:
         pixels: (N, H, W, 3) uint8, RGB. uncoded: of the same images.
@@ -95,7 +95,7 @@ def payload_table(
 def decoded_logits(
     bundle: Bundle, engine: Engine, cut: int, setting: CodecSetting, payloads: Sequence[bytes]
 ) -> dict[str, Logits]:
-    """(N, classes) logits of each exit behind a cut point, by its name, of what these payloads hold."""
+    """(N, classes) logits of each exit behind a cut point, by its name, for these payloads."""
     found: dict[str, list[Logits]] = {}
     for i in range(0, len(payloads), PART):
         z = np.concatenate([decode_payload(bundle, cut, setting.codec, p) for p in payloads[i : i + PART]])

@@ -1,10 +1,10 @@
-"""What a threshold buys: the curve of accuracy against cost, and the thresholds per exit behind one number.
+"""Thresholds: the curve of accuracy against cost, and what each exit needs under one number.
 
-A plan carries one threshold t. Asking every exit for the confidence t would waste work: an early exit that
-hardly ever is that sure costs its head on every frame, and two exits that are equally sure are not equally
-worth stopping at. So a bundle maps t to the confidence that each exit needs, or to "not evaluated at all":
-the cheapest choice, on held-out images, that is as accurate as if every exit had asked for confidence t.
-So t keeps its meaning at every depth (docs/decisions/0007).
+A plan has one threshold t. Asking every exit for the confidence t would waste work: if an early exit is hardly ever
+that sure, its head costs time on every frame for nothing, and stopping at two equally sure exits is not equally useful.
+So a bundle maps t to the confidence that each exit needs, or to "not evaluated at all". This is the cheapest choice, on
+held-out images, that is as accurate as asking every exit for the confidence t. So t has the same meaning at every depth
+(docs/decisions/0007-one-threshold.md).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 GRID = (*(round(0.02 * i, 2) for i in range(50)), 0.99, 0.995, 0.998, 1.0)
-"""Thresholds for which a bundle holds a row, closer together where careful ones differ; what lies between takes the
-next higher row."""
+"""Thresholds for which a bundle has a row, closer together near 1, where they differ more. A threshold between two
+takes the next higher row."""
 
 FOLDS = 4
 
 CONFIDENCE = 0.95
-"""That a row's true loss is no more than its bound."""
+"""Confidence that a row's true loss is at most its bound."""
 
 _CANDIDATES = GRID[5:-1]
 _PRICES = tuple(float(p) for p in np.geomspace(0.5, 60, 80))
-"""How many backbone runs one more right answer may cost: the slopes at which the hull is sampled."""
+"""Prices: backbone runs that one more right answer may cost. The hull is sampled at these slopes."""
 
 Needed = tuple[float | None, ...]
 """Confidence that each early exit needs to answer; None: it is not evaluated."""
@@ -57,10 +57,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Row:
-    """One threshold: what every early exit needs, and what came or is to be expected of it.
+    """One threshold: what every early exit needs, and its measured or expected outcome.
 
-    most_lost: upper confidence bound of the accuracy that it loses against the final exit alone; 0 where the outcome
-    was played, not estimated.
+    most_lost: upper confidence bound of the accuracy that it loses against the final exit alone; 0 if the outcome was
+    played, not estimated.
     """
 
     threshold: float
@@ -128,7 +128,7 @@ class Scores:
         return Outcome(right / n, cost / n, (*share, rest / n))
 
     def front(self) -> list[tuple[Outcome, Needed]]:
-        """Of everything played so far, what nothing else beats in both accuracy and cost; the cheapest first."""
+        """Of all choices played so far, those that no other beats in both accuracy and cost; the cheapest first."""
         kept: list[tuple[Outcome, Needed]] = []
         for needed, outcome in sorted(self.played.items(), key=lambda p: (p[1].mean_macs_fraction, -p[1].accuracy)):
             if not kept or outcome.accuracy > kept[-1][0].accuracy:
@@ -168,11 +168,11 @@ class Scores:
 
 
 def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> list[Row]:
-    """A row for each threshold of the grid: the cheapest needs that keep what that confidence everywhere keeps.
+    """A row for each threshold of the grid: the cheapest needs that are as accurate as this confidence at every exit.
 
-    The needs are chosen on all images. What came of them on the very same images would flatter them, so the
-    outcomes are estimated by cross-validation: chosen on three quarters of the images, played on the fourth,
-    and the mean of the four (Stone 1974).
+    The needs are chosen on all images. Their outcome on the same images would look too good, so it is estimated by
+    cross-validation: chosen on three quarters of the images, played on the fourth, and the mean of the four (Stone
+    1974).
 
     Args:
         exits: number of early exits.
@@ -204,7 +204,7 @@ def map_thresholds(scores: Scores, exits: int, grid: Sequence[float] = GRID) -> 
 def lost_at_most(worse: int, better: int, images: int) -> float:
     """Upper bound of the accuracy that is lost, at CONFIDENCE, one-sided (Agresti and Min 2005, for paired answers).
 
-    Half an image is added to every cell of the table of both answers: few images without a loss prove little.
+    Half an image is added to every cell of the table of both answers, since few images without a loss prove little.
 
     Args:
         worse, better: see `Scores.changed`, of these images.
@@ -237,9 +237,9 @@ def _choose(scores: Scores, exits: int, grid: Sequence[float]) -> list[Needed]:
 def default_threshold(rows: Sequence[Row], most_lost: float = 0.01) -> float:
     """The threshold of the cheapest row whose bound is `most_lost` of right answers or less; 1 if there is none.
 
-    Rows are tested from the highest threshold downwards, until one fails. In this order, many tests let a bad row pass
-    no more often than one test (fixed sequence testing: Angelopoulos et al. 2021, Learn then Test). Of rows that cost
-    the same, the highest threshold.
+    Rows are tested from the highest threshold downwards, until one fails. In this fixed order, many tests let a bad row
+    pass no more often than one test does (fixed sequence testing: Angelopoulos et al. 2021, Learn then Test). Of rows
+    of equal cost, the highest threshold is taken.
     """
     good = takewhile(lambda row: row.most_lost <= most_lost, reversed(rows))
     best = min(good, key=lambda r: (r.outcome.mean_macs_fraction, -r.threshold), default=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from itertools import count
 from typing import Any
@@ -119,6 +120,33 @@ def test_the_newest_frame_wins_and_the_others_are_counted_and_told() -> None:
         assert feed.captured == 20 and feed.dropped == {"superseded": 19}
         assert heard.drops == [(n, "superseded") for n in range(19)]
         await feed.close()
+
+    play(main)
+
+
+class Asked(Scripted):
+    """Notes when it is asked for each picture."""
+
+    def __init__(self, *plays: list[object], fps: float) -> None:
+        super().__init__(*plays, fps=fps)
+        self.asked: list[float] = []
+
+    def pictures(self) -> Iterator[Picture | Unusable]:
+        for each in super().pictures():
+            self.asked.append(time.monotonic())
+            yield each
+
+
+def test_a_recorded_picture_is_not_read_as_soon_as_the_one_before_is_given() -> None:
+    """With one core that would take the processor from the network, which just begins with the one before."""
+    source, heard = Asked(numbers(6), fps=5.0), Heard()
+
+    async def main() -> None:
+        feed = heard.feed(source, FeedConfig())
+        feed.start()
+        frames = await take_all(feed)
+        await feed.close()
+        assert max(source.asked[frame.index + 1] - frame.captured for frame in frames[:-1]) >= 0.1
 
     play(main)
 

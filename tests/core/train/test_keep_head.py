@@ -120,7 +120,7 @@ def test_blends_lie_between_two_images_of_the_batch() -> None:
     assert 10 < int(changed.sum()) < 40  # half of them, of which half have a partner of the other kind
     assert float(mixed.min()) >= 0 and float(mixed.max()) <= 100
     assert torch.equal(blend(dark_and_bright, 0.0, torch.Generator()), dark_and_bright)
-    with pytest.raises(ValueError, match=r"got blended 0.5, expected 0 to 1, and 0 where labels teach"):
+    with pytest.raises(ValueError, match=r"got blended 0.5, expected 0 to 1, and 0 if labels teach"):
         TrainingConfig(blended=0.5)
 
 

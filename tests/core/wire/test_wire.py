@@ -75,12 +75,16 @@ class Pair:
         return self.server.receive(self.client.infer(request, split, codec, 0.5, 100, payload), now)
 
 
-@pytest.fixture
-def pair(bundle: Bundle) -> Pair:
+def made_pair(bundle: Bundle) -> Pair:
     return Pair(
         ClientSession(bundle, SUPPORTED, max_in_flight=4),
         ServerSession({bundle: None}, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
     )
+
+
+@pytest.fixture
+def pair(bundle: Bundle) -> Pair:
+    return made_pair(bundle)
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
@@ -319,11 +323,19 @@ def test_no_common_codec_is_refused(pair: Pair, bundle: Bundle) -> None:
     assert caught.value.reason == "codec_mismatch"
 
 
-def test_a_server_that_names_an_exit_the_bundle_lacks_is_not_believed(pair: Pair) -> None:
+def test_a_server_that_names_an_exit_or_a_class_the_bundle_lacks_is_not_believed(bundle: Bundle) -> None:
+    exits, names = len(bundle.exits), len(bundle.labels)
+    for exit, label in ((exits, 0), (exits + 3, 0), (0, names), (0, names + 3)):
+        pair = made_pair(bundle)
+        pair.open()
+        pair.infer(1)
+        with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
+            pair.client.receive(encode(Result(1, exit, ((label, 1.0),), 0, 0)))
+    pair = made_pair(bundle)
     pair.open()
     pair.infer(1)
-    with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
-        pair.client.receive(encode(Result(1, 6, ((0, 1.0),), 0, 0)))
+    last = Result(1, exits - 1, ((names - 1, 1.0),), 0, 0)
+    assert pair.client.receive(encode(last)) == last
 
 
 def test_cancelling_is_for_what_is_in_flight(pair: Pair) -> None:

@@ -1,4 +1,4 @@
-"""How a model fits, as a picture: what was measured, and over it what the model makes."""
+"""A picture of how well a model fits: the measured traces, and over them the model's."""
 
 from __future__ import annotations
 

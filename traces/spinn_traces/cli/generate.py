@@ -61,12 +61,12 @@ def fit_command(
     rtt_ms: Annotated[
         float | None, typer.Option(help="median round trip, assumed", show_default="that of --rtt-from, or 50")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print how it fits as one JSON object")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the figures of the fit as one JSON object")] = False,
     debug: Debug = False,
 ) -> None:
     """Fit a model to real traces and show how it fits: distribution, autocorrelation, outages.
 
-    What is measured is set beside ten traces of the model of the same length, in windows of one second.
+    The real traces are compared with ten traces of the model of the same length, in windows of one second.
     """
     for path in out:
         if path.suffix not in (".json", *PICTURES):
@@ -96,12 +96,12 @@ def fit_command(
 
 def derive_command(
     levels: Annotated[str, typer.Argument(help="the model whose capacities and round trips are taken")],
-    motion: Annotated[str, typer.Argument(help="the model that moves and has outages as the new one shall")],
+    motion: Annotated[str, typer.Argument(help="the model whose changes and outages are taken")],
     name: Annotated[str, typer.Option(help="the new model's name")],
     out: Annotated[Path, typer.Option(help="the model, a file .json")],
     debug: Debug = False,
 ) -> None:
-    """Make a model that nobody measured of two that were: how fast one is, how another moves."""
+    """Make a new model of two others: the capacities of one, the changes of the other."""
     made_by = shlex.join(["spinn", "trace", "derive", levels, motion, "--name", name, "--out", f"{name}.json"])
     _write(out, derive(load_model(levels), load_model(motion), name=name, made_by=made_by).as_json())
 

@@ -45,8 +45,8 @@ def replay(
 ) -> None:
     """Play a source through recorded networks under several policies, with real processes, and report on it.
 
-    Each run is a client, a shaper that imposes the trace, and a server. --out gets a page to read (report.html) and
-    everything as JSON (replay.json). A replay that was broken off goes on where it was. Exit code 1: a run failed.
+    Each run is a client, a shaper that imposes the trace, and a server. --out gets a page to read (report.html) and all
+    data as JSON (replay.json). The same command continues an interrupted replay. Exit code 1: a run failed.
     """
     for package in ("spinn_client", "spinn_server"):
         if importlib.util.find_spec(package) is None:
@@ -101,7 +101,7 @@ def _make_writable(out: Path) -> None:
 
 @contextlib.contextmanager
 def _watched(console: Console, say: Any, *, quiet: bool) -> Iterator[Any]:
-    """A bar over runs with the time left, on standard error."""
+    """A progress bar over runs, with the time left, on standard error."""
     from spinn_traces.replay.run.conduct import Watcher
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
@@ -116,7 +116,7 @@ def _watched(console: Console, say: Any, *, quiet: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """So that a replay that is told to end takes its processes with it, as after Ctrl-C."""
+    """Makes SIGTERM end the replay and its processes, as Ctrl-C does."""
 
     def end(*_: object) -> NoReturn:
         raise KeyboardInterrupt

@@ -40,9 +40,9 @@ def shape(
     control: Annotated[str | None, typer.Option(help="HOST:PORT: GET tells the state, POST changes settings")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:
-    """Stand between a client and a server and make their link as slow and as far as you say, or as a trace was.
+    """Stand between a client and a server, and make their link as slow and as far as you say, or as in a trace.
 
-    Prints `ready HOST:PORT` once it accepts; ends with Ctrl-C. What is given besides a trace holds in its place.
+    Prints `ready HOST:PORT` once it accepts; ends with Ctrl-C. Values on the command line replace those of a trace.
     """
     logging.basicConfig(
         stream=sys.stderr, level=logging.DEBUG if debug else logging.INFO, format="spinn shape: %(message)s"
@@ -110,7 +110,7 @@ def _said(path: Path | None, trace: Trace, given: dict[str, float]) -> str:
             value = f"{filled.values(name)[0]:g}"
             parts.append(f"{name} assumed: {f'as {other}' if other in trace.recorded else value}")
         else:
-            parts.append(f"{name} of the trace" + ("" if name in trace.measured else ", where it is assumed"))
+            parts.append(f"{name} of the trace" + ("" if name in trace.measured else ", which assumes it"))
     return f"{path}: {'; '.join(parts)}"
 
 

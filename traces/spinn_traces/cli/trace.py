@@ -1,4 +1,4 @@
-"""`spinn trace`: info and plot; generate, fit and derive are in generate_cli.py."""
+"""`spinn trace`: info and plot; generate, fit and derive are in generate.py."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def info(
     format_name: Format = None,
     debug: Debug = False,
 ) -> None:
-    """Say of each file its format, length, mean capacities, median round trip and longest outage, and what is assumed.
+    """Print each file's format, length, mean capacities, median round trip, longest outage, and what is assumed.
 
-    Capacities are means weighted by time, in Mb/s; null: not recorded. The longest outage is the longest run of
-    whole windows of one second, from 0 on, with a mean below 50 kb/s; of both directions the worse. Assumed are the
-    fields that the file does not record, or only as a constant.
+    Capacities are means weighted by time, in Mb/s; null: not recorded. The longest outage is the longest row of whole
+    one-second windows, from 0 on, with a mean below 50 kb/s, in the worse direction. A field is assumed if the file
+    does not record it, or only as a constant.
     """
     readings = _read_all(files, format_name, debug)
     if as_json:
@@ -79,7 +79,7 @@ trace.command("derive", context_settings=HELP)(derive_command)
 
 
 def _read_all(files: list[Path], format_name: str | None, debug: bool) -> list[tuple[Path, Reading]]:
-    """Every file that can be read; of the others one line each on standard error."""
+    """Every file that can be read; for each of the others, a line on standard error."""
     readings = []
     for path in files:
         try:

@@ -1,4 +1,4 @@
-"""Networks that were never measured: a Markov-modulated model with outages, fitted to real traces."""
+"""Made-up networks: a Markov-modulated model with outages, fitted to real traces."""
 
 from .comparison import Compared, compare
 from .fit import Settings, derive, fit

@@ -1,4 +1,4 @@
-"""Is what a model makes like what was measured? Distributions, autocorrelation and outages, on seconds."""
+"""Compares a model's traces with measured ones: distributions, autocorrelation and outages, in windows of a second."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Compared:
 
 
 def compare(model: Model, traces: Sequence[Trace], *, seeds: int = SEEDS) -> list[Compared]:
-    """Each direction that the traces record, against traces of the same length for the seeds from 1."""
+    """Compares each recorded direction with made-up traces of the same length, for the seeds from 1 on."""
     seconds = max(LAGS_S + 2, *(int(trace.duration_s) for trace in traces))
     made = [generate(model, seed=seed, duration_s=float(seconds)) for seed in range(1, seeds + 1)]
     found = []
@@ -82,7 +82,7 @@ def compare(model: Model, traces: Sequence[Trace], *, seeds: int = SEEDS) -> lis
 
 
 def autocorrelation(values: Array) -> Array:
-    """At lags from 0 to `LAGS_S` samples; 0 behind what the samples have, 0 everywhere for a constant."""
+    """At lags from 0 to `LAGS_S` samples; 0 at lags beyond the samples, and 0 everywhere for a constant."""
     centred = values - values.mean()
     power = float(np.dot(centred, centred))
     lags = range(min(LAGS_S + 1, len(values)))

@@ -1,7 +1,7 @@
 """A model from real traces.
 
-Both directions of a trace, where it has them, go together: their mean log capacity over some seconds tells the regime.
-Over how many seconds is tried out: the model whose traces resemble the real ones most is taken.
+If a trace has both directions, they share their regimes: the mean log capacity of both over some seconds gives the
+regime. The number of seconds is found by trials: the model whose traces are most like the real ones is taken.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .model import QUANTILES, Flow, Model, Outages
 from .steps import Steps, find_regimes, lasting_part, moves, normal_scores, outage_begins, quantiles, scores
 
 EDGES = (0.2, 0.4, 0.6, 0.8, 0.94)
-"""Parts of the time below each border between regimes: the rare best one is kept apart."""
+"""Shares of the time below each border between regimes. The rare best regime is separate."""
 
 REGIMES = len(EDGES) + 1
 SMOOTH_S = (5.0, 9.0, 15.0, 25.0)
@@ -31,8 +31,9 @@ RTT_MS = 50.0
 class Settings:
     """How to fit.
 
-    step_s: a second, or a whole part of one. rtt_from: a trace whose round trips give the distribution; without it
-    `rtt_ms` throughout; with both, the distribution is stretched to that median. What is not measured says so.
+    step_s: a second, or a whole part of one. rtt_from: a trace whose round trips give the distribution; without it, the
+    round trip is `rtt_ms` throughout; with both, the distribution is scaled to that median. The model says what is
+    assumed.
     up_share: the uplink as a part of the downlink, for traces without one.
     """
 
@@ -43,7 +44,7 @@ class Settings:
 
 
 def fit(traces: Sequence[Trace], settings: Settings, *, name: str, made_by: str, sources: Sequence[str]) -> Model:
-    """Counts of the traces' steps become probabilities, their values quantiles.
+    """A model of the traces: counts of their steps become probabilities, and their values quantiles.
 
     Raises:
         ConfigError: traces that a model cannot be fitted to.
@@ -54,7 +55,7 @@ def fit(traces: Sequence[Trace], settings: Settings, *, name: str, made_by: str,
 
 
 def derive(levels: Model, motion: Model, *, name: str, made_by: str) -> Model:
-    """The capacities and round trips of one model, moving between regimes and out of coverage as another does.
+    """A model with the capacities and round trips of one model, and the regime changes and outages of another.
 
     Raises:
         ConfigError: their numbers of regimes differ.
@@ -95,7 +96,8 @@ def _fit(traces: Sequence[Trace], settings: Settings, smooth_s: float) -> Model:
 
 
 def _difference(model: Model, traces: Sequence[Trace]) -> float:
-    """Of distributions, of autocorrelations (root mean square over the lags) and of the share of time in outages."""
+    """The sum of the differences of distributions, of autocorrelations (root mean square over the lags), and of the
+    share of time in outages."""
     total = 0.0
     for found in compare(model, traces, seeds=TRIAL_SEEDS):
         off = found.made_correlation.mean(axis=0) - found.correlation

@@ -20,11 +20,11 @@ from .model import PARTS, QUANTILES, Flow, Model
 
 NORMAL = NormalDist()
 WARM_UP = 1000
-"""Steps before the first that counts, so that the chain has forgotten where it began."""
+"""Steps before the first one that counts, so that the chain forgets its start."""
 
 
 def generate(model: Model, *, seed: int, duration_s: float) -> Trace:
-    """Capacities to a kb/s, round trips to 0.1 ms; nothing in it is measured.
+    """A trace with capacities rounded to a kb/s and round trips to 0.1 ms; nothing in it is measured.
 
     Raises:
         ConfigError: a duration that a trace cannot have.

@@ -1,10 +1,10 @@
 """The parameters of a generated network, and their JSON form (docs/traces.md).
 
-Time goes in steps. A slow Markov chain walks between a few regimes, poor to good. In a regime each quantity has its own
-distribution, given by quantiles; where in it the quantity is follows a normal score: a part that goes on from step to
-step, as a Gaussian AR(1) process, and a part that is new in each.
-Outages begin at whole seconds with a probability that depends on the regime, last as long as a distribution of their
-own says, and hold both directions; the regimes stand still meanwhile.
+Time goes in steps. A slow Markov chain moves between a few regimes, from poor to good. In a regime, each quantity has a
+distribution, given by quantiles. A normal score says which quantile it has: the sum of a part that continues from step
+to step, as a Gaussian AR(1) process, and a part that is new in each step.
+Outages begin at whole seconds with a probability that depends on the regime. Their lengths have a distribution of their
+own, and they stop both directions. The regime does not change meanwhile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODELS = tuple(sorted(entry.name.removesuffix(".json") for entry in FOLDER.iterd
 """Names of the models that are built in."""
 
 PARTS = (0.0, 0.01, *(i / 20 for i in range(1, 20)), 0.99, 1.0)
-"""Where every distribution is given: 0 %, 1 %, 5 %, 10 %, ... 95 %, 99 %, 100 %."""
+"""Quantiles that give every distribution: 0 %, 1 %, 5 %, 10 %, ... 95 %, 99 %, 100 %."""
 
 QUANTILES = len(PARTS)
 
@@ -36,9 +36,9 @@ MOST_REGIMES = 16
 class Flow:
     """One quantity: capacity of a direction in Mb/s, or the round trip in ms.
 
-    regimes: quantiles in each regime. outage: quantiles during outages. lasting: which part of the variance of the
-    normal score goes on from step to step, 0 to 1. correlation: of that part from one step to the next, 0 to below 1.
-    source: measured, or what was assumed instead.
+    regimes: quantiles in each regime. outage: quantiles during outages. lasting: share of the normal score's variance
+    that continues from step to step, 0 to 1. correlation: of that part from one step to the next, 0 to below 1. source:
+    measured, or how it was assumed.
     """
 
     regimes: tuple[tuple[float, ...], ...]
@@ -131,7 +131,7 @@ def load_model(name: str) -> Model:
     """A built-in model by name, or one from a file of `spinn trace fit`.
 
     Raises:
-        ConfigError: there is no such model, or it is none.
+        ConfigError: there is no such model, or the file is not a model.
     """
     if name in MODELS:
         return Model.from_json((FOLDER / f"{name}.json").read_text(), name)
@@ -157,7 +157,7 @@ def _numbers(values: Any) -> tuple[float, ...]:
 
 
 def _normal(rows: list[tuple[float, ...]]) -> tuple[tuple[float, ...], ...]:
-    """Rows that sum to 1 but for the rounding of what was written."""
+    """Rows scaled to a sum of 1, which rounding in the file may have changed."""
     return tuple(tuple(p / sum(row) for p in row) if abs(sum(row) - 1) < 0.01 else row for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""A real trace cut into steps, and what can be counted in them."""
+"""A real trace cut into steps, and counts over them."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def find_regimes(parts: Sequence[Steps], below: Sequence[float]) -> None:
 def moves(parts: Sequence[Steps], count: int) -> tuple[tuple[float, ...], ...]:
     """Probabilities from regime to regime; half a step in each regime counts as seen.
 
-    Each trace begins again behind its end. So every regime is entered as often as it is left, and the chain is in each
-    as long as the traces are.
+    Each trace repeats after its end. So every regime is entered as often as it is left, and the chain spends the same
+    share of time in it as the traces do.
     """
     counts = np.eye(count) * 0.5
     for part in parts:
@@ -80,7 +80,7 @@ def moves(parts: Sequence[Steps], count: int) -> tuple[tuple[float, ...], ...]:
 
 
 def outage_begins(parts: Sequence[Steps], count: int, in_second: int) -> tuple[float, ...]:
-    """The part of the seconds in each regime after which an outage began."""
+    """For each regime, the share of its seconds after which an outage began."""
     begins, steps = np.zeros(count), np.zeros(count)
     for part in parts:
         np.add.at(steps, part.regimes[~part.out], 1)
@@ -105,7 +105,7 @@ def normal_scores(values: Array, among: Array) -> Array:
 
 
 def lasting_part(series: Sequence[Array], step_s: float) -> tuple[float, float]:
-    """How much of the variance lasts from step to step, and the correlation of that part.
+    """The share of the variance that continues from step to step, and the correlation of that part.
 
     An AR(1) process with noise on top has the autocorrelation lasting * correlation^lag: a straight line in logarithms,
     fitted to the lags up to `LASTING_S` while they are above noise.

@@ -1,4 +1,4 @@
-"""Readers for the traces that people have. `read_trace` finds out which format a file is in."""
+"""Readers of recorded traces. `read_trace` finds out the format of a file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_trace(path: Path, format_name: str | None = None) -> Reading:
     format_name: one of `FORMATS`; None: found out from the first lines.
 
     Raises:
-        TraceError: a file that cannot be read as one; names the line and the reason.
+        TraceError: the file cannot be read; names the line and the reason.
         ConfigError: no such format, or pyarrow is missing for Parquet.
     """
     if format_name is not None and format_name not in FORMATS:

@@ -1,4 +1,4 @@
-"""Which format a text file is in, from its first lines."""
+"""Finds the format of a text file from its first lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADINGS = (
     ({"seq_num", "throughput", "nrstatus"}, "5gophers"),
 )
 FEWEST_BYTES = 10_000
-"""Whole numbers after a comma that never reach this are rather Mb/s than bytes a second (0.08 Mb/s)."""
+"""Whole numbers after a comma that never reach this are more likely Mb/s than bytes a second (0.08 Mb/s)."""
 
 EPOCH_MS = 1e12
 
@@ -21,7 +21,7 @@ def detect(source: TextFile, formats: list[str]) -> str:
     """The name of the format.
 
     Raises:
-        TraceError: none, or one of two; shows the first line and names the formats.
+        TraceError: no format fits, or two do; shows the first line and names the formats.
     """
     lines = source.head()
     if not lines:
@@ -60,7 +60,7 @@ def _rates(delimiter: str | None) -> str:
 
 
 def _by_columns(lines: list[str]) -> str | None:
-    """By how many numbers there are in a line, and what parts them."""
+    """By the number of cells in a line, and what separates them."""
     delimiter = delimiter_of(lines[0])
     cells = split(lines[0], delimiter)
     numbers = [value for cell in cells if (value := number_in(cell)) is not None]

@@ -1,9 +1,9 @@
 """The Irish 4G and 5G sets (University College Cork): CSV of G-NetTrack, about a row a second, `-` for not measured.
 
-DL_bitrate (kb/s) is what the phone got. UL_bitrate is the acknowledgements of that download, not what the uplink
-can carry, so the uplink is not recorded. PINGAVG is the round trip, of five pings every 13 s;
-PINGLOSS, of the same five, is too coarse for a loss rate and not read. Several rows of one second are averaged; a row
-holds until the next second that has one.
+DL_bitrate (kb/s) is the rate of the phone's download. UL_bitrate counts only the acknowledgements of that download, so
+the uplink is not recorded. PINGAVG is the round trip, of five pings every 13 s; PINGLOSS, of the same five, is too
+coarse for a loss rate and not read. Several rows of one second are averaged; a row holds until the next second that has
+one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Mahimahi: one whole number a line, the millisecond at which 1500 bytes may leave; the file repeats from its last one.
 
-Opportunities are counted in bins of 20 ms: short against a frame's time, and 50 of them are one second, so that a
-second has exactly the bytes of its lines. The last line's moment is where the next round begins; its opportunities
-count to the last bin, so that one round has all of them.
+Opportunities are counted in bins of 20 ms. This is short against a frame's time, and 50 bins are one second, so a
+second has exactly the bytes of its lines. The next round begins at the time of the last line; its opportunities belong
+to the last bin, so that a round has all of them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ UNITS = ("time in whole ms, packets of 1500 bytes, as Mahimahi has them",)
 
 
 def read(source: TextFile) -> Reading:
-    """One direction, and the other if its file, with the opposite word in its name (`.up`, `.down`), lies beside it."""
+    """One direction; and the other one, too, if a file with the opposite word in its name (`.up`, `.down`) is beside
+    it."""
     with ExitStack() as stack:
         field, note = direction_of(source.path, "neither up nor down in the name: taken as the downlink")
         beside = other_direction(source.path)

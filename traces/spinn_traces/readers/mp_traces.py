@@ -1,4 +1,4 @@
-"""MP-Traces: `second,bytes`: what came in that second. Seconds without a row had no bytes."""
+"""MP-Traces: `second,bytes`: the bytes that came in that second. Seconds without a row had none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Two columns, a time and a rate: `pensieve` with tabs between them, `seconds-mbps` with anything else.
 
-A rate holds until the next row. (Pensieve's simulator lets it hold since the row before.) Seconds and Mb/s, if neither
-a heading nor the times themselves say otherwise.
+A rate holds until the next row. (In Pensieve's simulator it holds from the row before.) Units are seconds and Mb/s
+unless a heading or the times themselves say otherwise.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a reader gives back."""
+"""The result of a reader."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from spinn_stream.trace import Trace
 
 @dataclass(frozen=True)
 class Reading:
-    """A file's trace, and how it was understood.
+    """A file's trace, and how it was read.
 
-    files: those that were read: one, or the two of a pair. format: its name. notes: what was assumed, a sentence each.
-    parts: traces of the files, where several became one; each has its own length, the whole has the longest.
-    units: which ones were taken, and why, a phrase each.
-    rtt_median_ms: over the measurements, where rows without one repeat the row before; None: over the samples.
+    files: the files read: one, or the two of a pair. format: its name. notes: what was assumed, a sentence each.
+    parts: the traces of the files, if two became one; each has its own length, and the whole has the longest.
+    units: the units that were taken, and why, a phrase each.
+    rtt_median_ms: over the measurements, if rows without one repeat the row before; None: over the samples.
     """
 
     files: tuple[Path, ...]

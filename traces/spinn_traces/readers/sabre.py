@@ -1,7 +1,7 @@
 """sabre's packaging of the Norway (HSDPA) and Ghent (LTE) logs: a JSON list of duration_ms, bandwidth_kbps, latency_ms.
 
-The list is read object by object. Bandwidth is what a download got. Where the latency never changes it was not
-measured; sabre adds it once to each request, so it is a round trip.
+The list is read object by object. Bandwidth is the rate of a download. If the latency never changes, it was not
+measured. sabre adds it once to each request, so it is a round trip.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _number(source: TextFile, line: int, entry: dict[str, Any], key: str) -> flo
 
 
 def _objects(source: TextFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Objects of the list with the lines they begin in; each is flat, so it ends at its first brace."""
+    """The objects of the list and their first lines. An object is flat, so it ends at its first closing brace."""
     text, line, state = "", 1, "before"
     for chunk in source.chunks():
         text, at = text + chunk, 0

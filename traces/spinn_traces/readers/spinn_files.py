@@ -26,7 +26,7 @@ def read_csv(source: TextFile) -> Reading:
 
 
 def write_parquet(trace: Trace, path: Path) -> None:
-    """Columns time_s and what is recorded; the end and what is measured stand in the metadata.
+    """Writes the columns time_s and the recorded fields; the metadata have the end and the measured fields.
 
     Raises:
         ConfigError: pyarrow is missing, or the file cannot be written.
@@ -47,7 +47,7 @@ def read_parquet(path: Path) -> Reading:
     """Rows count from 1, as lines do elsewhere. A null repeats the value before; a row of nulls at the end is the end.
 
     Raises:
-        TraceError: not such a file; names the row and the reason.
+        TraceError: it is not such a file; names the row and the reason.
         ConfigError: pyarrow is missing.
     """
     _need_pyarrow()

@@ -1,1 +1,1 @@
-"""Whole systems on recorded networks: asked (`record`), done (`real_run`), found (`table`) and shown (`report`)."""
+"""Plays whole systems on recorded networks: the request (`record`), the run, the figures (`table`) and the `report`."""

@@ -12,7 +12,7 @@ from .record import Machine
 
 
 def cores_for_pinning() -> tuple[int, int] | None:
-    """The client's core, and that of server and shaper; None where there are no two, or the system cannot pin."""
+    """The client's core, and that of server and shaper; None: there are not two cores, or the system cannot pin."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     free = sorted(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""Policies: how frames are treated in a run, as text and as arguments of `spinn run`."""
+"""The policies of a replay, as text and as arguments of `spinn run`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PARTS = ("split", "threshold", "codec")
 
 @dataclass(frozen=True)
 class Policy:
-    """text: as it was given. name: for people. plan: the one that it stays with, or what decides on plans."""
+    """text: as given. name: for people. plan: the fixed plan, or a policy with its goal."""
 
     text: str
     name: str
@@ -59,7 +59,7 @@ def parse_policy(text: str, bundle: Bundle) -> Policy:
 
 
 def parse_policies(texts: Sequence[str], bundle: Bundle) -> list[Policy]:
-    """Raises ConfigError: none, or two of one name; and see `parse_policy`."""
+    """Raises ConfigError: no policy, or two of one name; and see `parse_policy`."""
     if not texts:
         raise ConfigError(f"no policy is given: add --policy NAME, one of {', '.join(KNOWN)}")
     policies = [parse_policy(text, bundle) for text in texts]

@@ -1,4 +1,4 @@
-"""What a run was asked to be, and what came of it: the same for real processes and for the simulator."""
+"""The settings of a run and its results, the same for real processes and for the simulator."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 from spinn_stream.trace import Trace
 
 VERSION = 1
-"""Of the JSON form; files of another version are run again."""
+"""Version of the JSON form; runs in files of another version are done again."""
 
 
 @dataclass(frozen=True)
 class TraceUse:
-    """A trace and its figures, as `spinn trace info` says them.
+    """A trace and its figures, as in `spinn trace info`.
 
-    file: as it was given. content: SHA-256 of the samples that are played, assumptions included.
+    file: as given. content: SHA-256 of the samples that are played, assumptions included.
     """
 
     file: str
@@ -38,11 +38,11 @@ class TraceUse:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run: a trace, a policy, a repeat, and all that both are to be compared on.
+    """One run: a trace, a policy, a repeat, and all other settings.
 
     policy: its text form (`policy.parse_policy`). repeat: from 0. source: what `spinn run --source` takes;
-    source_content: says whether two are the same; source_name: for people. truth: `labels` that came with the images,
-    or what the `whole network` says of them. fps: None: the source's own. offset_s: where in the trace the run begins.
+    source_content: equal for equal sources; source_name: for people. truth: `labels` of the images, or the answers of
+    the `whole network`. fps: None: the source's own. offset_s: start of the run in the trace.
     bundle: its folder. seed: of the shaper's jitter and losses, of the order of labelled images and the simulator.
     """
 
@@ -67,7 +67,7 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """The same for two specs that ask the same; where files lie does not matter. 64 hexadecimal digits."""
+        """Equal for two specs of the same settings, wherever the files are. 64 hexadecimal digits."""
         asked = asdict(self)
         for place in ("source", "source_name", "bundle"):
             del asked[place]
@@ -77,7 +77,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it ran. client_core, server_core: None: not pinned. engine: of both ends."""
+    """The machine of a run. client_core, server_core: None: not pinned. engine: of both ends."""
 
     processor: str
     cores: int
@@ -93,8 +93,8 @@ class Machine:
 class Finals:
     """The final result of every frame that was taken in during the run: columns, in the order of their capture.
 
-    captured_s: since the run began, which is `offset_s` in the trace. correct: None where nothing is known to compare
-    with; False for a frame without an answer. The others as in docs/results.md.
+    captured_s: from the begin of the run, which is `offset_s` in the trace. correct: None: the right answer is not
+    known; False for a frame without an answer. The others are as in docs/results.md.
     """
 
     frame: tuple[int, ...]
@@ -121,7 +121,7 @@ class Finals:
 
 @dataclass(frozen=True)
 class PlanUse:
-    """A plan, from the first frame on that was treated by it. codec: None: nothing is sent. why: None: not told."""
+    """A plan, from its first frame on. codec: None: nothing is sent. why: None: not known."""
 
     at_s: float
     id: int
@@ -133,7 +133,7 @@ class PlanUse:
 
 @dataclass(frozen=True)
 class LinkSeries:
-    """What was imposed, in windows that follow each other from the run's beginning: means of Mb/s, round trip in ms."""
+    """The imposed link, in successive windows from the run's begin: means of Mb/s, and the round trip in ms."""
 
     window_s: float
     up_mbps: tuple[float, ...]
@@ -143,11 +143,11 @@ class LinkSeries:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What came of a run.
+    """The results of a run.
 
-    captured: frames that the source gave from the first to the last one taken in; taken: len(finals). dropped_by:
-    reasons of the client's whole life, which begins a moment before the run and ends a moment after it. bytes: of the
-    TCP streams, as they passed the link during the run. server_compute_ms: engine time of the server during the run.
+    captured: frames that the source gave from the first to the last one taken in; taken: len(finals). dropped_by: drops
+    by reason over the client's whole life, which is a little longer than the run. bytes: of the TCP streams over the
+    link, during the run. server_compute_ms: engine time of the server during the run.
     """
 
     spec: RunSpec
@@ -171,10 +171,10 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, value: Any) -> RunRecord:
-        """What `as_json` gave, after JSON.
+        """The record in the output of `as_json`, after JSON.
 
         Raises:
-            ValueError: it is something else, or of another version.
+            ValueError: it is not a record, or of another version.
         """
         try:
             if value["version"] != VERSION:
@@ -199,7 +199,7 @@ class RunRecord:
 
 
 def content_of(trace: Trace) -> str:
-    """SHA-256 of what a trace plays."""
+    """SHA-256 of the samples that a trace plays."""
     filled = trace.filled()
     digest = hashlib.sha256(np.float64(filled.duration_s).tobytes())
     for values in (filled.times_s, *(filled.values(name) for name in filled.recorded)):

@@ -1,4 +1,4 @@
-"""Runs that are done, one file each, so that a replay that was broken off goes on where it was."""
+"""Finished runs, one file each, so that an interrupted replay can continue."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class RunStore:
         self._say = say
 
     def path(self, spec: RunSpec) -> Path:
-        """Trace, policy and repeat for people; the rest of what was asked as digits."""
+        """The file of a run: trace, policy and repeat by name, and digits for the other settings."""
         words = "--".join((Path(spec.trace.name).stem, spec.policy, str(spec.repeat + 1)))
         return self._folder / f"{re.sub('[^A-Za-z0-9._=-]+', '_', words)[:120]}--{spec.key[:10]}.json"
 
     def load(self, spec: RunSpec) -> RunRecord | None:
-        """The run that was asked for, where it is done."""
+        """The record of a run; None: it is not done yet."""
         path = self.path(spec)
         try:
             record = RunRecord.from_json(json.loads(path.read_text()))
@@ -42,7 +42,7 @@ class RunStore:
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
-    """All of it or nothing.
+    """Write a value as JSON, whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.
@@ -51,7 +51,7 @@ def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """All of it or nothing. Raises ConfigError: it cannot be written."""
+    """Write a text, whole or not at all. Raises ConfigError: it cannot be written."""
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

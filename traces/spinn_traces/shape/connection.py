@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 KEEPALIVE_S = 10
 KEEPALIVE_PROBES = 3
-"""A peer whose machine is gone is noticed after 10 s of silence and three probes, 10 s apart."""
+"""If a peer's machine is gone, this is noticed after 10 s of silence and three probes, 10 s apart."""
 
 
 class Connection:
@@ -38,7 +38,7 @@ class Connection:
             self._over.set_result(False)
 
     def fit_buffers(self) -> None:
-        """Small ones where the sender is to feel a capacity, wider ones where there is none."""
+        """Small buffers if the sender should feel a capacity, wider ones if there is none."""
         if self._server is not None and not self._over.done():
             for name, source in zip(DIRECTIONS, (self._client, self._server), strict=True):
                 limited = self._directions[name].model.limited

@@ -14,13 +14,13 @@ from .link_model import Lane, LinkModel
 
 READ_BYTES = 64 * 1024
 TURN_BYTES = 16 * 1024
-"""If the queue is full, connections take turns; bytes of a turn."""
+"""Bytes of a turn: if the queue is full, connections take turns."""
 
 WINDOW_BYTES = 4 << 20
-"""Bytes of a connection in the queue and on the way: Linux's largest send buffer by default."""
+"""Most bytes of a connection in the queue and on the way: Linux's default for the largest send buffer."""
 
 OUTBOX_BYTES = 64 * 1024
-"""Of what has arrived and the receiver has not taken; beyond it nothing more is read from the sender."""
+"""Most bytes that have arrived and wait for the receiver; then nothing more is read from the sender."""
 
 RECEIVE_BUFFER_BYTES = 4096
 SEND_BUFFER_BYTES = 32 * 1024
@@ -41,11 +41,11 @@ class Stream(Lane, ABC):
 
     @abstractmethod
     def wait(self) -> None:
-        """The queue has no room: the direction calls `pull` when it has."""
+        """The queue has no room: the direction calls `pull` when there is some."""
 
     @abstractmethod
     def pull(self, most: int) -> bytes | None:
-        """What the source has, `most` bytes at most. No bytes: its end. None: nothing now, it waits for more."""
+        """Up to `most` bytes of the source. No bytes: its end. None: there is nothing now."""
 
     @abstractmethod
     def deliver(self, data: bytes | memoryview) -> None:
@@ -88,7 +88,7 @@ class Flow(Stream):
         self._resume()
 
     def close(self) -> None:
-        """Touch the sockets no more; what is still on its way goes nowhere."""
+        """Stop using the sockets; bytes on their way are lost."""
         self._closed = True
         self._rest()
         if self._writing:
@@ -204,7 +204,8 @@ class Flow(Stream):
 
 
 class Direction:
-    """Carries one direction of all connections: moves what the model says has arrived, and wakes when it says so."""
+    """Carries one direction of all connections: delivers what has arrived by the model, and wakes when the model
+    says."""
 
     def __init__(self, model: LinkModel, clock: Callable[[], float] = time.monotonic) -> None:
         self.model = model
@@ -238,7 +239,7 @@ class Direction:
         self.run(now)
 
     def run(self, now: float) -> None:
-        """Deliver what has arrived, take in what there is room for, set the timer."""
+        """Deliver what has arrived, take in what fits, and set the timer."""
         self._deliver(now)
         if self._waiting:
             self._refill(now)

@@ -2,7 +2,7 @@
 
     put ─► queue, bounded ─► capacity, one packet after the other ─► delay, jitter, stalls of losses ─► take
 
-All connections share queue and capacity; each keeps the order of its bytes. docs/shaper.md says what is imposed how.
+All connections share queue and capacity; each keeps the order of its bytes. docs/shaper.md has the details.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEGMENT_BYTES = 1448
 """Payload of a TCP segment on Ethernet: 1500, less the headers of IPv4 and TCP and its timestamps."""
 
 LEAST_QUEUE_BYTES = 10 * SEGMENT_BYTES
-"""However slow the link: the first burst of a TCP sender fits (its initial window, RFC 6928)."""
+"""Even on a slow link, the first burst of a TCP sender fits (its initial window, RFC 6928)."""
 
 PACKET_MS = 1.0
 MAX_PACKET_BYTES = 45 * SEGMENT_BYTES
@@ -31,7 +31,7 @@ JITTER_STEP_S = 0.02
 segment overtakes the one before."""
 
 MOST_LATE_S = 0.1
-"""For a caller that comes later than this, capacity passes unused."""
+"""If the caller comes later than this, capacity passes unused."""
 
 LEAST_RTO_MS = 200.0
 """What Linux adds to the round trip, at least, before it sends again (TCP_RTO_MIN in its include/net/tcp.h)."""
@@ -42,7 +42,7 @@ DUPLICATES = 3
 
 @dataclass(frozen=True)
 class Steady:
-    """A value that holds. None, of a capacity: unlimited."""
+    """A constant value. None for a capacity: unlimited."""
 
     value: float | None
 
@@ -114,7 +114,7 @@ class Conditions:
 
     @property
     def imposes_nothing(self) -> bool:
-        """Whether bytes come out as they enter."""
+        """Whether nothing is imposed, so that bytes come out as they enter."""
         return (self.mbps, self.rtt_ms, self.loss, self.jitter_ms) == (UNLIMITED, NONE, NONE, 0.0)
 
 
@@ -140,7 +140,8 @@ class _Packet:
 class LinkModel:
     """One direction of a link. `now` is in seconds and never falls.
 
-    seed, name: jitter and losses are drawn from these; the same seed, the same bytes at the same times give the same.
+    seed, name: jitter and losses are drawn from these. The same seed and the same bytes at the same times give the same
+    draws.
     """
 
     def __init__(self, conditions: Conditions, *, seed: int = 0, name: str = "") -> None:
@@ -173,7 +174,7 @@ class LinkModel:
         return self._open and not self._queue and not self._way
 
     def room(self, now: float) -> int:
-        """Bytes that the queue takes now: a segment or more, or none."""
+        """Bytes that fit into the queue now: a segment or more, or none."""
         self._advance(now)
         c, mbps = self._conditions, self._conditions.mbps.at(now)
         if c.queue_bytes is not None:
@@ -186,10 +187,10 @@ class LinkModel:
         return room if room >= SEGMENT_BYTES else 0
 
     def put(self, now: float, lane: Lane, data: bytes, *, waited: bool = False) -> None:
-        """Bytes enter; whoever calls has asked `room`. No bytes: the end of this connection's.
+        """Bytes enter; the caller has asked `room`. No bytes: the end of this connection.
 
-        waited: they were there before, and came in late because the caller did: the link goes on from when it ran
-        empty, not from now. So a process that does not get the processor for a while costs no capacity.
+        waited: the bytes were there before, and enter late only because the caller is late. The link then continues
+        from when it ran empty, not from now. So a pause of this process costs no capacity.
         """
         self._advance(now)
         for packet in self._cut(now, lane, data):
@@ -202,13 +203,13 @@ class LinkModel:
         self._advance(now)
 
     def due(self) -> float:
-        """When the next bytes arrive or leave the queue; infinity: nothing does by itself."""
+        """Time at which the next bytes arrive or leave the queue; infinity: none do without a call."""
         if self._stalled:
             return math.inf
         return min(self._way[0][0], self._departs) if self._way else self._departs
 
     def take(self, now: float) -> Iterator[tuple[Lane, bytes | memoryview]]:
-        """What has arrived by now, in order; no bytes: the end of a connection's."""
+        """The bytes that have arrived by now, in order; no bytes: the end of a connection."""
         self._advance(now)
         while self._way and self._way[0][0] <= now and not self._stalled:
             packet = heapq.heappop(self._way)[2]
@@ -221,7 +222,8 @@ class LinkModel:
         self.change(now, conditions, stalled=stalled)
 
     def change(self, now: float, conditions: Conditions, *, stalled: bool = False) -> None:
-        """Other conditions from now on. What has left the queue arrives when it would have; what is in it does not.
+        """Set other conditions from now on. Bytes that have left the queue arrive as before; bytes in it follow the new
+        conditions.
 
         stalled: nothing moves, until changed again.
         """

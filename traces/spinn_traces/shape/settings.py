@@ -1,4 +1,4 @@
-"""What a shaper is told to impose: at its start, and changed while it runs."""
+"""The settings of a shaper: given at its start, and changed while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spinn_stream.trace import LIMITS, Trace
 from .link_model import SEGMENT_BYTES, Conditions, Played, Steady
 
 TRACE = "trace"
-"""In the place of a value: as the trace has it."""
+"""In place of a value: follow the trace."""
 
 MOST_QUEUE_BYTES = 1 << 30
 
@@ -31,10 +31,10 @@ class Settings:
     refuse: bool = False  # no new connections
 
     def changed(self, changes: Mapping[str, Any], *, has_trace: bool) -> Settings:
-        """With other values, each checked.
+        """The settings with other values, each checked.
 
         Raises:
-            ValueError: an unknown name, or a value that is none; one line.
+            ValueError: an unknown name, or an invalid value; one line.
         """
         known = asdict(self)
         for name, value in changes.items():
@@ -44,7 +44,7 @@ class Settings:
         return replace(self, **changes)
 
     def conditions(self, direction: str, trace: Trace | None, zero: float) -> Conditions:
-        """What holds for one direction, by the name of its capacity. zero: when the trace began."""
+        """The conditions of one direction, by the name of its capacity. zero: when the trace began."""
 
         def course(field: str) -> Steady | Played:
             value = getattr(self, field)

@@ -176,7 +176,7 @@ class Shaper:
                 direction.close()
 
     def _listen(self, *, accept: bool) -> None:
-        """A socket at our address; one that only holds the port lets the kernel refuse whoever comes."""
+        """A socket at our address. If it only holds the port, the kernel refuses new connections."""
         family, kind, proto, _, address = self._address
         self._close_listener()
         listener = socket.socket(family, kind, proto)

@@ -1,4 +1,4 @@
-"""Measures what a simulation needs to know of this machine and no profile has: a short run of the real client."""
+"""Measures the times that a simulation needs and no profile has, by a short run of the real client."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from spinn_stream.runtime.machine.host import Host, Pace, Slowed, Step, full_spe
 from .costs import Costs
 
 BATCHES = (1, 2, 4, 8, 16)
-"""Of the profile, as `spinn serve` measures it."""
+"""Batch sizes of the profile, as `spinn serve` measures it."""
 
 TIMEOUT_S = 300.0
 
@@ -41,10 +41,10 @@ SAMPLES = 12
 FRAMES, WARM_UP = 75, 15
 
 MOST_BUSY = 0.6
-"""The calibration leaves the device idle for the rest of the time, so that no frame waits for another."""
+"""Largest share of the time that the device works in the calibration, so that no frame waits for another."""
 
 TOO_BUSY = 0.75
-"""Beyond this it did not, and is done again at a rate that leaves it as much time by what its frames took."""
+"""If the device worked for more than this share, the calibration is repeated at a lower rate."""
 
 DEADLINE_MS = 60_000.0
 
@@ -53,7 +53,7 @@ MOST_RATIO = 3.0
 
 
 class _StepTimes:
-    """A pace that passes on to another one and remembers, for each frame, what each of its steps took with it, ms."""
+    """A pace that calls another one, and remembers the time of each step of each frame, in ms."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -91,13 +91,12 @@ def measure_costs(
 ) -> Costs:
     """The real client's pipeline on the source, without a server, for FRAMES frames; then a server's work. Medians.
 
-    The client runs the plan's head and then the tail; what would be sent is coded afterwards. Frames come at the
-    source's rate, or
-    less often where the device could not keep up. Not to be called where an event loop runs.
+    The client runs the plan's head and then the tail; payloads are coded afterwards. Frames come at the source's rate,
+    or less often if the device cannot keep up. Not to be called while an event loop runs.
 
     Args:
         source: as `spinn run` takes it.
-        slowdown: of the device. What it does to disturbances, too, is in the costs, which are divided by it.
+        slowdown: of the device. It slows disturbances, too; this is in the costs, which are divided by it.
 
     Raises:
         EngineError: the engine cannot run this bundle. SourceError: the source cannot be read.
@@ -186,7 +185,7 @@ def _serve(
 ) -> _Served:
     """Coding, decoding and the tail, at the source's rate.
 
-    Each payload refers to the one before where the codec does that.
+    Each payload refers to the one before, if the codec does that.
     """
     setting = default_setting(bundle, plan.split, plan.codec)
     sender, receiver = PayloadSender(bundle), PayloadReceiver(bundle)
@@ -217,7 +216,7 @@ def _serve(
 def measure_apart(
     bundle: str, runtime: str, source: str, plan: Plan, fps: float, *, slowdown: float, core: int | None
 ) -> Costs:
-    """`measure_costs` in a process of its own, on one core where that is given, as a client's would be.
+    """`measure_costs` in a process of its own, on one core if that is given, like a client.
 
     Args:
         bundle: its folder.

@@ -1,4 +1,4 @@
-"""What the steps of a simulated system take: by the profiles, and for what these do not have, as measured here."""
+"""The times of a simulated system's steps: from the profiles, and from measurements for what they do not have."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ simulated medians agree with it (docs/simulator.md), and it is small beside them
 
 @dataclass(frozen=True)
 class Costs:
-    """What a profile does not have, of a machine at full speed.
+    """Times that a profile does not have, of a machine at full speed.
 
     preprocess_ms: crop, resize, normalise and layout of the source's frames. encode_ms, decode_ms: of one payload, by
-    (cut point, codec); what is missing takes what the scheduler plans with, times the pace. graph_ms: of graphs that
-    ran on the device, (start, stop, whether with the exit there); others take what the profile says, times the pace.
-    device_pace, server_pace: how many times as long as in its profile a network takes at the source's rate: a processor
-    that had other things to do, or nothing, finds its caches cold. hand_over_ms: from the event loop to a thread, and
-    back. hop_ms: see HOP_MS. ratios: times of some frames over their median; one is drawn for each frame and batch.
+    (cut point, codec); missing ones take the scheduler's times, times the pace. graph_ms: of graphs that ran on the
+    device, (start, stop, whether with the exit there); others take the profile's times, times the pace. device_pace,
+    server_pace: time of the network at the source's rate over that of its profile: after other work, or a pause, caches
+    are cold. hand_over_ms: from the event loop to a thread, and back. hop_ms: see HOP_MS. ratios: times of some frames
+    over their median; one is drawn for each frame and batch.
     """
 
     preprocess_ms: float
@@ -56,11 +56,11 @@ TABLES = ("encode_ms", "decode_ms", "graph_ms")
 
 
 class CostedPace:
-    """As `Pace`: has each step take the virtual time that it would.
+    """A `Pace` that lets each step take its virtual time.
 
     Args:
-        profile: of the engine at full speed. pace: how many times as long as that graphs take.
-        graphs: those of which more is known, ms.
+        profile: of the engine at full speed. pace: factor on its times of graphs.
+        graphs: known times of single graphs, ms.
         slowdown: the factor on every time; may be changed. spend: takes seconds.
     """
 

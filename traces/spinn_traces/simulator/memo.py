@@ -1,4 +1,4 @@
-"""An engine that remembers: the same activations through the same graph give the same, and are not computed twice."""
+"""An engine that remembers its results: the same activations through the same graph are not computed twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MemoEngine:
     """As `Engine`. Nothing is built before it is run for the first time.
 
     Args:
-        most_bytes: of outcomes kept; the least recently used are forgotten.
+        most_bytes: of kept results; the least recently used are forgotten.
     """
 
     def __init__(self, engine: Engine, most_bytes: int = MOST_BYTES) -> None:

@@ -49,7 +49,7 @@ def simulate(spec: RunSpec, *, progress: Callable[[float], None]) -> RunRecord:
 
 
 def forget() -> None:
-    """Measure the machine anew for the next run, and remember nothing of the engine's work."""
+    """Forget the machine's costs and the engine's results: the next run measures and computes anew."""
     _simulator.cache_clear()
 
 
@@ -60,7 +60,7 @@ def _simulator(bundle: str, runtime: str) -> Simulator:
 
 
 class Simulator:
-    """Runs of one bundle on this machine's profile. What was computed for one run is remembered for the next.
+    """Runs of one bundle on this machine's profile. The next run reuses results of the one before.
 
     Args:
         engine: runs the network and has the profile.
@@ -139,7 +139,7 @@ class Simulator:
         return default_setting(self._bundle, plan.split, plan.codec) if plan.split < self._bundle.last else None
 
     def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels]]:
-        """The rate, and the pictures that are played, as the network sees them."""
+        """The rate, and the pictures to play, as the network sees them."""
         opened = open_source(source)
         try:
             fps = fps or opened.fps or LIVE_FPS
@@ -155,7 +155,7 @@ class Simulator:
         return fps, self._sources[source, frames]
 
     def _first_choice(self, asked: Asked, spec: RunSpec, fps: float) -> Plan:
-        """What a policy would begin with, as long as little is known of the link."""
+        """The plan that a policy would begin with, while little is known about the link."""
         device = self._profile.slowed(spec.device_slowdown)
         table = build_table(self._bundle, device, self._profile)
         now = Conditions(LinkBelief(0.0).state(0.0), fps=fps, deadline_ms=spec.deadline_ms)
@@ -179,5 +179,5 @@ class Simulator:
 
 
 def _small(picture: Pixels, size: int) -> Pixels:
-    """What the network sees of a picture, as a picture: cropping it again changes nothing."""
+    """The picture as the network sees it; cropping it again changes nothing."""
     return np.ascontiguousarray(crop(picture, size)[..., ::-1])

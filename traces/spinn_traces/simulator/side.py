@@ -16,8 +16,8 @@ from .virtual_loop import VirtualLoop, VirtualThread
 
 @dataclass(frozen=True)
 class Side:
-    """profile: of the engine at full speed; pace: how many times as long as that its graphs take; graphs: those of
-    which more is known (see `Costs`).
+    """profile: of the engine at full speed. pace: factor on its times of graphs. graphs: known times of single
+    graphs (see `Costs`).
 
     slowdown: the factor on every time; the side's own profile includes it.
     """
@@ -30,7 +30,7 @@ class Side:
 
 
 def host_of(loop: VirtualLoop, bundle: Bundle, side: Side, rng: random.Random) -> Host:
-    """Its clock, threads and pace. rng: what varies is drawn from it."""
+    """The clock, threads and pace of a side. rng: for the variation of times."""
 
     def thread(name: str) -> VirtualThread:
         return VirtualThread(loop, side.costs.hand_over_ms / 1000)

@@ -1,7 +1,7 @@
 """One client, one link and one server in virtual time: their own code, on another clock.
 
 Networks, exits, codec, session, batcher, ledger, time-outs and reconnection are those of the real processes, and do
-their real work; what a step takes is a number (`costs`), and so is what the link does (`link_model`).
+their real work. Only the times of steps (`costs`) and of the link (`link_model`) are numbers.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .virtual_server import VirtualServer
 
 @dataclass(frozen=True)
 class System:
-    """What is simulated.
+    """The system to simulate.
 
     server: None: the device is alone. deadline_ms, batch: as `spinn run` and `spinn serve` have them.
     trace: with every field (`Trace.filled`); None: a link without limits. It begins with the first frame.
-    frames: how many pictures to play; not used with a camera. provisional: answers that are not sure enough are told,
-    too. fps: None: each as soon as the one before was taken.
+    frames: number of pictures to play; not used with a camera. provisional: also give answers that are not confident
+    enough. fps: None: each as soon as the one before was taken.
     """
 
     bundle: Bundle
@@ -55,11 +55,11 @@ class System:
 
 @dataclass
 class Outcome:
-    """What came of it.
+    """The result of a simulation.
 
-    results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams, as
-    they passed the link since then. server_ms: what its engine spent on batches. plans: when each was decided on, and
-    why; None: it was asked for.
+    results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams over
+    the link since then. server_ms: its engine's time for batches. plans: time and reason of each; None: it was asked
+    for.
     """
 
     results: list[tuple[float, Result]] = field(default_factory=list)
@@ -98,7 +98,7 @@ def play_camera(
     """Simulate it with a camera whose pictures may depend on the answers.
 
     Args:
-        picture: called when a frame is captured, with its number, `system.fps` times a second; None: no more come.
+        picture: called `system.fps` times a second with a frame's number; None: no more pictures.
         on_result: gets every result, and the time in seconds since the first frame.
 
     Raises:

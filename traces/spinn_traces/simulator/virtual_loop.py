@@ -1,7 +1,7 @@
 """An event loop whose time is a number: it jumps to the next timer instead of waiting for it.
 
-Coroutines, timers and time-outs run as they do elsewhere, in the order of their virtual times. Threads are jobs that
-run at once when their turn comes, and take the virtual time that they say they spend.
+Coroutines, timers and time-outs run as on any loop, in the order of their virtual times. A job of a thread runs at once
+when its turn comes, and takes the virtual time that it says it spends.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Ts = TypeVarTuple("Ts")
 
 
 class Stuck(RuntimeError):
-    """Every task waits for something that nobody will do."""
+    """Every task waits for something that will never happen."""
 
 
 class _NoWaiting(selectors.SelectSelector):
-    """Tells how long the loop would have waited."""
+    """A selector that tells how long the loop would have waited."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _NoWaiting(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Time begins at 0 and is in seconds. Nothing outside can wake this loop: no sockets, no real threads."""
+    """Its time begins at 0 and is in seconds. Nothing outside can wake it: no sockets, no real threads."""
 
     def __init__(self) -> None:
         self._waiting = _NoWaiting()
@@ -61,11 +61,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The resolution of the machine's clock, which asyncio sets; no matter here."""
 
     def clock(self) -> float:
-        """The time; inside a job, what that has come to."""
+        """The time; inside a job, the job's own time."""
         return self.time() if self._in_job is None else self._in_job
 
     def spend(self, seconds: float) -> None:
-        """The job under way takes this much longer. Raises RuntimeError outside of one."""
+        """The running job takes this much longer. Raises RuntimeError outside of a job."""
         if self._in_job is None:
             raise RuntimeError("time is spent in jobs alone")
         self._in_job += seconds
@@ -73,13 +73,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """From a job: at the time that it has come to."""
+        """From a job: at the job's own time."""
         if self._in_job is None:
             return self.call_soon(callback, *args, context=context)
         return self.call_at(self._in_job, callback, *args, context=context)
 
     def job(self, work: Callable[[], object], delay_s: float) -> float:
-        """Do it now, as of `delay_s` later; gives when it ends. `work` does not raise."""
+        """Do `work` now, as if `delay_s` later; gives its end. `work` does not raise."""
         self._in_job = self.time() + delay_s
         try:
             work()
@@ -89,7 +89,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualThread(Executor):
-    """One thing after the other, in the order asked. What a job reads is as it was when the job began.
+    """Does one job after the other, in order. A job sees things as they were when it began.
 
     Args:
         hand_over_s: from asking until a job begins, and again until its result is there.
@@ -124,7 +124,7 @@ class VirtualThread(Executor):
                 def work(fn: Callable[[], Any] = fn, outcome: list[Any] = outcome) -> None:
                     try:
                         outcome.extend((True, fn()))
-                    except BaseException as error:  # handed to whoever waits
+                    except BaseException as error:  # the waiting caller gets it
                         outcome.extend((False, error))
 
                 end = self._loop.job(work, self._hand_over_s)
@@ -144,7 +144,7 @@ def run_virtually(loop: VirtualLoop, main: Coroutine[Any, Any, T]) -> T:
     """Run it to its end in virtual time.
 
     Raises:
-        Stuck: it waits for what never happens.
+        Stuck: it waits for something that never happens.
     """
     asyncio.set_event_loop(loop)
     try:

@@ -55,7 +55,7 @@ class VirtualCarrier:
 
 
 class VirtualServer:
-    """Serves whoever dials `network`. Owns its tasks from `start` to `stop`.
+    """Serves clients that dial `network`. Owns its tasks from `start` to `stop`.
 
     Args:
         trace: with every field (`Trace.filled`); it begins with `begin`, at `offset_s`. None: a link without limits.

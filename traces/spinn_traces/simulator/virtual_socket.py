@@ -16,11 +16,11 @@ from spinn_stream.wire import SUBPROTOCOL
 from spinn_traces.shape.flow import WINDOW_BYTES, Direction, Stream
 
 SEND_BUFFER_BYTES = 112 * 1024
-"""What a sender gets rid of before `send` waits: the kernel's socket buffer, some 80 kB behind the shaper
+"""Bytes that a sender can send before `send` waits: the kernel's socket buffer, some 80 kB behind the shaper
 (docs/shaper.md), and the 32 KiB that `websockets` buffers itself."""
 
 OPENING_BYTES = 300
-"""An upgrade request of HTTP or its answer."""
+"""Bytes of an HTTP upgrade request, or of its answer."""
 
 PING_BYTES = 6
 
@@ -92,13 +92,13 @@ class _Half(Stream):
 
 
 class VirtualWebSocket:
-    """One end of a connection, with as much of `websockets.asyncio` as client and server use."""
+    """One end of a connection, with the parts of `websockets.asyncio` that client and server use."""
 
     subprotocol = SUBPROTOCOL
     remote_address = ("virtual", 0)
 
     def __init__(self, out: Direction, *, is_client: bool, hop_s: float) -> None:
-        """hop_s: from the arrival of a message's last byte until whoever waits for it has it."""
+        """hop_s: from the arrival of a message's last byte until its reader has it."""
         self._loop = asyncio.get_running_loop()
         self._half = _Half(out, self._arrived, masked=is_client)
         self._hop_s = hop_s
@@ -134,7 +134,7 @@ class VirtualWebSocket:
             self._inbox.put_nowait(message.data)
 
     def open(self) -> None:
-        """Say that the handshake has come so far."""
+        """Report this end's part of the handshake."""
         self._half.send("open", b"", OPENING_BYTES)
 
     async def send(self, data: bytes) -> None:
@@ -164,7 +164,7 @@ class VirtualWebSocket:
         return pong
 
     async def keep_alive(self, interval_s: float, timeout_s: float) -> None:
-        """Ping, and end the connection where nothing comes back."""
+        """Ping, and end the connection if nothing comes back."""
         while not self._closed:
             await asyncio.sleep(interval_s)
             try:

@@ -33,7 +33,7 @@ ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIG
 
 @dataclass(frozen=True)
 class Place:
-    """Where the page is. token: what it asks for; None: nothing, as only this machine reaches it."""
+    """Where the page is. token: asked of visitors; None: nothing is asked, since only this machine reaches it."""
 
     host: str
     port: int
@@ -42,7 +42,7 @@ class Place:
 
     @property
     def address(self) -> str:
-        """What a person opens."""
+        """The address that a person opens."""
         host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
         host = f"[{host}]" if ":" in host else host
         query = f"/?token={self.token}" if self.token else "/"
@@ -115,7 +115,7 @@ def application(controls: Controls, place: Place) -> Guard:
 
 
 class _Server(uvicorn.Server):
-    """It would end the process with the signal that ended it, before our own processes are ended."""
+    """Without its own signal handling, which would end the process before our child processes are ended."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ READY_S = 180.0
 END_S = 5.0
 CONTROL_S = 2.0
 SHORTEST_STEP_S = 0.1
-"""Samples of a trace that follow faster than this are left out."""
+"""Samples of a trace that come sooner than this after another are left out."""
 
 
 BEGIN = """
@@ -40,12 +40,12 @@ def end_with_parent():
 threading.Thread(target=end_with_parent, daemon=True).start()
 main()
 """
-"""How a process of ours begins: it ends when we do, even if we are killed, as its standard input is ours."""
+"""How our child processes begin: each ends when we do, even if we are killed, since its standard input closes then."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What is imposed on the way to the server. mbps: each direction; None: unlimited. loss: 0 to 1."""
+    """The imposed link to the server. mbps: of each direction; None: unlimited. loss: 0 to 1."""
 
     mbps: float | None = None
     rtt_ms: float = 0.0
@@ -59,7 +59,7 @@ class Child:
     """A `spinn` process that says `ready ADDRESS` once it works.
 
     Args:
-        on_end: told, in a thread, that it ended by itself, with its last line of standard error.
+        on_end: called in a thread if the process ends by itself, with its last line of standard error.
     """
 
     def __init__(self, *arguments: str, on_end: Callable[[str], object] = lambda why: None) -> None:
@@ -83,7 +83,7 @@ class Child:
         return self._process.poll() is None
 
     def wait_ready(self, lines: int = 1) -> list[str]:
-        """What stands behind `ready` and other first words, one for each line.
+        """The text behind the first word (such as `ready`) of each of its first lines.
 
         Raises:
             SpinnError: it ended instead, or takes too long.
@@ -109,7 +109,7 @@ class Child:
         self._process.wait(END_S)
 
     def close(self) -> None:
-        """End it well, or else by force."""
+        """End it cleanly, or else by force."""
         self._wanted = False
         self._process.terminate()
         try:
@@ -153,7 +153,7 @@ class Shaper:
         """See the shaper's control endpoint.
 
         Raises:
-            SpinnError: it does not take that, or is gone.
+            SpinnError: it refuses the settings, or is gone.
         """
         request = urllib.request.Request(f"http://{self._control}/", json.dumps(settings).encode())
         try:
@@ -167,7 +167,7 @@ class Shaper:
 
 
 class Backend:
-    """The server, ours or one that is named, behind links of ours. Its methods block and may be called in any thread.
+    """The server (our own, or a given one) behind our own links. Methods block and may be called in any thread.
 
     Args:
         named: ws://HOST:PORT of a server that runs already; None: one of our own. say: gets one line for people.
@@ -194,7 +194,7 @@ class Backend:
         return self.server is not None and self.server.running
 
     def way(self) -> str:
-        """The address of a new link to the server, which has all its capacity for itself.
+        """The address of a new link to the server, with a capacity of its own.
 
         Raises:
             SpinnError: the shaper cannot be started, as its package is not installed.
@@ -214,7 +214,7 @@ class Backend:
         return shaper.url
 
     def end_way(self, url: str) -> None:
-        """A link that `way` gave is not used any more."""
+        """Close a link that `way` gave."""
         with self._lock:
             ended = [shaper for shaper in self._shapers if shaper.url == url]
             self._shapers = [shaper for shaper in self._shapers if shaper.url != url]
@@ -254,7 +254,7 @@ class Backend:
             self.server.kill()
 
     def set_link(self, link: Link) -> None:
-        """Impose this in place of what held, a trace included."""
+        """Impose this instead of the present link or trace."""
         self._trace_ended.set()
         self.playing, self.link = "", link
         self._impose()
@@ -265,7 +265,7 @@ class Backend:
         self._impose()
 
     def play(self, name: str, trace: Trace) -> None:
-        """Impose what a trace says, from its beginning, again and again; what it does not record stays as it is."""
+        """Impose a trace from its beginning, again and again. Fields that it does not record stay as they are."""
         self._trace_ended.set()
         self._trace_ended = threading.Event()
         self.playing = name

@@ -1,4 +1,4 @@
-"""Pictures at their own pace, from a source that is named or from a visitor's browser, for all streams at once."""
+"""Pictures at their own pace, from a source or from a visitor's browser, for all streams at once."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from spinn_client import SourceError, Unusable, open_source
 log = logging.getLogger(__name__)
 
 VISITOR = "browser"
-"""Names the camera of whoever looks at the page."""
+"""Means the camera of a visitor of the page."""
 
 SILENT_S = 5.0
-"""A camera that gives nothing for this long is said to be silent."""
+"""A camera without a picture for this time counts as silent."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 5.0)
-"""Between two tries to open a source again; the last one holds on."""
+"""Pauses between tries to open a source again; the last one repeats."""
 
 SLIDES_FPS = 1.0
-"""Of a folder of pictures."""
+"""The pace of a folder of pictures."""
 
 LARGEST_JPEG = 2_000_000
 LARGEST_SIDE = 4096
@@ -35,7 +35,8 @@ LARGEST_SIDE = 4096
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One picture. pixels: (H, W, 3) uint8 BGR. captured: of `time.monotonic`. jpeg: as it came, if it came so."""
+    """One picture. pixels: (H, W, 3) uint8 BGR. captured: of `time.monotonic`. jpeg: its bytes, if it came as a
+    JPEG."""
 
     pixels: npt.NDArray[np.uint8]
     captured: float
@@ -59,7 +60,7 @@ class Camera:
 
     @property
     def silent_s(self) -> float:
-        """How long there was no picture."""
+        """Time since the last picture, in seconds."""
         return time.monotonic() - self._last
 
     def use(self, source: str) -> None:
@@ -76,7 +77,7 @@ class Camera:
                 reader.start()
 
     def close(self) -> None:
-        """No more pictures. A camera that hangs is left to itself."""
+        """No more pictures. If the camera hangs, its thread is left behind."""
         self.use("")
 
     def push_jpeg(self, jpeg: bytes, captured: float) -> None:
@@ -106,7 +107,7 @@ class Camera:
                     failures = 0
             except SourceError as error:
                 why = str(error)
-            except Exception as error:  # of a decoder, or of whoever gets the pictures
+            except Exception as error:  # of a decoder, or of a receiver of pictures
                 log.exception("playing %s failed", text)
                 why = f"{text}: {type(error).__name__}: {error}"
             if why is None:
@@ -117,7 +118,7 @@ class Camera:
             failures += 1
 
     def _play(self, text: str, number: int, changed: threading.Event) -> bool:
-        """Once through the source. Returns whether there was a picture.
+        """Play the source once. Returns whether there was a picture.
 
         Raises:
             SourceError: it cannot be opened, or is lost, or has no picture.
@@ -148,7 +149,7 @@ class Camera:
 
 
 def jpeg_size(jpeg: bytes) -> tuple[int, int]:
-    """Height and width that a JPEG claims, before memory is taken for it.
+    """Height and width as a JPEG's header says, so that they are checked before memory is allocated.
 
     Raises:
         ValueError: it is none.

@@ -38,10 +38,12 @@ def webcam(
     server: Annotated[str | None, typer.Option(help="ws://HOST:PORT to join", show_default="one is started")] = None,
     server_token_file: Annotated[Path | None, typer.Option(help="file with the token that the server asks for")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="certificate authority of the server to trust, PEM")] = None,
-    sla: Annotated[str | None, typer.Option(help="what is asked of the scheduler")] = None,
+    sla: Annotated[str | None, typer.Option(help="the goal: constraints and targets")] = None,
     deadline_ms: Annotated[float | None, typer.Option(help="age by which every frame has its answer")] = None,
     device_slowdown: Annotated[float, typer.Option(help="take this many times as long, as a small board does")] = 1.0,
-    compare: Annotated[bool, typer.Option("--compare", help="begin with device only and server only beside")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="begin with the comparison: device only, server only")
+    ] = False,
     host: Annotated[str, typer.Option(help="address of the page; others than loopback ask for a token")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="port of the page; 0: any free one")] = 8080,
     token_file: Annotated[Path | None, typer.Option(help="file with the token that the page asks for")] = None,
@@ -56,7 +58,7 @@ def webcam(
     threads: Threads = "auto",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks and what happens")] = False,
 ) -> None:
-    """A page with the live picture, what it is, how old the answer is, who gave it, and what would be otherwise.
+    """A page with the live picture, its label, the age of the answer, who gave it, and a comparison.
 
     Starts a server and a shaped link of its own, or joins a server. Ctrl-C ends it.
     """
@@ -206,4 +208,4 @@ def _in_words(controls: Controls) -> dict[str, Any]:
 
 
 def _nobody(answer: Answer) -> None:
-    """Nobody records."""
+    """Without a recorder."""

@@ -1,4 +1,4 @@
-"""What a person changes, and what all pages show: camera, streams, server and link in one place."""
+"""Camera, streams, server and link in one place: what a person can change, and what all pages show."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ class Setup:
 
 
 class Controls:
-    """Pages call its methods in their event loop; what takes long happens in threads.
+    """Pages call its methods in their event loop; slow work happens in threads.
 
     Args:
-        on_shot, on_answer: for whoever records; called in the camera's and the streams' threads.
+        on_shot, on_answer: for a recorder; called in the camera's and the streams' threads.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Controls:
         self.say("the link is cut" if outage else "the link is whole again")
 
     async def play(self, name: str) -> None:
-        """Play a recorded network; none: hold the link as it is.
+        """Play a recorded network; no name: keep the present link.
 
         Raises:
             SpinnError: it cannot be read.
@@ -174,7 +174,7 @@ class Controls:
         await asyncio.to_thread(self.backend.start_server)
 
     async def compare(self, comparing: bool) -> None:
-        """Whether the device alone and the server alone answer the same pictures beside ours."""
+        """Let the device alone and the server alone answer the same pictures, or stop that."""
         self.comparing = comparing
         if comparing and not self._compared_by:
             way = await asyncio.to_thread(self._way)
@@ -190,7 +190,7 @@ class Controls:
             await asyncio.to_thread(self.backend.end_way, url)
 
     def use_camera(self, source: str) -> None:
-        """A source by its name; VISITOR: of a page, which then begins to send."""
+        """Use a source by its name. VISITOR: a page's camera; that page then begins to send."""
         if source != VISITOR:
             self.visitor = ""
         self.camera.use(source)
@@ -266,7 +266,7 @@ class Controls:
 
     @property
     def _starts_alone(self) -> bool:
-        """Whether our own server is not started yet: that it cannot be reached is no news then."""
+        """Whether our own server has not started yet, so that it is no news that it cannot be reached."""
         return self.backend.named is None and self.backend.server is None
 
     def _on_page(self, function: Callable[..., object], *arguments: object) -> None:
@@ -278,7 +278,7 @@ class Controls:
 
 
 async def attempt(work: Coroutine[Any, Any, object]) -> str:
-    """Do what a person asked for; returns what is wrong with it, for people, or nothing."""
+    """Do what a person asked for. Returns an error for people, or an empty text."""
     try:
         await work
     except (SpinnError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Who may use the page: programs on this machine, or whoever has the token. It starts processes, so nobody else."""
+"""Who may use the page: programs on this machine, or visitors with the token. The page starts processes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ASKS = (
 class Guard:
     """In front of the whole application.
 
-    Without a token, requests must name this machine as a loopback address: a name that somebody else lets point here
-    is refused. In both cases a page of another origin cannot open a WebSocket or post anything.
+    Without a token, requests must name this machine by a loopback address; any other host name is refused, since it may
+    be a stranger's that points here. In both cases, a page of another origin cannot open a WebSocket or post anything.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:

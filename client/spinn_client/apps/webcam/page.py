@@ -1,4 +1,4 @@
-"""The page: its layout, what a person changes on it, and what it shows besides the pictures."""
+"""The page: its layout, its inputs, and all that it shows besides the pictures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLAS = {
     "accuracy_drop <= 1%; minimize device_energy, then latency_ms": "spare the battery",
     "minimize accuracy_drop, then latency_ms": "as right as it gets",
 }
-"""What people may ask for, in words; any other SLA can be typed."""
+"""Goals in words; any other SLA can be typed."""
 
 MBPS: tuple[float | None, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, None)
 SLOWDOWNS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
@@ -75,7 +75,7 @@ KEYS = (
 
 
 class Page:
-    """One visitor's page. Several may be open; they show the same, and what one changes holds for all.
+    """One visitor's page. Several may be open. They show the same, and a change on one holds for all.
 
     Args:
         head: HTML that brings script and style.
@@ -221,7 +221,7 @@ class Page:
         self, title: str, least: float, most: float, step: float, value: float, words: Callable[[float], str],
         act: Callable[[float], Coroutine[Any, Any, object]],
     ) -> ui.slider:  # fmt: skip
-        """A slider with its value in words; acts once it is let go, or moved by a key."""
+        """A slider with its value in words. It acts when it is released, or moved by a key."""
         with ui.element("div").classes("field"):
             with ui.element("div").classes("row1"):
                 ui.label(title).classes("hint")
@@ -291,7 +291,7 @@ class Page:
     # What is shown
 
     def _refresh(self) -> None:
-        """All that is not sent with the pictures. Nothing, if the page is hidden, or behind with what it was sent."""
+        """Update all that is not sent with the pictures, unless the page is hidden or slow."""
         viewer = self._controls.hub.viewers.get(self._client.id)
         if self._client.is_deleted or (viewer is not None and not viewer.keeps_up):
             return
@@ -318,7 +318,7 @@ class Page:
             self._trouble.text = trouble[-1].text
 
     def _refresh_inputs(self) -> None:
-        """What another page has changed, or a trace."""
+        """Show changes by another page, or by a trace."""
         controls, backend, wish = self._controls, self._controls.backend, self._controls.session.wish
         if wish.sla not in self._sla.options:
             self._sla.set_options({**SLAS, wish.sla: wish.sla})

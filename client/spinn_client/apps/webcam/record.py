@@ -28,9 +28,9 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 class Recorder:
-    """Writes every picture of our own stream that was answered, at the time at which it was captured.
+    """Writes every answered picture of our own stream, at its capture time.
 
-    It begins with the first picture, whose size holds for all; `add` may be called in any thread and never waits.
+    The first picture's size holds for the whole file. `add` may be called in any thread and never waits.
 
     Raises:
         ConfigError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""The streams: ours, and beside it, if asked for, the device alone and the server alone on the same pictures."""
+"""The streams: our own and, if asked for, the device alone and the server alone on the same pictures."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .camera import Shot
 LaneName = Literal["ours", "device", "server"]
 
 MOST_OPEN = 64
-"""Pictures that are remembered until their answers come."""
+"""Pictures that are kept until their answers come, at most."""
 
 CLOSE_S = 5.0
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Wish:
-    """What a person asks for. slowdown: everything on the device takes this many times as long."""
+    """What a person asks for. slowdown: the factor by which everything on the device is slower."""
 
     sla: str = DEFAULT_SLA
     deadline_ms: float = 150.0
@@ -52,7 +52,7 @@ class Wish:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A final result, and the picture that it is of. number: of the picture, the same for all streams."""
+    """A final result and its picture. number: of the picture, the same for all streams."""
 
     lane: LaneName
     number: int
@@ -61,7 +61,7 @@ class Answer:
 
 
 class Lane:
-    """One stream, and the pictures that it has not answered yet. `push` is called by one thread at a time."""
+    """One stream, and its pictures without an answer. `push` is called by one thread at a time."""
 
     def __init__(
         self, name: LaneName, on_answer: Callable[[Answer], object], on_event: Callable[[Event], object],
@@ -151,7 +151,7 @@ class Session:
         await asyncio.gather(*(lane.stream.close() for lane in lanes))
 
     async def agree(self, sla: str | None = None, deadline_ms: float | None = None) -> None:
-        """Ask for something else; a deadline holds for all streams.
+        """Set another SLA, or another deadline, which holds for all streams.
 
         Raises:
             ValueError, ConfigError: what cannot be had; all stays as it was.
@@ -198,9 +198,9 @@ class Session:
         return [point.name for point in bundle.cut_points], [exit.name for exit in bundle.exits]
 
     def look(self) -> tuple[State, Figures | None, LinkReading | None] | None:
-        """Our stream's state, what its plan is expected to do, and the link since the last look; None: not open.
+        """Our stream's state, its forecast, and the link's reading since the last call; None: not open.
 
-        For one caller: what is told of the link is of the time since it was asked before.
+        There may be only one caller, since a reading covers the time since the last one.
         """
         ours = self._lanes.get("ours")
         if ours is None:
@@ -244,6 +244,6 @@ class Session:
         self._on_event(event)
 
     def _ignored(self, event: Event) -> None:
-        """What concerns the comparison is seen in its answers; the link's troubles our own stream tells."""
+        """Events of the comparison are not shown: its answers show them, and our own stream reports the link's."""
         if not isinstance(event, ServerLost | ServerBack | Noted):
             return

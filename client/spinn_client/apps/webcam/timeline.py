@@ -27,10 +27,10 @@ CHARTS = ("age", "bandwidth", "plan", "cost")
 class Sample:
     """Half a second.
 
-    ages: median age of each stream's answers, in ms. answers: of our own stream, by where and exit. imposed_mbps: what
-    the link lets pass; None: unlimited, or not ours. used_mbps: what was sent. capacity_mbps: what the stream saw that
-    the link can carry, if it was full. split: index of the plan's cut point. bytes_up: a frame. energy_mj: a frame, as
-    the scheduler expects it.
+    ages: median age of each stream's answers, in ms. answers: of our own stream, by where and exit.
+    imposed_mbps: the link's capacity; None: unlimited, or not our link. used_mbps: what was sent.
+    capacity_mbps: the capacity that the stream measured while the link was full. split: index of the plan's cut point.
+    bytes_up, energy_mj: of a frame; the energy is the scheduler's estimate.
     """
 
     at: float
@@ -60,7 +60,7 @@ class Timeline:
     def sample(
         self, now: float, seen: tuple[State, Figures | None, LinkReading | None] | None, imposed_mbps: float | None
     ) -> Sample:
-        """What came since the last sample. seen: see `Session.look`."""
+        """Add a sample of what happened since the last one. seen: see `Session.look`."""
         ages: dict[str, list[float]] = {}
         answers: Counter[str] = Counter()
         while self._new:

@@ -1,4 +1,4 @@
-"""Pictures and answers to every page that looks: each page acknowledges, and gets the newest when it has room."""
+"""Pictures and answers for every visible page. A page acknowledges them, and gets the newest when it has room."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:  # the command line says what is missing if it is not installe
     from fastapi import WebSocket
 
 WIDEST = 640
-"""Pixels; larger pictures are made smaller for the pages, and only for them."""
+"""Pixels; larger pictures are made smaller, for the pages only."""
 
 QUALITY = 80
 
 MOST_PICTURES, MOST_MESSAGES = 2, 12
-"""What a page may have without having acknowledged it. More is replaced by what is newer."""
+"""Pictures, and other messages, that a page may not have acknowledged yet; a newer picture replaces one that waits."""
 
 HEAD = struct.Struct("<BId")  # kind, number, captured in seconds of our clock
 PICTURE = 1
@@ -62,7 +62,7 @@ class Left(Exception):
 
 
 class Viewer:
-    """One page. It holds one picture and one answer of each stream that wait, and never more."""
+    """One page. At most one picture, and one answer of each stream, wait for it."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -76,7 +76,7 @@ class Viewer:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether it is looked at, and receives what is sent."""
+        """Whether the page is visible, and receives what is sent."""
         waits = self._messages > self._seen[1] and time.monotonic() - self._heard > BEHIND_S
         return not self.hidden and not waits
 
@@ -89,7 +89,7 @@ class Viewer:
         self._something.set()
 
     async def send(self) -> None:
-        """Send what waits as the page has room for it, until it leaves."""
+        """Send what waits, as soon as the page has room, until it leaves."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -106,7 +106,8 @@ class Viewer:
                 await self._socket.send_bytes(picture)
 
     async def receive(self) -> None:
-        """What the page says, until it leaves: what it has received, whether it is seen, and what our clock is."""
+        """Read what the page says, until it leaves: what it has received, whether it is visible, and questions about
+        our clock."""
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
@@ -133,7 +134,7 @@ class Hub:
 
     @property
     def watched(self) -> bool:
-        """Whether anyone looks, so that a picture is worth encoding."""
+        """Whether any page is visible, so that a picture is worth encoding."""
         return any(not viewer.hidden for viewer in list(self.viewers.values()))
 
     def picture(self, message: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The cells of the experiment: who answers, over which network, and what is the same for all of them."""
+"""The cells of the experiment: a policy on a network, and the settings that all share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NETWORKS = ("wifi", "lte-walking", "lte-driving", "wifi-walking")
 """wifi: 20 Mb/s and 10 ms, always. The others are made-up traces (traces/data); the last two have long outages."""
 
 ORACLES = {"rays": 0.0, "rays, 150 ms late": 0.15, "oracle": 0.0, "oracle, 150 ms late": 0.15}
-"""Policy -> how late its answers are, s. rays: who knows the forest. oracle: the network's final exit. No network."""
+"""Policy without a link -> delay of its answers, s. rays: they know the forest. oracle: the network's final exit."""
 
 NO_NETWORK = "none"
 
@@ -63,7 +63,8 @@ CELLS = (*(Cell(policy, NO_NETWORK) for policy in ORACLES), *(Cell(p, n) for n i
 
 
 def todo(episodes: int) -> Iterator[tuple[int, Cell]]:
-    """Seeds and cells, all cells of a seed before the next one: whenever it is broken off, cells can be paired."""
+    """Seeds and cells, all cells of a seed before the next seed, so that cells can be paired even if it is
+    interrupted."""
     return ((seed, cell) for seed in range(episodes) for cell in CELLS)
 
 

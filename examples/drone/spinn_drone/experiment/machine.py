@@ -1,4 +1,4 @@
-"""What virtual time is made of: how long things take on the machine that stands for the server, measured once."""
+"""The times for virtual time: how long things take on this machine, which stands for the server, measured once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Machine:
 
 
 def machine(folder: Path, kept: Path) -> Machine:
-    """This machine with a bundle. What was measured is kept in a file, so that later flights have the same times.
+    """This machine with a bundle. The times are kept in a file, so that later flights have the same ones.
 
     Raises:
         ConfigError: the file is not readable, or is of another bundle.

@@ -24,7 +24,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> tuple[int, int, float]:
-    """Of pairs: how often `one` alone happened, `other` alone, and the two-sided exact p of McNemar's test.
+    """For pairs: counts of only `one` and of only `other`, and the two-sided exact p of McNemar's test.
 
     >>> mcnemar([True] * 6 + [False] * 4, [False] * 10)
     (6, 0, 0.03125)
@@ -39,7 +39,7 @@ def mcnemar(one: Sequence[bool], other: Sequence[bool]) -> tuple[int, int, float
 def falanga_speed(latency_s: float, sight_m: float, aside_m: float, acceleration: float) -> float:
     """Fastest safe speed in m/s of a robot that cannot slow down, after Falanga, Kim and Scaramuzza (RA-L 4, 2019).
 
-    An obstacle comes into sight at `sight_m`. When the latency is over, the robot moves `aside_m` to the side at full
-    acceleration, which takes sqrt(2 aside / acceleration), and all that time it goes on.
+    An obstacle comes into sight at `sight_m`. After the latency, the robot moves `aside_m` to the side at full
+    acceleration, which takes sqrt(2 aside / acceleration). It goes on all that time.
     """
     return sight_m / (latency_s + math.sqrt(2 * aside_m / acceleration))

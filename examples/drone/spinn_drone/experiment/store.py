@@ -1,4 +1,4 @@
-"""Flights that were flown, one line each in a file: an experiment that was broken off goes on where it was."""
+"""Finished flights, one line each in a file, so that an interrupted experiment can continue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Row:
 
 
 class Store:
-    """Rows of one setting. A line that cannot be read, as the last one of a process that was killed, is flown again.
+    """Rows of one setting. If a line cannot be read (the last one of a killed process, say), its flight is done again.
 
     Args:
         key: of the setting; lines of others stay where they are. say: told of lines that cannot be read.

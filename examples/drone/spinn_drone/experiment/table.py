@@ -1,4 +1,4 @@
-"""From flights to figures: one row for each cell, and policies compared over the forests that both flew through."""
+"""Figures of the flights: a row for each cell, and comparisons of policies over the forests that both flew through."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flights in virtual time: the world moves on when somebody asks what it looks like. Nothing waits."""
+"""Flights in virtual time: the world moves on when its picture is asked for. Nothing waits."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ class LockStep:
         self.pilot.heard(answer)
 
     def flight(self) -> Flight:
-        """What it was like."""
+        """The flight so far."""
         return self.referee.flight(tuple(self._ages))
 
 
 def fly_by(look: Look, flying: LockStep, *, delay: float = 0.0) -> Flight:
-    """Fly by answers that are each this late, seconds; CAMERA_HZ looks a second."""
+    """Fly by answers that are `delay` seconds late, with CAMERA_HZ looks a second."""
     late: deque[Answer] = deque()
     frame = 0
     while not flying.ended:

@@ -31,7 +31,7 @@ READY_S = 180.0
 
 @dataclass(frozen=True)
 class LinkShape:
-    """Of the link to the server. trace: a recorded network instead of what is steady, from `offset_s` on."""
+    """The link to the server. trace: a recorded network, from `offset_s` on, instead of the steady values."""
 
     up_mbps: float = 8.0
     down_mbps: float = 20.0
@@ -40,7 +40,7 @@ class LinkShape:
     offset_s: float = 0.0
 
     def arguments(self) -> list[str]:
-        """Of `spinn shape`."""
+        """The arguments of `spinn shape`."""
         if self.trace is not None:
             return ["--trace", str(self.trace), "--offset", f"{self.offset_s:g}"]
         return ["--up-mbps", f"{self.up_mbps:g}", "--down-mbps", f"{self.down_mbps:g}", "--rtt-ms", f"{self.rtt_ms:g}"]
@@ -67,7 +67,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class RealFlight:
-    """What is to be flown. device_slowdown: see `spinn run`. runtime: of both ends. server: False: device alone."""
+    """The settings of a flight. device_slowdown: see `spinn run`. runtime: of both ends. server: False: device
+    alone."""
 
     scene: Scene
     policy: str = "spinn"
@@ -83,11 +84,11 @@ class RealFlight:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how it goes.
+    """Is told about the flight.
 
-    say: a line. command: each command and its answer's age, s. looked: each picture, and where the drone was then.
-    link: the port at which the link's settings can be changed (docs/shaper.md). stop: asked at each command; if it says
-    so, the flight is given up.
+    say: a line. command: each command and its answer's age, s. looked: each picture, and the drone's place. link: the
+    port at which the link's settings can be changed (docs/shaper.md). stop: called at each command; if it is true, the
+    flight is given up.
     """
 
     say: Callable[[str], object]

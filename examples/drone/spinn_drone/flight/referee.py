@@ -1,4 +1,4 @@
-"""Watches a flight: whether it has ended, how, and what it was like."""
+"""Watches a flight: whether and how it has ended, and its figures."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TRACK_HZ = 20
 
 @dataclass(frozen=True)
 class Flight:
-    """What a flight was like.
+    """The figures of a flight.
 
-    seconds, metres: how long it took, and how far it went along its track. clearance_m: the smallest, from hull to
-    bark. ages_s: of the answer acted on, at each command. track: (TRACK_HZ a second) x and y in metres, speed in m/s.
+    seconds, metres: its duration, and the length of its track. clearance_m: the smallest, from hull to bark. ages_s: of
+    the used answer, at each command. track: (TRACK_HZ a second) x and y in metres, speed in m/s.
     """
 
     seed: int
@@ -73,7 +73,7 @@ class Referee:
             self.ending = "out of time"
 
     def flight(self, ages_s: tuple[float, ...] = ()) -> Flight:
-        """What it was like so far. A flight that has not ended is given up."""
+        """The flight so far. If it has not ended, it counts as given up."""
         return Flight(
             self._seed, self.ending or "given up", self.seconds, self._metres, self._least, ages_s, tuple(self._track)
         )

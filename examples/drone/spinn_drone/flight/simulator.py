@@ -17,7 +17,7 @@ from spinn_stream.errors import SpinnError
 from .referee import Flight, Referee
 
 LATE_S = 0.25
-"""A world that is later than this does not catch up: its clock stands still for as long."""
+"""If the world is later than this, it does not catch up: its clock stands still for that time."""
 
 START_TIMEOUT_S = 60.0
 
@@ -25,7 +25,7 @@ START_TIMEOUT_S = 60.0
 class SimulatedDrone:
     """A drone whose camera and motors are in another process. See `robot.Drone`.
 
-    looked: told of each picture and where the drone was; the robot does not know that.
+    looked: gets each picture and the drone's place, which the robot does not know.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -80,8 +80,8 @@ def simulated(scene: Scene) -> Iterator[SimulatedDrone]:
 
 
 def _fly(connection: Connection, scene: Scene) -> None:
-    """The process: ends with the flight, or when nobody listens any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started it
+    """The process: ends with the flight, or when its other end is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent process
     with scene.open() as world:
         world.camera()
         referee = Referee(world, seed=scene.seed, length=scene.config.length)

@@ -1,1 +1,1 @@
-"""The live view: the forest from above, what the camera sees, and how old the answer is that is acted on."""
+"""The live view: the forest from above, the camera's picture, and the age of the answer in use."""

@@ -24,7 +24,7 @@ TITLE = "spinn drone"
 STAGE = """
 <main data-page="{page}">
   <section><h2>From above</h2><canvas class="map" width="1200" height="420"></canvas></section>
-  <section class="row">
+  <section class="beside">
     <div><h2>What the camera sees</h2><canvas class="camera" width="288" height="288"></canvas></div>
     <div><h2>Age of the answer acted on</h2><canvas class="ages" width="600" height="220"></canvas>
       <p class="now"><span data-part="age"></span><span data-part="speed"></span></p>

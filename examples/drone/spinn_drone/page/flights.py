@@ -1,4 +1,4 @@
-"""Flights one after the other, and what a page is told of them."""
+"""Flights one after the other, and their messages for the page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAUSE_S = 3.0
 
 
 class Flights:
-    """Flies forest after forest and tells every page that looks. All but `run`'s thread is on the event loop.
+    """Flies forest after forest, and shows every open page. All but the flight's own threads is on the event loop.
 
     Args:
         wanted: the first flight; later ones have the next seeds. said: gets how each flight ended.
@@ -63,6 +63,7 @@ class Flights:
     async def cut(self, is_cut: bool) -> None:
         """Cut the link of the flight under way, or mend it."""
         if self._control is None:
+            self._tell("line", {"text": "there is no link just now: no flight with a server is under way"})
             return
         try:
             await asyncio.to_thread(get, self._control, "/", {"stall": is_cut})

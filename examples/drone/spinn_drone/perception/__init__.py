@@ -1,1 +1,1 @@
-"""What the drone is told about what it sees: the classes, who knows them for sure, and a network that learned them."""
+"""What the drone sees: the classes, the truth about them, and a network that learned them."""

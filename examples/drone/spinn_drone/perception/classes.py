@@ -1,4 +1,4 @@
-"""The classes of an answer: the way is blocked, or the freest of nine directions; and what is true of a place."""
+"""The classes of an answer: the way is blocked, or the most open of nine directions. And the true class of a place."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ LABELS = tuple(f"{abs(d)} {'left' if d > 0 else 'right'}" if d else "straight" f
 CLASSES = (BLOCKED, *LABELS)
 
 HALF_WIDTH_M = 0.4
-"""Of the corridor that has to be free: the hull's 0.25 m and a margin."""
+"""Half the width of the corridor that must be free: the hull's 0.25 m and a margin."""
 
 SIGHT_M = 9.0
-"""What is farther away does not matter: a direction that is free up to here is free."""
+"""A direction that is free up to here counts as free; trees farther away do not matter."""
 
 FREE_M = 6.0
 """If no direction is free up to here, the way is blocked. An answer that names a direction promises this distance."""
 
 TURN_M = 1.5
-"""A direction at the edge has to be free for this much longer than the one ahead to be preferred to it."""
+"""A direction at the edge is preferred to the one ahead only if it is free for this many metres more."""
 
 DOUBT_M = 0.5
 """Directions whose scores differ by less than this are about equally good; `Truth.probabilities` says so."""
@@ -37,7 +37,8 @@ DOUBT_M = 0.5
 
 @dataclass(frozen=True)
 class Truth:
-    """What rays say of a place. scores: (9,) free distances less the cost of turning, metres. free: the best one's."""
+    """The truth of a place, by rays. scores: (9,), free distances less the cost of turning, metres. free: of the best
+    one."""
 
     scores: npt.NDArray[np.float64]
     free: float
@@ -52,15 +53,14 @@ class Truth:
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
-        """(9,) how likely each direction would be called the freest by one who is off by DOUBT_M."""
+        """(9,), probability that each direction seems the most open, with an error of DOUBT_M."""
         shares = np.exp((self.scores - self.scores.max()) / DOUBT_M)
         return np.asarray(shares / shares.sum())
 
 
 def truth(forest: Forest, x: float, y: float) -> Truth:
-    """The freest direction from a point, by ray casts.
-
-    Freest: the longest free corridor, of which a turn costs a little.
+    """The most open direction from a point, by ray casts: the one with the longest free corridor, where a turn costs a
+    little.
     """
     free = forest.free_distances(x, y, HEADINGS, half_width=HALF_WIDTH_M, reach=SIGHT_M)
     scores = free - TURN_M * np.abs(HEADINGS) / math.radians(DEGREES[-1])

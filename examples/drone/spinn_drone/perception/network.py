@@ -23,9 +23,9 @@ FEATURES = 384
 
 
 class Columns(nn.Module):
-    """Adds what is learned for each column of the map: after it, features know how far left or right they are.
+    """Adds a learned offset to each column of the map, so that features know how far left or right they are.
 
-    Classifiers pool over the whole map, and convolutions do not tell places apart; a direction is a place.
+    Classifiers pool over the whole map, and convolutions do not know places, but a direction is a place.
     """
 
     def __init__(self, channels: int, side: int) -> None:

@@ -26,12 +26,12 @@ PICTURES = 24
 """Of each forest."""
 
 DENSITIES = (0.03, 0.15)
-"""Of the forests, in trees for each square metre: thinner and thicker ones than are flown through."""
+"""Densities of the forests, in trees for each square metre: from thinner to thicker than those flown through."""
 
 OFF_COURSE_M = 12.0
 
 MOST_STRAIGHT = 0.45
-"""Chance that a place is used at which straight ahead is free: there are more of them than of all others."""
+"""Probability that a place is used if straight ahead is free: most places are like that."""
 
 FIRST_SEED = 1_000_000
 """Forests to learn from have seeds from here on; those to fly through have smaller ones."""

@@ -1,4 +1,4 @@
-"""The whole network, here and at once: what the drone would know if answers took no time."""
+"""The whole network, without delay: what the drone would know if answers took no time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WholeNetwork:
         engine.prepare(0, bundle.last)
 
     def likely(self, pixels: Pixels) -> Likely:
-        """What a picture shows, (H, W, 3) uint8 BGR, as a stream's result would have it in `top`."""
+        """The classes of a picture, (H, W, 3) uint8 BGR, as in the `top` of a stream's result."""
         x = normalise(crop(pixels, self._bundle.input.size), self._bundle.input)
         _, output = self._engine.run(0, self._bundle.last, x)
         assert output is not None

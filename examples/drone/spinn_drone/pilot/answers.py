@@ -1,4 +1,4 @@
-"""From what a stream says of a picture to what the pilot goes by."""
+"""A stream's answer -> the pilot's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADING_OF = dict(zip(LABELS, HEADINGS.tolist(), strict=True))
 
 
 def answer_of(likely: Mapping[str, float], captured: float) -> Answer | None:
-    """What a network says of a picture captured at this time; None: nothing, as there was no answer.
+    """The pilot's answer for a picture captured at this time; None: there is no answer.
 
     likely: class -> probability, of the likeliest ones, as `Result.top` has them.
     """
@@ -23,7 +23,7 @@ def answer_of(likely: Mapping[str, float], captured: float) -> Answer | None:
 
 
 def answer_of_rays(truth: Truth, captured: float) -> Answer:
-    """What somebody would say who knows the place."""
+    """The answer of rays, which know the place."""
     return Answer(
         captured, float(truth.is_blocked), tuple(zip(HEADINGS.tolist(), truth.probabilities.tolist(), strict=True))
     )

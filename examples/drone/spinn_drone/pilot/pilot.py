@@ -1,8 +1,8 @@
 """How the drone flies: towards the free direction, as fast as the newest answer and its age allow.
 
 In the manner of DroNet (Loquercio et al., RA-L 2018): speed falls with the probability that the way is blocked, and
-both speed and direction are low-pass filtered. The age of an answer enters as a braking distance: what an answer
-promised to be free shrinks by what was flown since. Without an answer for `stop_after_s` it brakes to a stop, as PX4's
+both speed and direction are low-pass filtered. The age of an answer counts as distance: the free distance that an
+answer promised shrinks by the distance flown since. Without an answer for `stop_after_s` it brakes to a stop, as PX4's
 collision prevention does.
 """
 
@@ -25,8 +25,8 @@ class Answer:
     """What is known of the way ahead.
 
     captured: when the picture was taken, seconds of the pilot's clock. blocked: probability that no direction is free.
-    directions: (heading, how likely it is the freest) of those that are known of, headings in radians from forward,
-    positive to the left; some may be left out, and their shares need not add up to 1.
+    directions: (heading, probability that it is the most open), headings in radians from forward, positive to the left.
+    Some may be missing, so probabilities need not add up to 1.
     """
 
     captured: float
@@ -41,7 +41,7 @@ class PilotConfig:
     cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is free. braking: the
     deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
     answer younger than this, it stops (0.5 s: PX4's COL_PREV_DELAY and its time-out). smooth: time constant of the
-    filters. doubt: the share of the speed that an answer of no confidence may take away.
+    filters. doubt: share of the speed that an answer without confidence takes away.
     """
 
     cruise: float = 6.0
@@ -68,7 +68,7 @@ class Pilot:
             self.answer = answer
 
     def age(self, now: float) -> float:
-        """Of the answer that is acted on, seconds; infinite: there was none."""
+        """Age of the answer in use, seconds; infinite: there was none."""
         return math.inf if self.answer is None else now - self.answer.captured
 
     def command(self, now: float) -> Command:
@@ -93,8 +93,8 @@ class Pilot:
     def choice(self, answer: Answer) -> tuple[float, float]:
         """The heading to fly, and the probability that it or one about the same is the freest.
 
-        Of those about as likely as the likeliest one, the nearest to where it flies: so it does not waver between two
-        sides of a tree.
+        Of the headings about as likely as the best one, it is the nearest to the present course, so that the drone does
+        not waver between two sides of a tree.
         """
         least = AS_GOOD * max((p for _, p in answer.directions), default=0.0)
         heading = min(

@@ -1,1 +1,1 @@
-"""What the drone flies in: its motion, the forest, and what its camera sees."""
+"""The drone's world: its motion, the forest, and its camera."""

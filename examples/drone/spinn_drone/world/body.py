@@ -25,8 +25,8 @@ class Limits:
 class Body:
     """Follows commands within its limits. The nose stays on the course; the drone flies sideways to dodge.
 
-    The velocity it is told is reached by an acceleration that is proportional to what is missing, bounded, and late by
-    the time it takes to tilt.
+    It approaches the commanded velocity by an acceleration that is proportional to the difference, bounded, and delayed
+    by the time to tilt.
     """
 
     def __init__(self, start: DroneState, limits: Limits) -> None:

@@ -61,7 +61,7 @@ class BulletCamera:
             self._bullet.disconnect(physicsClientId=self._client)
 
     def picture(self, x: float, y: float) -> Pixels:
-        """What is seen from a place in metres: (PICTURE, PICTURE, 3) uint8 BGR."""
+        """The picture from a place in metres: (PICTURE, PICTURE, 3) uint8 BGR."""
         self._show_near(x, y)
         pitch, roll = np.radians(self._rng.normal(0, JITTER_DEGREES, 2))
         view = self._bullet.computeViewMatrix(
@@ -81,7 +81,7 @@ class BulletCamera:
         return np.clip(pixels, 0, 255).astype(np.uint8)
 
     def _show_near(self, x: float, y: float) -> None:
-        """Trees that the camera may see are there, others are not: each costs drawing time wherever it stands."""
+        """Add the trees that the camera may see and remove the others: each tree costs drawing time, wherever it is."""
         trees = self._forest.trees
         dx, dy = trees[:, 0] - x, trees[:, 1] - y
         edge = math.tan(math.radians(FIELD_OF_VIEW / 2))
@@ -124,7 +124,7 @@ def _connected() -> tuple[Any, int]:
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """What C code says in the block goes nowhere."""
+    """Discards what C code writes to standard error in the block."""
     before = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

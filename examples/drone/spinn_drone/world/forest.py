@@ -15,7 +15,7 @@ HALF_WIDTH_M = 25.0
 """The forest reaches this far to both sides of the course."""
 
 TRIES = 20
-"""Per tree that the density asks for; a place that is too near to another tree is given up."""
+"""Tries for each tree that the density asks for; a place that is too near to another tree is given up."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A forest to fly through, of which a seed decides everything."""
+"""A forest to fly through; its seed decides everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spinn_drone.world.looks import Looks
 from spinn_drone.world.world import DroneState
 
 COURSE = ForestConfig(density=0.04, length=50.0)
-"""What is flown through, unless told otherwise (docs/decisions/0030)."""
+"""The default forest (docs/decisions/0030-drone.md)."""
 
 
 @dataclass(frozen=True)

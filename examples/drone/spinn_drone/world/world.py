@@ -1,4 +1,4 @@
-"""What a world is: it moves on in steps, has a camera, and knows how near the next obstacle is."""
+"""What a world is: it moves on in steps, has a camera, and knows the distance to the next obstacle."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DroneState:
 
 
 class World(Protocol):
-    """A place to fly in. Another simulator takes part by doing these three things."""
+    """A place to fly in. Another simulator needs these three methods."""
 
     @property
     def drone(self) -> DroneState: ...

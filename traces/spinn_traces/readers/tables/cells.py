@@ -1,4 +1,4 @@
-"""Lines of a table: cells, headings and numbers, whatever parts them."""
+"""Lines of a table: cells, headings and numbers, with any separator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 def delimiter_of(line: str) -> str | None:
-    """What parts the cells of a line: ; tab , or (None) white space."""
+    """The separator of the cells of a line: ; tab , or (None) white space."""
     for delimiter in ";\t":
         if delimiter in line:
             return delimiter
@@ -45,14 +45,14 @@ def number_in(cell: str) -> float | None:
 
 
 def is_heading(cells: list[str]) -> bool:
-    """Words, and nothing that could be a number."""
+    """Whether the cells are words, without any number."""
     return any(cell[:1].isalpha() for cell in cells) and all(
         number_in(cell) is None and not DECIMAL_COMMA.fullmatch(cell) for cell in cells
     )
 
 
 class Cells:
-    """The rows of a table: numbers of lines and their cells, as many in each as in the first line.
+    """The rows of a table: line numbers and cells. Every row must have the number of cells of the first one.
 
     headings: the columns' names and units; empty if the first line is data.
     """
@@ -90,14 +90,14 @@ class Cells:
         return number, cells
 
     def place(self, name: str) -> int | None:
-        """Where the column of that name is; None: there is none."""
+        """The index of the column of that name; None: there is none."""
         return next((i for i, column in enumerate(self.headings) if column.name == name), None)
 
     def number(self, line: int, cell: str, what: str) -> float:
         """A cell as a number.
 
         Raises:
-            TraceError: it is none.
+            TraceError: it is not a number.
         """
         value = number_in(cell)
         if value is None:
@@ -107,5 +107,5 @@ class Cells:
 
 
 def shown(text: str) -> str:
-    """What was got, short enough for one line."""
+    """A value for a message, shortened to fit on a line."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,4 +1,4 @@
-"""Which way a trace goes, where its name or a heading says it."""
+"""The direction of a trace, from its name or a heading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPPOSITE |= {down: up for up, down in OPPOSITE.items()}
 
 
 def words(text: str) -> list[str]:
-    """What is between all that is no letter, in small letters."""
+    """The words of a text, in small letters; all that is not a letter separates them."""
     return re.findall(r"[a-z]+", text.lower())
 
 
@@ -33,7 +33,7 @@ def direction_of(path: Path, usual: str) -> tuple[str, str]:
 
 
 def other_direction(path: Path) -> Path | None:
-    """The file beside it whose name has the opposite word in the place of its last one, packed or not."""
+    """The file beside it whose name differs in its last word of direction, which is the opposite; packed or not."""
     for match in reversed(list(re.finditer(r"[a-z]+", path.name, re.IGNORECASE))):
         word = match[0]
         if word.lower() in OPPOSITE:

@@ -13,13 +13,14 @@ from typing import IO, cast
 from spinn_stream.errors import TraceError
 
 LONGEST_LINE = 64 * 1024
-"""Characters. No format here needs a thousandth of it."""
+"""Most characters of a line. No format here needs a thousandth of it."""
 
 MAY_BE_ONE_LINE = ("[", "{")
 
 PIECE = 1 << 20
 MOST_TEXT = 1 << 33
-"""Characters: room for the longest Mahimahi file, and an end for a file of zeros that unpacks for ever."""
+"""Most characters of a text: room for the longest Mahimahi file, and a limit for a small file that unpacks to a huge
+one."""
 
 KINDS = {
     b"PK\x03\x04": "a zip archive; unpack it first",
@@ -56,10 +57,10 @@ class TextFile:
         return found
 
     def chunks(self) -> Iterator[str]:
-        """The text, wherever it falls into pieces.
+        """The text in pieces, cut anywhere.
 
         Raises:
-            TraceError: bytes that are no text, damaged compression, no end in sight.
+            TraceError: bytes that are not text, damaged compression, or too much text.
         """
         total, chunk, self._head = 0, self._head, ""
         while chunk:

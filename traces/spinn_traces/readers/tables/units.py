@@ -1,4 +1,4 @@
-"""What the numbers of a column are in: as its heading says, as large times tell, or as the format has it."""
+"""The unit of a column: from its heading, from the size of times, or the format's usual one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE_UNIT = re.compile(r"([kmg]?)(b|bit|bits|byte|bytes)", re.IGNORECASE)
 PER_SECOND = re.compile(r"(ps|/s|/sec|/second| per second)$", re.IGNORECASE)
 
 SINCE_1970 = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
-"""From here on a time is in this unit since 1970: in the next larger one it would be the year 5138 or later."""
+"""A time from here on is in this unit since 1970: in the next larger unit it would be the year 5138 or later."""
 
 LATEST_S = 1e11
 
@@ -67,7 +67,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Unit:
-    """factor: what a number is multiplied by. said: for the user, which unit it is and why."""
+    """factor: numbers are multiplied by it. said: the unit and the reason, for the user."""
 
     factor: float
     said: str
@@ -78,7 +78,7 @@ def is_unit(text: str) -> bool:
 
 
 def time_unit(column: Column | None, first: float, usual: str) -> Unit:
-    """Into seconds. first: the first time of the column; usual: what it is in if nothing says otherwise.
+    """The unit of a time, converted to seconds. first: the first time of the column; usual: the unit by default.
 
     Raises:
         UnknownUnit: the heading has another one, or the time would be after the year 5138.
@@ -96,13 +96,13 @@ def time_unit(column: Column | None, first: float, usual: str) -> Unit:
 
 
 def duration_unit(column: Column | None, usual: str, what: str) -> Unit:
-    """Into milliseconds. Raises UnknownUnit."""
+    """The unit of a duration, converted to milliseconds. Raises UnknownUnit."""
     unit, why = _unit_of(column, usual)
     return Unit(_duration(unit) * 1000, f"{what} in {unit}, {why}")
 
 
 def rate_unit(column: Column | None, usual: str) -> Unit:
-    """Into 10^6 bits a second. Raises UnknownUnit."""
+    """The unit of a rate, converted to 10^6 bits a second. Raises UnknownUnit."""
     unit, why = _unit_of(column, usual)
     size = PER_SECOND.sub("", unit)
     if size == unit:
@@ -113,7 +113,7 @@ def rate_unit(column: Column | None, usual: str) -> Unit:
 
 
 def size_unit(column: Column | None, usual: str) -> Unit:
-    """Into 10^6 bits. Raises UnknownUnit."""
+    """The unit of a size, converted to 10^6 bits. Raises UnknownUnit."""
     unit, why = _unit_of(column, usual)
     return Unit(_megabits(unit, unit), f"size in {unit}, {why}")
 

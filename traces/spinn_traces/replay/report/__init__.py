@@ -1,1 +1,1 @@
-"""What came of the runs, as a page, a table and JSON."""
+"""The results of the runs, as a page, a table and JSON."""

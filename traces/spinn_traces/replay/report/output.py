@@ -1,4 +1,4 @@
-"""What a replay leaves: replay.json, report.html, and a table on the terminal."""
+"""The output of a replay: replay.json, report.html, and a table on the terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .table import MEASURES, Measure, Row, make_table
 
 
 def write(done: Replay, say: Callable[[str], None]) -> list[Row]:
-    """Write both files; without what the page needs, the JSON alone. Gives the table."""
+    """Write both files, or only the JSON if the page's packages are missing. Gives the table."""
     rows = make_table(done.records, {p.text: p.name for p in done.config.policies}, seed=done.config.seed)
     write_json(done.config.out / "replay.json", as_json(done, rows))
     need = missing()
@@ -49,11 +49,11 @@ def as_json(done: Replay, rows: Sequence[Row]) -> dict[str, Any]:
 def right_means(done: Replay) -> str:
     if done.material.truth is not None:
         return f"accuracy: the answer is the {LABELS[:-1]} that came with the image"
-    return "agreement: the answer is what the whole network says of the frame"
+    return "agreement: the answer is that of the whole network"
 
 
 def text(measure: Measure, estimate: Estimate) -> str:
-    """A figure for people, with its interval where there is one."""
+    """A figure for people, with its interval if there is one."""
     if not np.isfinite(estimate.value):
         return "-"
     value = f"{estimate.value * measure.scale:.{measure.digits}f}"

@@ -1,7 +1,7 @@
 """The report's plots, as the objects that plotly.js draws: {data, layout}. Colours are names of the page's own.
 
 A text `var:NAME` stands for the style sheet's colour of that name, so that a plot follows light and dark. Plotly reads
-texts as HTML: whatever comes from a file is escaped here.
+texts as HTML, so all text from files is escaped here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Plot = dict[str, Any]
 def timeline(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle) -> tuple[Plot, int]:
     """One trace: link, round trip, plans, and a row of answers for each policy, above one time axis in seconds.
 
-    runs: of one trace, one for each policy. Gives how many answers were left out, too.
+    runs: of one trace, one for each policy. Also gives the number of answers that were left out.
     """
     spec = runs[0].spec
     heights = [110, 70, 80, *(130 for _ in runs)]
@@ -68,11 +68,11 @@ def timeline(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle
 
 
 def ages(runs: Sequence[RunRecord], names: Mapping[str, str]) -> Plot:
-    """How old answers are: for each policy the share of answers that are at most so old, on a logarithmic axis."""
+    """Ages of answers: for each policy, the share of answers up to each age, on a logarithmic axis."""
     layout = _layout(380)
     ticks = [digit * 10**power for power in range(-1, 6) for digit in (1, 2, 5)]
     layout["xaxis"] = _axis("age of the answer, ms (logarithmic)", type="log", tickvals=ticks)
-    layout["yaxis"] = _axis("answers at most so old, %", range=[0, 100.5])
+    layout["yaxis"] = _axis("answers up to this age, %", range=[0, 100.5])
     layout["legend"] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
     data, share = [], np.linspace(0, 100, 401)
     for at, (policy, name) in enumerate(names.items()):
@@ -122,7 +122,7 @@ def exits(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle) -
 
 
 def thinned(values: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int64]:
-    """Which of many points to draw: evenly chosen ones, and the largest of each stretch, so that no peak is lost."""
+    """The points to draw: evenly chosen ones, and the largest of each stretch, so that no peak is lost."""
     count = len(values)
     if count <= most:
         return np.arange(count)

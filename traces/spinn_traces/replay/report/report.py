@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs nothing else, neither a network nor a server."""
+"""The page: one HTML file that needs no other file, no network and no server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEEDED = ("plotly", "jinja2")
 
 
 def missing() -> str:
-    """What the page needs and is not installed; empty: nothing."""
+    """The packages that the page needs and that are not installed; empty: none."""
     return " and ".join(name for name in NEEDED if importlib.util.find_spec(name) is None)
 
 
@@ -63,7 +63,7 @@ def render(done: Replay, rows: Sequence[Row]) -> str:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """What the table says, in sentences; `rows` over all traces."""
+    """The findings of the table, in sentences. rows: over all traces."""
     if len(rows) < 2:
         return []
     said = []
@@ -71,17 +71,17 @@ def findings(rows: Sequence[Row]) -> list[str]:
         better = [f"{m.title} ({cell(m, row)['value']} {m.unit})" for m in MEASURES if m.key in row.best]
         if better:
             said.append(f"{row.policy} is better than every other in: {'; '.join(better)}.")
-    return said or ["No policy is better than every other in anything that these runs can tell."]
+    return said or ["In these runs, no policy is better than every other one in any figure."]
 
 
 def described(plan: Plan | Asked, bundle: Bundle) -> str:
-    """A plan, or who decides on plans, in words."""
+    """A plan, or a policy with its goal, in words."""
     if isinstance(plan, Asked):
         return f"{plan.policy.source} Asked: {plan.sla}"
     threshold = plan.confidence_threshold
     exits = "no early exit answers"
     if threshold is not None:
-        exits = f"early exits answer from a confidence of {threshold:g} on"
+        exits = f"early exits may answer, at threshold {threshold:g}"
     if plan.split == bundle.last:
         return f"the whole network on the device; {exits}"
     if plan.split == 0:
@@ -90,7 +90,7 @@ def described(plan: Plan | Asked, bundle: Bundle) -> str:
 
 
 def cell(measure: Measure, row: Row) -> dict[str, Any]:
-    """value, interval and whether it is the best, as the table shows them."""
+    """A cell of the table: the value, its interval, and whether it is the best."""
     estimate = row.figures[measure.key]
     shown: dict[str, Any] = {"value": "-", "interval": "", "best": measure.key in row.best}
     if np.isfinite(estimate.value):

@@ -3,10 +3,10 @@
 A run's time is cut into short bins. A resample draws blocks of consecutive bins with replacement until the run's length
 is reached (moving blocks: Künsch, The jackknife and the bootstrap for general stationary observations, Annals of
 Statistics 17, 1989), wrapping at the end, so that every bin is as likely as any other (circular: Politis and Romano, A
-circular block-resampling procedure for stationary data, 1992). Where a run was repeated, repeats are drawn first, then
+circular block-resampling procedure for stationary data, 1992). If a run was repeated, repeats are drawn first, then
 blocks within each. Traces are not drawn: an interval is about these traces.
 
-The same draws serve every policy that ran on a trace, so that what the network did cancels out in differences.
+Every policy on a trace gets the same draws, so that the network's luck cancels out in differences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BIN_S = 0.5
 BLOCK_S = 5.0
 MOST_BINS = 600
 LEAST_BLOCKS = 4
-"""Blocks of a short run, which are shorter; its intervals are too narrow all the same."""
+"""Least number of blocks: a short run has shorter blocks, and its intervals are still too narrow."""
 
 _AT_ONCE = 4_000_000
 """Weights of frames held at once while quantiles are found: 32 MB."""
@@ -33,7 +33,7 @@ _AT_ONCE = 4_000_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, and what it was in each resample, (rounds,); NaN where it cannot be told. rounds None: no interval."""
+    """A figure, and its value in each resample, (rounds,); NaN: not known. rounds None: no interval."""
 
     value: float
     rounds: Floats | None
@@ -47,7 +47,7 @@ class Estimate:
         return float(low), float(high)
 
     def below(self, other: Estimate) -> bool:
-        """Whether the 95 % interval of the difference to another says that this is less."""
+        """Whether this is less than another one with 95 % confidence, by the interval of the difference."""
         if self.rounds is None or other.rounds is None or self.rounds.shape != other.rounds.shape:
             return False
         difference = self.rounds - other.rounds
@@ -55,12 +55,12 @@ class Estimate:
 
 
 def bins_of(duration_s: float) -> int:
-    """How many bins a run's time is cut into."""
+    """The number of bins of a run's time."""
     return int(np.clip(round(duration_s / BIN_S), 1, MOST_BINS))
 
 
 def block_bins(duration_s: float, bins: int) -> int:
-    """How many bins a block has."""
+    """The number of bins of a block."""
     return int(np.clip(round(bins * BLOCK_S / duration_s), 1, max(1, bins // LEAST_BLOCKS)))
 
 
@@ -115,7 +115,8 @@ class Sample:
         self._repeated = all(len(runs) > 1 for runs in strata)
 
     def share(self, parts: Sequence[Floats], wholes: Sequence[Floats]) -> Estimate:
-        """Sum of parts over sum of wholes; for each run one value per frame taken in, (N,). NaN: no wholes."""
+        """Sum of parts over sum of wholes; each has, for each run, a value for each frame taken in, (N,). NaN: no
+        wholes."""
         return self._ratio(
             [self._by_bin(run, run.frame_bin, part) for run, part in zip(self._runs, parts, strict=True)],
             [self._by_bin(run, run.frame_bin, whole) for run, whole in zip(self._runs, wholes, strict=True)],
@@ -128,7 +129,8 @@ class Sample:
         return self._ratio(lost, [a + b for a, b in zip(lost, taken, strict=True)])
 
     def per_run(self, part: Callable[[RunSample], float], whole: Callable[[RunSample], float]) -> Estimate:
-        """Of totals of runs, which are not known over time: an interval only where runs were repeated."""
+        """A ratio of totals of runs. They are not known over time, so there is an interval only if runs were
+        repeated."""
         even = [np.full(run.bins, 1 / run.bins) for run in self._runs]
         found = self._ratio(
             [part(run) * share for run, share in zip(self._runs, even, strict=True)],
@@ -137,7 +139,7 @@ class Sample:
         return found if self._repeated else Estimate(found.value, None)
 
     def age_quantiles(self, levels: Sequence[float]) -> list[Estimate]:
-        """The smallest age that at least such a part of the frames do not exceed."""
+        """The quantiles of age: the smallest age that at least this share of the frames does not exceed."""
         ages = np.concatenate([run.age_ms for run in self._runs])
         if len(ages) == 0:
             return [Estimate(float("nan"), None) for _ in levels]

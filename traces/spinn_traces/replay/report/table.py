@@ -14,7 +14,8 @@ from spinn_traces.replay.record import RunRecord
 from .statistics import ROUNDS, Estimate, Floats, Ints, RunSample, Sample, bins_of, block_bins, block_weights
 
 LEAST_S = 30.0
-"""Seconds of a policy's runs from which on one may be called the best: with fewer blocks intervals are too narrow."""
+"""A policy may be called the best only if its runs are this long, in seconds: shorter ones have too narrow
+intervals."""
 
 GRACE_MS = 20.0
 """The contract: a final result comes at most this long after its deadline (docs/results.md)."""
@@ -60,7 +61,7 @@ class Row:
     best: frozenset[str]
 
     def as_json(self) -> dict[str, Any]:
-        """`value`, `low` and `high` of each figure, null where they cannot be told."""
+        """`value`, `low` and `high` of each figure; null: not known."""
         figures: dict[str, Any] = {}
         for key, estimate in self.figures.items():
             low, high = estimate.interval or (None, None)
@@ -73,10 +74,9 @@ class Row:
 
 
 def make_table(records: Sequence[RunRecord], names: dict[str, str], *, seed: int = 0) -> list[Row]:
-    """All traces together first, then each; within them the policies in the order of `names`.
+    """Rows of all traces together first, then of each; within them the policies in the order of `names`.
 
-    names: for each policy's text its name. Runs that failed are missing from their policy's figures; then none is
-    called the best.
+    names: for each policy's text its name. Failed runs are missing from the figures; then no policy is called the best.
     """
     traces = list(dict.fromkeys(r.spec.trace.content for r in records))
     shown = {r.spec.trace.content: r.spec.trace.name for r in records}
@@ -148,7 +148,7 @@ def _estimates(runs: Sequence[RunRecord], sample: Sample) -> dict[str, Estimate]
 
 
 def answered_by(record: RunRecord) -> list[str]:
-    """device, server or fallback, of each frame taken in."""
+    """Who answered each frame taken in: device, server or fallback."""
     finals = record.finals
     return ["fallback" if r in FALLBACK else str(w) for w, r in zip(finals.where, finals.reason, strict=True)]
 

@@ -1,4 +1,4 @@
-"""A whole replay: every trace under every policy, as often as asked; what is done already is not done again."""
+"""A whole replay: every trace under every policy, with repeats. Runs that are done already are not done again."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Replay:
-    """What came of it."""
+    """The results of a replay."""
 
     config: ReplayConfig
     bundle: Bundle
@@ -89,17 +89,17 @@ class Replay:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told how it goes on. say: a line. step: number of runs, share that is done, and what is being done."""
+    """Is told about the progress. say: a line. step: number of runs, share that is done, and the present work."""
 
     say: Callable[[str], None]
     step: Callable[[int, float, str], None]
 
 
 def conduct(config: ReplayConfig, bundle: Bundle, engine: Engine, watcher: Watcher) -> Replay:
-    """Do what is not done yet.
+    """Do all runs that are not done yet.
 
     Raises:
-        SpinnError: the source or a trace cannot be used. What goes wrong in a run is a `Failure`.
+        SpinnError: the source or a trace cannot be used. (A run that fails gives a `Failure`.)
     """
     readings = _read(config.traces)
     notes = _notes(config, readings)
@@ -155,7 +155,7 @@ def simulator() -> Callable[..., RunRecord]:
 
 
 def with_truth(record: RunRecord, truth: Sequence[str]) -> RunRecord:
-    """Each answer compared with the right label of its frame; where the run says it already, it stays."""
+    """Compare each answer with the right label of its frame, unless the run has done so."""
     finals = record.finals
     if any(c is not None for c in finals.correct):
         return record
@@ -194,7 +194,7 @@ def _specs(
     *,
     pinned: bool,
 ) -> list[RunSpec]:
-    """In this order, what changes on the machine meanwhile meets every policy alike."""
+    """The runs, in an order in which changes of the machine meet every policy alike."""
     return [
         RunSpec(
             trace=use,

@@ -1,4 +1,4 @@
-"""What is played: a clip as it is, or labelled images laid out as frames in a shuffled order, with the truth kept."""
+"""The frames that are played: a clip as it is, or labelled images in a shuffled order, with their right labels."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MAX_FRAMES = 200_000
 
 @dataclass(frozen=True)
 class Material:
-    """What a run plays, again and again until it ends.
+    """The frames of a run, played again and again until it ends.
 
-    source: what `spinn run --source` takes. name: for people. content: says whether two are the same.
-    truth: the right label of each frame of a round; None: the source does not say.
+    source: as `spinn run --source` takes it. name: for people. content: equal for equal material. truth: the right
+    label of each frame of a round; None: not known.
     """
 
     source: str
@@ -39,14 +39,14 @@ class Material:
 
 
 def prepare(text: str, bundle: Bundle, folder: Path, *, count: int, seed: int) -> Material:
-    """What `--source` names, ready to be played.
+    """The material that `--source` names, ready to be played.
 
     text: a clip, `demo`, a folder of images, or labelled images: a parquet file with an image and a label column (or
         a folder of them), or a folder with one folder for each class.
-    folder: for labelled images; at most `count` of them are written there, all of what was in it is removed.
+    folder: for labelled images; its content is removed, and at most `count` images are written there.
 
     Raises:
-        ConfigError, DataError: it is not there, or its labels are not those of the bundle; says which.
+        ConfigError, DataError: it is missing, or its labels do not fit the bundle; says which.
     """
     kind = kind_of(text)
     if kind is not None and kind.name == "demo":
@@ -77,7 +77,7 @@ def _is_labelled(path: Path) -> bool:
     entries = _entries(path)
     if any(entry.is_dir() or entry.suffix.lower() == ".parquet" for entry in entries):
         return True
-    return not any(map(is_picture, entries))  # empty: whoever reads it says so
+    return not any(map(is_picture, entries))  # empty: its reader says so
 
 
 def _entries(path: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Real processes of a run: started, waited for with a time-out, and gone at the end whatever happens."""
+"""The real processes of a run: started, waited for with a time-out, and always ended at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 POLL_S = 0.005
 HTTP_TIMEOUT_S = 5.0
 _FRAME = " \t│╭╰╮╯─"
-"""What Typer draws around its errors."""
+"""Lines that Typer draws around its errors."""
 
 
 class RunFailed(SpinnError):
@@ -32,7 +32,7 @@ class RunFailed(SpinnError):
 
 @dataclass(frozen=True)
 class Running:
-    """A process; what it says goes to files."""
+    """A process; its output goes to files."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -40,7 +40,7 @@ class Running:
     errors: Path
 
     def check(self) -> None:
-        """Raises RunFailed where it ended."""
+        """Raises RunFailed: it has ended."""
         if self.process.poll() is not None:
             raise RunFailed(f"{self.name} ended with exit code {self.process.returncode}: {self.why()}")
 
@@ -50,10 +50,10 @@ class Running:
         return next((line[:300] for line in reversed(lines) if line), "it said nothing")
 
     def line(self, start: str, timeout_s: float) -> str:
-        """What follows `start` in the first line of its standard output that begins so.
+        """The rest of the first line of its standard output that begins with `start`.
 
         Raises:
-            RunFailed: it ended, or said no such thing in time.
+            RunFailed: it ended, or did not print such a line in time.
         """
 
         def found() -> str | None:
@@ -63,10 +63,10 @@ class Running:
         return self.wait(found, timeout_s, f"did not say `{start.strip()}`")
 
     def wait(self, found: Callable[[], T | None], timeout_s: float, otherwise: str) -> T:
-        """Ask until there is something.
+        """Call `found` until it gives something.
 
         Raises:
-            RunFailed: the process ended first, or the time did.
+            RunFailed: the process ended first, or the time is over.
         """
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
@@ -83,10 +83,10 @@ class Running:
             self.process.send_signal(signal.SIGINT)
 
     def finish(self, timeout_s: float) -> None:
-        """Wait for its good end.
+        """Wait until it ends with exit code 0.
 
         Raises:
-            RunFailed: it was a bad one, or did not come in time.
+            RunFailed: it ended with another code, or not in time.
         """
         try:
             self.process.wait(timeout_s)
@@ -115,7 +115,7 @@ def started(name: str, arguments: Sequence[str], folder: Path, core: int | None)
 
 
 def get(port: int, path: str = "/", changes: dict[str, Any] | None = None) -> str:
-    """GET, or POST where there are changes, on this machine.
+    """GET, or POST if there are changes, on this machine.
 
     Raises:
         RunFailed: no good answer.

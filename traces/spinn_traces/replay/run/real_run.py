@@ -3,8 +3,8 @@
     core 0   spinn run ──►┐
     core 1                spinn shape ──► spinn serve
 
-The link is open while the client connects and builds its network. When its first result is there, the trace is set
-to its beginning: that moment is the run's time 0. Frames captured before it, or after the run's end, are not counted.
+The link is open while the client connects and builds its network. After its first result, the trace is set to its
+beginning: this is the run's time 0. Frames that were captured before it, or after the run's end, do not count.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .processes import RunFailed, Running, get, metric, started
 READY_TIMEOUT_S = 240.0  # at the first start on a machine every engine is measured
 END_TIMEOUT_S = 60.0
 LEAD_S = 1.0
-"""The source has frames for this long beyond the run and a deadline: what passes before time 0 and after the end."""
+"""The source has frames for this time beyond the run and a deadline, for the time before time 0 and after the end."""
 
 OPEN_LINK = ("--up-mbps", "1000", "--down-mbps", "1000", "--rtt-ms", "0", "--loss", "0")
 COMPUTE = "spinn_batch_compute_seconds_sum"
@@ -47,12 +47,12 @@ def frames_to_play(duration_s: float, deadline_ms: float, fps: float) -> int:
 def run_real(
     spec: RunSpec, trace: Trace, bundle: Bundle, fps: float, machine: Machine, progress: Progress
 ) -> RunRecord:
-    """Do it, in real time.
+    """Do one run, in real time.
 
-    fps: of the source, where the spec names none.
+    fps: of the source, if the spec names none.
 
     Raises:
-        RunFailed: a process failed; names it and its reason. None is left.
+        RunFailed: a process failed; names it and its reason. No process is left.
     """
     with tempfile.TemporaryDirectory(prefix="spinn-replay-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -149,7 +149,7 @@ def _finals(results: Path, zero_s: float, duration_s: float) -> Finals:
 
 
 def _plans(finals: Finals, used: list[dict[str, Any]]) -> tuple[PlanUse, ...]:
-    """Where in the run each plan began to be used."""
+    """The plans, each with its first frame in the run."""
     by_id = {plan["id"]: plan for plan in used}
     plan = np.array(finals.plan)
     changes = np.flatnonzero(np.diff(plan, prepend=plan[0] - 1))

@@ -1,4 +1,4 @@
-"""What the whole network says of each frame: the truth to compare with where a source has no labels."""
+"""The whole network's answer for each frame: the truth to compare with if a source has no labels."""
 
 from __future__ import annotations
 

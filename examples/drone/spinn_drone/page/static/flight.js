@@ -8,11 +8,10 @@ const OLDEST = 500; // ms, top of the chart; then the drone stops
 const METRES = 11; // half the width of the map
 const TRACK = "#8b5cf6", TREE = "#16a37a", CRASH = "#d64545", SOFT = "#98a1b2";
 
-const root = document.querySelector("main[data-page]");
 const part = (name) => root.querySelector(`[data-part=${name}]`);
 const pen = (name) => root.querySelector(`canvas.${name}`).getContext("2d");
-const map = pen("map"), camera = pen("camera"), chart = pen("ages");
 
+let root, map, camera, chart; // once the page is put together
 let scene = null, track = [], ages = [], ending = "";
 let pictures = 0, messages = 0;
 
@@ -115,4 +114,13 @@ function connect() {
   socket.onclose = () => setTimeout(connect, 1000);
 }
 
-connect();
+function begin() {
+  root = document.querySelector("main[data-page]");
+  if (!root) return requestAnimationFrame(begin); // the page is still put together
+  map = pen("map");
+  camera = pen("camera");
+  chart = pen("ages");
+  connect();
+}
+
+begin();
