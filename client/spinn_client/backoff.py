@@ -1,4 +1,4 @@
-"""When to try again: exponential back-off with jitter."""
+"""When to try again: exponential back-off with decorrelated jitter."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import random
 
 
 class Backoff:
-    """Delays that double up to a limit, each between half and the whole of its size.
+    """Delays drawn between the first and three times the one before, up to a limit.
 
-    The limit is small, because a device without its server answers with weaker exits: it should connect within about a
-    second of the server's return. The jitter keeps a thousand devices from coming back at the same moment.
+    Each client's delays drift apart from every other's, so that a thousand devices do not return together (M. Brooker,
+    Exponential Backoff and Jitter, AWS Architecture Blog, 2015). The limit is small because a device without its server
+    is answering from weaker exits: it should be back within a second of the server.
     """
 
     def __init__(self, rng: random.Random, *, first_s: float = 0.1, limit_s: float = 1.0) -> None:
@@ -18,14 +19,13 @@ class Backoff:
         self._rng = rng
         self._first_s = first_s
         self._limit_s = limit_s
-        self._attempts = 0
+        self._last_s = first_s / 3
 
     def next_s(self) -> float:
         """How long to wait before the next attempt, in seconds."""
-        size = min(self._limit_s, self._first_s * 2.0 ** min(self._attempts, 30))
-        self._attempts += 1
-        return size * self._rng.uniform(0.5, 1.0)
+        self._last_s = self._rng.uniform(self._first_s, min(self._limit_s, max(self._first_s, 3 * self._last_s)))
+        return self._last_s
 
     def reset(self) -> None:
-        """An attempt succeeded: start again with the shortest delay."""
-        self._attempts = 0
+        """All is well: start again with the shortest delay."""
+        self._last_s = self._first_s / 3

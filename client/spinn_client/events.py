@@ -1,7 +1,7 @@
 """What happens to a stream besides its results: each event is a line for people and fields for programs.
 
 SourceLost, SourceBack, SourceChanged, SourceEnded     the camera
-ServerLost, ServerRefusedUs, ServerBack                the server
+ServerLost, ServerRefusedUs, ServerBack, ServerChanged the server
 PlanChanged                                            what is done with frames
 Warned                                                 anything else that a user should know
 """
@@ -17,6 +17,7 @@ __all__ = [
     "Noted",
     "PlanChanged",
     "ServerBack",
+    "ServerChanged",
     "ServerLost",
     "ServerRefusedUs",
     "SourceBack",
@@ -91,14 +92,31 @@ class SourceEnded(Event):
 
 @dataclass(frozen=True)
 class ServerLost(Event):
-    """The connection ended; the device answers alone. why: one line."""
+    """The connection ended. why: one line. instead: the server that answers now; None: the device answers alone."""
 
     server: str
     why: str
+    instead: str | None = None
 
     @property
     def text(self) -> str:
-        return f"lost the server {self.server} ({self.why}); answering on the device alone"
+        return f"lost the server {self.server} ({self.why}); answering {self._how}"
+
+    @property
+    def _how(self) -> str:
+        return "on the device alone" if self.instead is None else f"with {self.instead}"
+
+
+@dataclass(frozen=True)
+class ServerChanged(Event):
+    """Frames go to another server from now on: the one before is in doubt, or a better one is well again."""
+
+    before: str
+    server: str
+
+    @property
+    def text(self) -> str:
+        return f"frames go to {self.server} from now on, no more to {self.before}"
 
 
 @dataclass(frozen=True)

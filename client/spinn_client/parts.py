@@ -13,7 +13,7 @@ from spinn_stream.runtime import Engine
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Dial
+    from spinn_client.link.server_link import Dial
 
 
 @dataclass(frozen=True)

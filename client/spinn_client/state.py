@@ -13,7 +13,7 @@ from spinn_client.frames.results import Result
 from spinn_stream.plan import Plan
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link
+    from spinn_client.link.link import Link
 
 RATE_S = 0.5
 """The uplink's rate is an exponential mean over about this time."""
@@ -62,13 +62,14 @@ class State:
 
     final = device + server + fallback. captured = taken + dropped, plus a frame that waits. fallback: results given
     because the server's answer was wanted and did not come. load: the device's times over those of its profile.
-    server_load,
-    server_queue_ms, server_engine: as the server reported; None: not known. unread: results that were dropped unread.
+    server_url: address of the server that frames go to. server_load, server_queue_ms, server_engine: as the server
+    reported; None: not known. limited: frames that `max_fps` kept here. unread: results that were dropped unread.
     """
 
     source: str
     source_up: bool
     link: LinkState
+    server_url: str | None
     rtt_ms: float | None
     up_mbps: float
     plan: Plan
@@ -85,6 +86,7 @@ class State:
     server: int
     fallback: int
     late: int
+    limited: int
     unread: int
     bytes_up: int
     bytes_down: int
@@ -92,13 +94,14 @@ class State:
     @classmethod
     def of(
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
-        counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, unread: int,
+        counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
     ) -> State:  # fmt: skip
         """The state of a stream, from its parts. now: seconds of its clock."""
         where = counts.where
         return cls(
             source=feed.name, source_up=source_up,
             link="none" if link is None else "up" if link.up else "away",
+            server_url=link.server.config.url if link is not None else None,
             rtt_ms=link.rtt_ms if link is not None and link.up else None,
             up_mbps=rate.of(link.bytes_up if link else 0, now) * 8e-6,
             plan=plan, plan_reason=reason,
@@ -108,6 +111,6 @@ class State:
             server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
             final=counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
-            late=late, unread=unread,
+            late=late, limited=limited, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

@@ -22,7 +22,7 @@ from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
 from spinn_client.labels import checked_level, labels_of
-from spinn_client.link.config import LinkConfig
+from spinn_client.link.config import LinkConfig, configs_of
 from spinn_client.link.opening import make_link, open_first
 from spinn_client.outlets import Outlets
 from spinn_client.parts import Parts
@@ -39,7 +39,8 @@ from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link, LinkObserver
+    from spinn_client.link.connection import LinkObserver
+    from spinn_client.link.link import Link
 
 CLOSE_S = 1.5  # how long leaving a stream waits for its tasks
 T = TypeVar("T")
@@ -55,16 +56,15 @@ class Stream:
 
     Args:
         source: as `--source` takes it, or a `Source`, or `Pushed` for a program's own frames.
-        server: ws://HOST:PORT, or more in a `LinkConfig`; None: the device alone.
+        server: ws://HOST:PORT, or more in a `LinkConfig`, or several, the preferred one first; None: the device alone.
         deadline_ms: age by which every frame has its final result, counted from its capture.
         sla, policy: the goal, and the policy that plans. plan: fixes the plan instead; or an `Asked`, with a policy and
             an SLA of your own.
         labels: groups of classes to answer with: the name of a map (`everyday`), a file, or class -> group.
         unknown_below: a less confident answer is labelled "unknown"; its top-k stays.
         provisional, late: also give results of unsure local exits, and the server's answers after the final result.
-        feed, device: how the source is played, and what runs here.
-        sinks: get every result and event; the stream closes them. on_result, on_event: called on the event loop; if
-            they raise, a warning says so, and the stream goes on.
+        feed, device: how the source is played, and what runs here. sinks: get every result and event; the stream closes
+            them. on_result, on_event: called on the event loop; if they raise, a warning says so.
 
     Raises:
         ValueError: a value is out of its range. ConfigError: an SLA or a policy cannot be understood.
@@ -74,7 +74,7 @@ class Stream:
         self,
         source: str | int | Path | Source | Pushed,
         *,
-        server: str | LinkConfig | None = None,
+        server: str | LinkConfig | Sequence[str | LinkConfig] | None = None,
         deadline_ms: float = 150.0,
         sla: str | None = None,
         policy: str | None = None,
@@ -93,7 +93,7 @@ class Stream:
         if plan is not None and (sla is not None or policy is not None):
             raise ConfigError("a fixed plan leaves nothing to a policy or an SLA: give one or the other")
         self._source_asked = source
-        self._link_config = LinkConfig(server) if isinstance(server, str) else server
+        self._servers = configs_of(server)
         self._deadline_ms = checked_deadline(deadline_ms)
         self._sla_text, self._policy_name = sla or DEFAULT_SLA, policy or "spinn"
         self._asked: FixedPlan | Plan | Asked = (
@@ -153,11 +153,11 @@ class Stream:
             config.bundle if isinstance(config.bundle, Bundle) else await self._in_thread(load_bundle, config.bundle)
         )
         if isinstance(self._asked, FixedPlan):
-            self._asked = self._asked.of(bundle, has_server=self._link_config is not None)
+            self._asked = self._asked.of(bundle, has_server=bool(self._servers))
         names = labels_of(bundle, self._labels)
         feed = await self._open_feed()
-        if self._link_config is not None:
-            self._link = await self._in_thread(make_link, self._link_config, bundle, names.group_of, self._host,
+        if self._servers:
+            self._link = await self._in_thread(make_link, self._servers, bundle, names.group_of, self._host,
                                                self._parts.rng, self._parts.dial)  # fmt: skip
             await open_first(self._link, lambda text: self._tell(Warned(self._now(), text)))
         made = self._parts.engine
@@ -306,7 +306,7 @@ class Stream:
             raise StreamEnded("the stream was never opened")
         return State.of(
             self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
-            source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers,
+            source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers, limited=pipeline.limited,
             unread=self._outlets.results.dropped,
         )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """spinn.v1: messages, limits and the state machine of each end. No sockets."""
 
-from .client_session import ClientSession, Opened, ProfileReceived
+from .client_session import ClientSession, Event, Opened, ProfileReceived
 from .messages import (
     SUBPROTOCOL,
     Cancel,
@@ -23,6 +23,7 @@ __all__ = [
     "SUBPROTOCOL",
     "Cancel",
     "ClientSession",
+    "Event",
     "Hello",
     "Infer",
     "Load",

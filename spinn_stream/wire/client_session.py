@@ -128,6 +128,10 @@ class ClientSession:
         """The bytes that take a request back; None: the server has answered it already."""
         return encode(Cancel(request)) if self.state is State.OPEN and request in self._in_flight else None
 
+    def give_up(self, request: int) -> None:
+        """It is not in flight any more: an answer that still comes is nobody's."""
+        self._in_flight.discard(request)
+
     def receive(self, data: bytes) -> Event | None:
         """The event of one message of the server; None: it answers a request that is not in flight.
 

@@ -23,7 +23,7 @@ ANSWER_TIMEOUT_S = 5.0
 ADVICE = {
     "unauthorised": "--token-file FILE, with the token that `spinn serve --token-file` has",
     "bundle_mismatch": "give both ends the same --bundle",
-    "certificate": "--tls-ca FILE, the authority that signed the server's certificate",
+    "certificate": "do what the message says; --tls-ca FILE names an authority to trust besides the system's",
 }
 """What an error says -> what to do."""
 

@@ -107,7 +107,8 @@ class Run:
                 view.stop()
         figures = summarise(
             self._tally, bundle=stream.bundle, plans=list(self._plans), captured=state.captured, taken=state.taken,
-            dropped=Counter(state.dropped), late=state.late, bytes_up=state.bytes_up, bytes_down=state.bytes_down,
+            dropped=Counter(state.dropped), late=state.late, limited=state.limited,
+            bytes_up=state.bytes_up, bytes_down=state.bytes_down,
         )  # fmt: skip
         if state.load < FASTER_THAN_PROFILED:
             self._lines.info(

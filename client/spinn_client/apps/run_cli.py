@@ -30,7 +30,7 @@ from .run import Run
 
 def run(
     source: Annotated[str, typer.Option(help="video FILE, FOLDER of images, a camera's number, rtsp://... or demo")],
-    server: Annotated[str | None, typer.Option(help="ws://HOST:PORT; without: the device alone")] = None,
+    server: Annotated[list[str] | None, typer.Option(help="ws://HOST:PORT, again for the next best")] = None,
     deadline_ms: Annotated[float, typer.Option(help="age by which every frame has its answer")] = 150.0,
     split: Annotated[str | None, typer.Option(help="cut point the device stops at", show_default="decided")] = None,
     threshold: Annotated[str | None, typer.Option(help="how careful exits are, or none", show_default="auto")] = None,
@@ -48,6 +48,8 @@ def run(
     threads: Threads = "auto",
     device_slowdown: Annotated[float, typer.Option(help="take this many times as long, as a small board does")] = 1.0,
     max_in_flight: Annotated[int, typer.Option(help="frames that may wait for the server at once")] = 16,
+    max_offload_fps: Annotated[float | None, typer.Option(help="frames a second a server gets at most")] = None,
+    warm_spare: Annotated[bool, typer.Option("--warm-spare", help="stay connected to the other servers")] = False,
     allow_offline: Annotated[bool, typer.Option("--allow-offline", help="begin without the server")] = False,
     token_file: Annotated[Path | None, typer.Option(help="file with the token that the server asks for")] = None,
     tls_ca: Annotated[Path | None, typer.Option(help="certificate authority to trust, PEM")] = None,
@@ -70,7 +72,7 @@ def run(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("websockets").setLevel(logging.ERROR if debug else logging.CRITICAL)
-    if record_trace is not None and server is None:
+    if record_trace is not None and not server:
         raise ConfigError("--record-trace records the link to a server: add --server ws://HOST:PORT")
     fixed = FixedPlan(split, threshold, codec)
     if fixed != FixedPlan() and (policy or sla):
@@ -87,12 +89,14 @@ def run(
         quiet_decoders()
 
     def make(on_result: Callable[[Result], object], on_event: Callable[[Event], object]) -> Stream:
-        link = None
-        if server is not None:
-            link = LinkConfig(server, read_token(token_file), tls_ca, max_in_flight, allow_offline)
+        token = read_token(token_file) if server else None
+        links = [
+            LinkConfig(url, token, tls_ca, max_in_flight, allow_offline, warm_spare, max_offload_fps)
+            for url in server or ()
+        ]
         return Stream(
             source,
-            server=link,
+            server=links,
             deadline_ms=deadline_ms,
             sla=sla,
             policy=policy,

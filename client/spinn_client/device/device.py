@@ -226,6 +226,7 @@ class Device:
         *,
         first_by: float | None = None,
         only_first_exit: bool = False,
+        go_on: Callable[[bool], bool] = lambda first: True,
     ) -> Answer | None:
         """Go on from a cut point without the server.
 
@@ -233,6 +234,7 @@ class Device:
             stop_at: the host's time by which to be done; a stage that would end later is not begun.
             first_by: the same for the first stage, since any answer is better than none; None: `stop_at`.
             only_first_exit: go no further than the next exit, confident or not.
+            go_on: asked in the thread before each stage, whether it is still wanted; first: nothing has run yet.
 
         Returns:
             The answer of a confident exit or of the final one; None: time ran out before.
@@ -251,6 +253,7 @@ class Device:
                 ran,
                 stop_at=stop_at,
                 first_by=first_by,
+                go_on=go_on,
             )
             return answer
 
@@ -299,6 +302,7 @@ class Device:
         *,
         stop_at: float | None = None,
         first_by: float | None = None,
+        go_on: Callable[[bool], bool] = lambda first: True,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`.
 
@@ -310,6 +314,8 @@ class Device:
             limit = first_by if begin == start and first_by is not None else stop_at
             now = self._now()
             if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
+                return x, None
+            if not go_on(begin == start):
                 return x, None
             with_exit = end in evaluated or end == self._bundle.last
             x, output = self._timed(begin, end, x, exit=with_exit)

@@ -1,7 +1,7 @@
 """The states of one frame, from being taken in to its final result, in one table.
 
 HEAD ──unsure──► HELD ──sent──► AWAY     HEAD: its head waits for the device, or runs
-                  │               │      HELD: unsure here; waits until link and server have room
+                  │               │      HELD: unsure here; given to the link if that takes it
                   └──left──► ALONE ◄──left──┘    AWAY: the server has it; ALONE: the device finishes it
 
 from any of these: deadline without any answer ──► OVERDUE: work under way here may still give one
@@ -63,9 +63,10 @@ class Flight:
 
     best: the most confident local answer. trouble: why the server will not answer, once that is known.
     activation: at the plan's split, (1, C, H, W), once the head is done. payload: it, coded, until it is sent; sender:
-    what coded it, on one connection. to_learn: it is sent however late its answer will be.
-    ask_at: when a HELD frame asks again for room. rescue_at: when the device must begin with an AWAY frame that has no
-    local answer; None: it need not.
+    what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
+    finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
+    with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
+    in_need: the device was asked for its first answer, and has not given one.
     """
 
     frame: int
@@ -73,15 +74,18 @@ class Flight:
     deadline: float
     plan: Plan
     origin: str | None = None
+    relies: bool = False
+    sends: bool = True
     state: State = State.HEAD
     best: Answer | None = None
     trouble: Reason | None = None
     activation: npt.NDArray[np.float32] | None = None
     payload: bytes | None = None
     sender: PayloadSender | None = None
-    to_learn: bool = False
+    finishing: int = 0
+    rescued: bool = False
+    in_need: bool = False
     sent_at: float | None = None
-    ask_at: float | None = None
     rescue_at: float | None = None
 
     def happens(self, what: Happens) -> None:

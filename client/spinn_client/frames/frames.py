@@ -4,28 +4,30 @@ Whoever carries it out (`pipeline`) tells what happened and gets actions back, a
 
     deadline   a frame's time is over: its most confident local answer is final
     grace      a frame without any answer at its deadline waits a little for work on it that is under way
-    hold       a frame that is unsure here waits until link and server have room
     rescue     a frame that was sent before any exit had run here is worked on here in time for its first exit
-    patience   but not before the server has had twice the time that its answers take
+
+A frame is taken only if it can be answered: the server's last answers all came soon enough, or the device has the time
+for the frame's first exit, besides what it owes to others. So what is lost if the link fails is what is under way then,
+and nothing that is taken in afterwards.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from spinn_client.link.send_gate import SendGate
 from spinn_stream.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
+from .actions import Action, Cancel, Emit, Finish, LinkIs, Manner, Send
 from .flight import Flight, Happens, State
 from .ledger import Ledger
+from .reliance import Reliance
 from .results import Reason, Result
 
 SPARE_MS = 5.0
@@ -37,11 +39,8 @@ GRACE_MS = 10.0
 Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
 """
 
-PATIENCE = 2.0
-"""The server is waited for PATIENCE times as long as its answers take, before a frame is worked on here."""
-
-ANSWER_STEP = 0.1
-"""How fast it is learned how long the server's answers take: a share of the difference for each."""
+FORGET = 0.9
+"""How fast the longest time that a frame took to be ready is forgotten: it guards deadlines, as `StageClock` does."""
 
 
 class DeviceTimes(Protocol):
@@ -54,45 +53,6 @@ class DeviceTimes(Protocol):
         """A plan's head, without what comes before and after the network."""
 
 
-@dataclass(frozen=True)
-class Emit:
-    """Give this result to whoever reads results."""
-
-    result: Result
-
-
-@dataclass(frozen=True)
-class Send:
-    """Give the frame's payload to the link; tell `sent` or `not_sent`."""
-
-    flight: Flight
-
-
-@dataclass(frozen=True)
-class Finish:
-    """Run the rest of the frame's network here; tell `local_exit` of every unsure exit, and `finished` at the end.
-
-    stop_at: a stage that would end later is not begun. first_by: the same for the first stage, if any answer is better
-    than none. only_first_exit: go no further than the next exit, confident or not.
-    """
-
-    flight: Flight
-    activation: npt.NDArray[np.float32]
-    stop_at: float
-    first_by: float | None
-    only_first_exit: bool = False
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """Tell the server that this frame's answer is of no use any more."""
-
-    frame: int
-
-
-Action = Emit | Send | Finish | Cancel
-
-
 class Frames:
     """All frames of one stream that are owed a final result. Times in seconds of the caller's clock, never falling.
 
@@ -102,21 +62,21 @@ class Frames:
     """
 
     def __init__(
-        self, bundle: Bundle, ledger: Ledger, device: DeviceTimes, gate: SendGate, *, deadline_s: float, keep_late: bool
+        self, bundle: Bundle, ledger: Ledger, device: DeviceTimes, *, deadline_s: float, keep_late: bool
     ) -> None:
         self._bundle = bundle
         self._final_exit = bundle.exits[-1].name
         self._ledger = ledger
         self._device = device
-        self._gate = gate
         self.deadline_s = deadline_s
         self._keep_late = keep_late
-        self._answer_s = 0.0  # from sending to the server's answer, of those in time; 0.0: none yet
-        self._ready_s = (
-            0.0  # of the last frame with a payload, from when the device could begin until it was to be sent
-        )
-        self._waits_to_begin = False
-        self._begin_at = math.inf  # when to ask again whether a frame may be taken
+        self._reliance = Reliance()
+        self._ready_s: dict[
+            tuple[int, bool], float
+        ] = {}  # (split, sent): from beginning with a frame to its head's end
+        self._free_at = 0.0  # the device is done with what it was asked to finish, as far as one can tell
+        self._unfinished = 0  # of that
+        self._in_need = 0  # frames without any answer that the device was asked to finish
         self.taken = 0
 
     def __len__(self) -> int:
@@ -129,31 +89,28 @@ class Frames:
 
     # Taking frames
 
-    def to_begin(self, now: float, plan: Plan) -> bool:
-        """Whether to take the newest frame now; else ask again at `wake_at`, or when something happened.
-
-        No frame is taken yet that would wait for the link after its head, if no exit of the head can answer it.
-        """
-        if not self._waits_to_begin:
-            self._gate.forget()
-        self._waits_to_begin, self._begin_at = False, math.inf
+    def to_begin(self, now: float, plan: Plan, *, link: LinkIs) -> bool:
+        """Whether to take the newest frame now; else ask again when something happened."""
         if any(flight.state is State.HELD for flight in self._ledger):
             return False
-        if plan.split == self._bundle.last or min(self._needed(plan), default=math.inf) <= plan.split:
-            return True
-        most_s = self._rescue_at(plan, now + self.deadline_s, now) - now
-        wait = self._gate.to_begin(now, self._ready_s, most_s, self.deadline_s)
-        if wait > 0:
-            self._waits_to_begin, self._begin_at = True, now + wait
-        return wait <= 0
+        return self._manner(now, now, plan, link) is not None
 
-    def take(self, frame: int, captured: float, plan: Plan, now: float, origin: str | None = None) -> Flight | None:
-        """From now on it is owed a final result; None: it is older than the deadline already, and is not taken."""
-        deadline = captured + self.deadline_s
-        if deadline <= now:
+    def take(
+        self, frame: int, captured: float, plan: Plan, now: float, origin: str | None = None, *, link: LinkIs
+    ) -> Flight | None:
+        """From now on it is owed a final result; None: nobody could answer it by its deadline, and it is not taken.
+
+        link: as it is now.
+        """
+        manner = self._manner(now, captured, plan, link)
+        if captured + self.deadline_s <= now or manner is None:
             return None
         self.taken += 1
-        return self._ledger.take(frame, captured=captured, deadline=deadline, plan=plan, origin=origin)
+        self._free_at = max(now, self._free_at) + self._head_s(plan, manner.sends)
+        return self._ledger.take(
+            frame, captured=captured, deadline=captured + self.deadline_s, plan=plan, origin=origin,
+            relies=manner.relies, sends=manner.sends,
+        )  # fmt: skip
 
     # What the device tells
 
@@ -161,40 +118,52 @@ class Frames:
         """An exit ran on the device and was not confident enough."""
         actions = _emitted(self._ledger.local_exit(frame, answer, now))
         flight = self._ledger.flight(frame)
-        if flight is not None and flight.state is State.OVERDUE:
-            actions += self._give_up(flight, now)
+        if flight is not None:
+            self._satisfied(flight)
+            if flight.state is State.OVERDUE:
+                actions += self._give_up(flight, now)
         return actions
+
+    def others_in_need(self, flight: Flight) -> bool:
+        """Whether the device was asked for an answer to another frame that has none. May be asked in any thread."""
+        return self._in_need > flight.in_need
 
     def answered_here(self, frame: int, answer: Answer, now: float) -> list[Action]:
         """An exit was confident enough on the device, or its final exit ran."""
+        self._rested(now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "confident"
         return _emitted(self._ledger.settle_locally(frame, answer, reason, now))
 
     def unsure(
         self, flight: Flight, activation: npt.NDArray[np.float32], payload: bytes | None, now: float,
-        *, began: float, link_up: bool, to_learn: bool = False,
+        *, began: float, link_up: bool,
     ) -> list[Action]:  # fmt: skip
         """The head is done, and none of its exits was confident.
 
         Args:
             payload: the activation, coded; None: it cannot be sent. began: when the device could begin with the frame.
-            to_learn: send it however late its answer will be, to learn of the link.
         """
+        self._rested(now)
         if flight.state is State.SETTLED:  # its deadline came while the head ran
             return []
         flight.activation = activation
+        way = flight.plan.split, payload is not None
+        self._ready_s[way] = max(now - began, FORGET * self._ready_s.get(way, 0.0))
         if flight.state is State.OVERDUE:  # some exit may still run in its grace
             return [self._finish(flight)]
         flight.happens(Happens.UNSURE)
         if payload is None:
             return self._leave(flight, None if link_up else "disconnected")
-        self._ready_s = now - began
-        flight.payload, flight.to_learn = payload, to_learn
-        self._gate.forget()
-        return self._ask_for_room(flight, now)
+        flight.payload = payload
+        return [Send(flight)]
 
     def finished(self, flight: Flight, answer: Answer | None, *, only_first_exit: bool, now: float) -> list[Action]:
         """The device went as far with a frame as it was asked to. answer: None: no exit was confident in time."""
+        if flight.finishing:
+            flight.finishing -= 1
+            self._unfinished -= 1
+        self._satisfied(flight)
+        self._rested(now)
         if answer is not None:
             return self.answered_here(flight.frame, answer, now)
         if only_first_exit:
@@ -207,55 +176,58 @@ class Frames:
         """The link took the payload."""
         flight.happens(Happens.SENT)
         flight.sent_at, flight.payload = now, None
-        if flight.best is None:
-            flight.rescue_at = self._rescue_at(flight.plan, flight.deadline, now)
+        self._set_rescues()
         return []
 
     def not_sent(self, flight: Flight, *, link_up: bool) -> list[Action]:
         """The link did not take the payload."""
         return self._leave(flight, None if link_up else "disconnected")
 
-    def server_answered(self, frame: int, answer: Answer, now: float) -> list[Action]:
-        """An exit answered on the server."""
+    def server_answered(self, frame: int, answer: Answer, now: float, server: str | None = None) -> list[Action]:
+        """An exit answered on the server. server: which one."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None:
-            took = now - flight.sent_at
-            self._answer_s += (ANSWER_STEP if self._answer_s else 1.0) * (took - self._answer_s)
+            self._reliance.answered(now - flight.sent_at, now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "confident"
-        return _emitted(self._ledger.server_answer(frame, answer, reason, now))
+        return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 
-    def server_refused(self, frame: int) -> list[Action]:
+    def server_refused(self, frame: int, now: float) -> list[Action]:
         """The server will not answer this frame."""
         flight = self._ledger.flight(frame)
-        return [] if flight is None else self._leave(flight, "rejected")
+        if flight is None:
+            return []
+        self._reliance.missed(now)
+        return self._leave(flight, "rejected")
 
-    def lost(self, frames: Sequence[int]) -> list[Action]:
+    def lost(self, frames: Sequence[int], now: float) -> list[Action]:
         """The connection ended with these frames under way."""
         flights = [flight for frame in frames if (flight := self._ledger.flight(frame)) is not None]
+        for _ in flights:
+            self._reliance.missed(now)
         return [action for flight in flights for action in self._leave(flight, "disconnected")]
 
     # What the clock tells
 
     def wake_at(self) -> float:
         """When to call `look` again at the latest; inf: not until something happens."""
-        times = [self._begin_at]
+        times = [math.inf]
         for flight in self._ledger:
             times.append(flight.deadline + GRACE_MS / 1000 if flight.state is State.OVERDUE else flight.deadline)
-            times += [at for at in (flight.ask_at, flight.rescue_at) if at is not None]
+            if flight.rescue_at is not None:
+                times.append(flight.rescue_at)
         return min(times)
 
     def look(self, now: float) -> list[Action]:
         """What is due."""
         actions: list[Action] = []
-        if self._begin_at <= now:  # whoever asked is woken by this call
-            self._begin_at = math.inf
+        self._set_rescues()
         for flight in self._ledger:
-            if flight.ask_at is not None and flight.ask_at <= now and flight.state is State.HELD:
-                actions += self._ask_for_room(flight, now)
             if flight.rescue_at is not None and flight.rescue_at <= now:
-                flight.rescue_at = None
-                if flight.state is State.AWAY and flight.best is None:
-                    actions.append(self._finish(flight, only_first_exit=True))
+                flight.rescue_at, flight.rescued = None, True
+                if flight.state is State.AWAY and flight.best is None and self._may_rescue(flight, now):
+                    actions.append(self._finish(flight, now, only_first_exit=True))
+            if flight.deadline <= now and flight.state is State.AWAY:
+                self._reliance.missed(now)
             if flight.state is State.OVERDUE:
                 if flight.deadline + GRACE_MS / 1000 <= now:
                     actions += self._give_up(flight, now)
@@ -264,7 +236,7 @@ class Frames:
                     actions += self._give_up(flight, now)
                 else:
                     flight.happens(Happens.DEADLINE)
-                    flight.ask_at = flight.rescue_at = None
+                    flight.rescue_at = None
         return actions
 
     def end(self, now: float) -> list[Action]:
@@ -273,27 +245,111 @@ class Frames:
 
     # Decisions
 
-    def _ask_for_room(self, flight: Flight, now: float) -> list[Action]:
-        assert flight.payload is not None
-        left_s = self._rescue_at(flight.plan, flight.deadline, now) - now
-        wait = self._gate.to_send(now, len(flight.payload), left_s, None if flight.to_learn else flight.deadline)
-        if wait == math.inf:
-            return self._leave(flight, None)
-        flight.ask_at = None if wait <= 0 else now + wait
-        return [Send(flight)] if wait <= 0 else []
+    def _manner(self, now: float, captured: float, plan: Plan, link: LinkIs) -> Manner | None:
+        """How a frame can be answered in time.
+
+        None: it cannot, or a newer one can better a little later. A frame that even a device without other work could
+        not answer is tried all the same if nothing else is owed: nobody suffers, and something is learned.
+        """
+        deadline = captured + self.deadline_s
+        begin = max(now, self._free_at)
+        ready = begin + self._head_s(plan, True)
+        left = deadline - ready
+        first_exit_s = self._first_exit_s(plan)
+        expected = self._reliance.longest(now)
+        sends = plan.split < self._bundle.last and link is not LinkIs.AWAY and self._reliance.perhaps(left, now)
+        may_send = sends and (link is LinkIs.READY or not first_exit_s)
+        guaranteed = may_send and self._owed_by(ready, (plan, deadline))
+        in_vain = (
+            guaranteed and expected > left - first_exit_s
+        )  # the device would have to begin before the answer comes
+        if sends and first_exit_s and expected <= left and (in_vain or not guaranteed) and self._owed_by(ready):
+            waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
+            if waited <= left:
+                return Manner(relies=True, sends=True) if link is LinkIs.READY else None
+        asks = may_send and self._reliance.unknown(now) and not any(f.relies for f in self._ledger)
+        if guaranteed or (asks and self._owed_by(ready)):
+            return Manner(relies=not guaranteed, sends=True)
+        alone = begin + self._head_s(plan, False)
+        if self._owed_by(alone, (plan, deadline)):
+            return Manner(relies=False, sends=False)
+        hopeless = not self._owed_by(alone, (plan, now + self.deadline_s))
+        return Manner(relies=True, sends=link is LinkIs.READY) if hopeless and not len(self._ledger) else None
+
+    def _owed_by(self, ready: float, one_more: tuple[Plan, float] | None = None) -> bool:
+        """Whether the device can give all that it owes a first exit, the earliest deadline first, if it begins then."""
+        owed = [(f.deadline, f.plan) for f in self._ledger if not f.relies and f.best is None and not f.finishing]
+        if one_more is not None:
+            owed.append((one_more[1], one_more[0]))
+        at = ready
+        for deadline, plan in sorted(owed, key=lambda pair: pair[0]):
+            at += self._first_exit_s(plan)
+            if at > deadline - SPARE_MS / 1000:
+                return False
+        return True
+
+    def _satisfied(self, flight: Flight) -> None:
+        self._in_need -= flight.in_need
+        flight.in_need = False
+
+    def _rested(self, now: float) -> None:
+        """The device did something; if it was asked for nothing more, it is free now."""
+        if not self._unfinished:
+            self._free_at = now
+
+    def _set_rescues(self) -> None:
+        """When the device must begin with each frame that is AWAY without an answer, at the latest.
+
+        With those that it owes one, one after the other. One that relies on the server is begun with if that has failed
+        others and the device has nothing else to do.
+        """
+        begin = math.inf
+        for flight in sorted(self._ledger, key=lambda f: -f.deadline):
+            if flight.best is not None or flight.finishing:
+                continue
+            end, first_exit_s = flight.deadline - SPARE_MS / 1000, self._first_exit_s(flight.plan)
+            if not flight.relies:
+                begin = min(begin, end) - first_exit_s
+            if flight.state is State.AWAY and not flight.rescued:
+                flight.rescue_at = end - first_exit_s if flight.relies else begin
+
+    def _may_rescue(self, flight: Flight, now: float) -> bool:
+        if not flight.relies:
+            return True
+        assert flight.sent_at is not None
+        in_order = now - flight.sent_at < self._reliance.longest(now) < math.inf
+        return not in_order and self._free_at <= now and self._owed_by(now + self._first_exit_s(flight.plan))
+
+    def _head_s(self, plan: Plan, sends: bool) -> float:
+        """From beginning with a frame until its head is done, and coded if it is to be sent."""
+        return max(self._device.head_ms(plan) / 1000, self._ready_s.get((plan.split, sends), 0.0))
+
+    def _first_exit_s(self, plan: Plan) -> float:
+        """From the end of a plan's head; 0.0: the head has one."""
+        if min(self._bundle.exit_at) <= plan.split:
+            return 0.0
+        return self._device.first_exit_ms(plan.split) / 1000
 
     def _leave(self, flight: Flight, trouble: Reason | None) -> list[Action]:
         """The server will not answer this frame: the device goes on with it."""
         if trouble is not None:
             flight.trouble = trouble
-        flight.ask_at = flight.rescue_at = flight.payload = None
+        flight.rescue_at = flight.payload = None
         if flight.state in (State.HELD, State.AWAY):
             flight.happens(Happens.LEFT)
             return [self._finish(flight)]
         return []
 
-    def _finish(self, flight: Flight, *, only_first_exit: bool = False) -> Finish:
+    def _finish(self, flight: Flight, now: float = 0.0, *, only_first_exit: bool = False) -> Finish:
         assert flight.activation is not None
+        flight.finishing += 1
+        self._unfinished += 1
+        if flight.best is None and not flight.in_need:
+            flight.in_need = True
+            self._in_need += 1
+        first_s = self._first_exit_s(flight.plan)
+        done = max(self._free_at, now) + first_s
+        self._free_at = done if only_first_exit else max(done, flight.deadline - SPARE_MS / 1000)
         return Finish(
             flight,
             flight.activation,
@@ -308,18 +364,6 @@ class Frames:
         if flight.sent_at is not None and not self._keep_late:
             actions.append(Cancel(flight.frame))
         return actions
-
-    def _rescue_at(self, plan: Plan, deadline: float, now: float) -> float:
-        """When a frame without a local answer must be worked on here, to have one by its deadline; not before now.
-
-        The thread may be busy with another frame's head just then, or with another rescue. If that leaves the server
-        less time than its answers take, only the head is reckoned with: on a slow device, rescues that nobody needs
-        would keep it from the next frames.
-        """
-        rescue_ms = self._device.first_exit_ms(plan.split)
-        latest = deadline - (rescue_ms + self._device.head_ms(plan) + 3 * SPARE_MS) / 1000
-        patient = now + PATIENCE * self._answer_s
-        return max(now, min(latest, max(latest - rescue_ms / 1000, patient)))
 
     def _needed(self, plan: Plan) -> Collection[int]:
         """Cut points of the early exits that may answer."""

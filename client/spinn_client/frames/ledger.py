@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
@@ -61,11 +62,21 @@ class Ledger:
         """None: it was never taken in, or has its final result."""
         return self._open.get(frame)
 
-    def take(self, frame: int, *, captured: float, deadline: float, plan: Plan, origin: str | None = None) -> Flight:
+    def take(
+        self,
+        frame: int,
+        *,
+        captured: float,
+        deadline: float,
+        plan: Plan,
+        origin: str | None = None,
+        relies: bool = False,
+        sends: bool = True,
+    ) -> Flight:
         """From now on this frame is owed a final result by `deadline` (seconds, the caller's clock)."""
         if frame in self._open or frame in self._settled:
             raise ValueError(f"frame {frame} was taken in already")
-        self._open[frame] = Flight(frame, captured, deadline, plan, origin)
+        self._open[frame] = Flight(frame, captured, deadline, plan, origin, relies, sends)
         return self._open[frame]
 
     def local_exit(self, frame: int, answer: Answer, now: float) -> Result | None:
@@ -93,16 +104,20 @@ class Ledger:
             return None
         return self._settle(flight, answer or flight.best, "device", flight.trouble or reason, now)
 
-    def server_answer(self, frame: int, answer: Answer, reason: Reason, now: float) -> Result | None:
+    def server_answer(
+        self, frame: int, answer: Answer, reason: Reason, now: float, server: str | None = None
+    ) -> Result | None:
         """The server's answer: the final result, or a late one if the frame has its final result already."""
         flight = self._open.get(frame)
         if flight is not None:
-            return self._settle(flight, answer, "server", reason, now)
+            return replace(self._settle(flight, answer, "server", reason, now), server=server)
         flight = self._settled.pop(frame, None)
         if flight is None:
             return None
         self.late_answers += 1
-        return self._result(flight, "late", answer, "server", reason, now) if self._report_late else None
+        if not self._report_late:
+            return None
+        return replace(self._result(flight, "late", answer, "server", reason, now), server=server)
 
     def time_out(self, frame: int, now: float) -> Result | None:
         """Its time is over: the most confident local exit, or the admission that there is none."""

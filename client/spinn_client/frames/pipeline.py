@@ -19,8 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.device import Device
-from spinn_client.events import Event, PlanChanged, ServerBack, ServerLost, ServerRefusedUs, Warned
-from spinn_client.link.send_gate import SendGate
+from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
 from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
@@ -29,14 +28,16 @@ from spinn_stream.plan import Decision, Plan
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
+from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
+from .flight import State
 from .frame_source import FrameSource
-from .frames import SPARE_MS, Action, Cancel, Emit, Finish, Frames, Send
+from .frames import SPARE_MS, Frames
 from .ledger import Ledger
 from .results import Result
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link
+    from spinn_client.link.link import Link
     from spinn_stream.wire import Reject
     from spinn_stream.wire import Result as ServerResult
 
@@ -97,10 +98,9 @@ class Pipeline:
         self._wait_for = wait_for
         self._now = host.clock
         self.plan = guide.plan
-        self._frames = Frames(
-            bundle, ledger, device, SendGate(self), deadline_s=deadline_ms / 1000, keep_late=keep_late
-        )
+        self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
         self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
+        self.limited = 0  # frames that were not sent as the server had had as many as it is to have
         self._tasks: set[asyncio.Task[None]] = set()
         self._guiding: asyncio.Task[None] | None = None
         self._plan_change: asyncio.Task[None] | None = None
@@ -178,13 +178,18 @@ class Pipeline:
             await self._until_one_may_be_taken()
             asked = self._now()
             frame = await self._feed.next()
+            if self._link is not None:
+                self._link.choose()
             taken = self._now()
             if frame is None:
                 return
-            flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin)
+            flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin, link=self._link_is)
             if flight is None:
-                self._feed.drop(frame.index, "expired")
+                self._feed.drop(
+                    frame.index, "expired" if frame.captured + self._frames.deadline_s <= taken else "no_time"
+                )
                 continue
+            self.limited += self._link is not None and self._link.up and self._link.limits(taken)
             self._set_timer()
             await self._treat(frame, began=frame.captured if frame.captured >= asked else taken)
 
@@ -197,9 +202,15 @@ class Pipeline:
             if left <= 0:
                 break
             await self._something_happens(left)
-        while not self._frames.to_begin(self._now(), self.plan):
+        while not self._frames.to_begin(self._now(), self.plan, link=self._link_is):
             self._set_timer()
             await self._something_happens(math.inf)
+
+    @property
+    def _link_is(self) -> LinkIs:
+        if self._link is None or not self._link.server.well or self._link.limits(self._now()):
+            return LinkIs.AWAY
+        return LinkIs.READY if self._link.ready else LinkIs.FULL
 
     async def _treat(self, frame: Frame, *, began: float) -> None:
         """began: when the device could have begun with it."""
@@ -207,7 +218,7 @@ class Pipeline:
         if flight is None:
             return
         plan, link, probe = flight.plan, self._link, self._guide.probe()
-        sender = None if link is None else link.sender
+        sender = link.sender if link is not None and flight.sends else None
         outcome = await self._device.head(
             frame.index,
             frame.pixels,
@@ -229,12 +240,7 @@ class Pipeline:
             self._guide.treated(now - began - self._device.head_foreseen_s)
         flight.sender = sender
         up = link is None or link.up
-        to_learn = probe is not None
-        self._do(
-            self._frames.unsure(
-                flight, outcome.activation, outcome.payload, now, began=began, link_up=up, to_learn=to_learn
-            )
-        )
+        self._do(self._frames.unsure(flight, outcome.activation, outcome.payload, now, began=began, link_up=up))
 
     def _send_probe(self, frame: int, setting: CodecSetting, payload: bytes) -> None:
         """A frame that is answered already; the server's first exit will do."""
@@ -272,8 +278,6 @@ class Pipeline:
 
     async def _finish(self, action: Finish) -> None:
         flight = action.flight
-        if self._frames.flight(flight.frame) is None:  # it was answered meanwhile
-            return
         answer = await self._device.complete(
             action.activation,
             flight.plan.split,
@@ -282,6 +286,9 @@ class Pipeline:
             lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
             first_by=action.first_by,
             only_first_exit=action.only_first_exit,
+            go_on=lambda first: (
+                flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight))
+            ),
         )
         self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
@@ -311,7 +318,7 @@ class Pipeline:
 
     # What the link tells: see `LinkEvents`
 
-    def on_answer(self, message: ServerResult) -> None:
+    def on_answer(self, message: ServerResult, server: str) -> None:
         if message.id in self._probes:  # its frame was answered here; this says no more of it
             return
         exit_ = self._bundle.exits[message.exit]
@@ -319,40 +326,37 @@ class Pipeline:
         if flight is not None:
             self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
-        self._do(self._frames.server_answered(message.id, answer, self._now()))
+        self._do(self._frames.server_answered(message.id, answer, self._now(), server))
 
     def on_reject(self, message: Reject) -> None:
         if message.id is not None:
             log.info("the server refused frame %d: %s: %s", message.id, message.reason, message.detail)
-            self._do(self._frames.server_refused(message.id))
+            self._do(self._frames.server_refused(message.id, self._now()))
 
     def on_room(self) -> None:
         self._changed.set()
 
-    def on_up(self) -> None:
-        if self._link is not None:
-            self._tell(ServerBack(self._now(), self._link.config.url))
+    def on_up(self, server: str) -> None:
+        self._tell(ServerBack(self._now(), server))
 
-    def on_refused(self, why: str) -> None:
-        if self._link is not None:
-            self._tell(ServerRefusedUs(self._now(), self._link.config.url, why))
+    def on_refused(self, server: str, why: str) -> None:
+        self._tell(ServerRefusedUs(self._now(), server, why))
 
-    def on_down(self, lost: list[int], why: str) -> None:
+    def on_down(self, server: str, lost: list[int], why: str) -> None:
         self._probes.clear()
-        if self._link is not None:
-            self._tell(ServerLost(self._now(), self._link.config.url, why))
+        instead = self._link.server.config.url if self._link is not None and self._link.up else None
+        self._tell(ServerLost(self._now(), server, why, instead))
+        self._look()
+        self._do(self._frames.lost(lost, self._now()))
+
+    def on_switch(self, before: str, server: str) -> None:
+        self._tell(ServerChanged(self._now(), before, server))
+        self._look()
+
+    def _look(self) -> None:
         decision = self._guide.look()
         if decision is not None:
             self._decided(decision)
-        self._do(self._frames.lost(lost))
-
-    # See `Room`
-
-    def busy_s(self, now: float) -> float | None:
-        return self._guide.busy_s(now)
-
-    def answer_s(self, now: float, size: int) -> float:
-        return self._guide.answer_s(now, size)
 
     # Tasks, and the end
 

@@ -25,7 +25,7 @@ class Result:
     label, exit, where and confidence are None for `no_answer` alone; reason is None for a provisional result,
     which is there because nothing was reason enough yet. top: (label, probability), best first. age_ms: from
     capture to this answer. plan: id of the plan the frame was treated by. origin: the file that the frame came from,
-    if each frame of the source has one of its own.
+    if each frame of the source has one of its own. server: the address of the one that answered.
     """
 
     frame: int
@@ -39,6 +39,7 @@ class Result:
     plan: int
     top: tuple[tuple[str, float], ...] = ()
     origin: str | None = None
+    server: str | None = None
 
     @property
     def is_fallback(self) -> bool:

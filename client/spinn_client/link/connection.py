@@ -1,51 +1,33 @@
-"""The connection to the server: kept up, counted, and never waited for by a frame."""
+"""One session with one server: messages out, messages in, and what is under way. It ends once and for all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from spinn_client.backoff import Backoff
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, PayloadSender
 from spinn_stream.errors import ProtocolError, ServerRefused, ServerUnreachable, SpinnError
 from spinn_stream.plan import Plan
-from spinn_stream.profile import Profile
-from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
-from spinn_stream.wire import (
-    SUBPROTOCOL,
-    ClientSession,
-    Load,
-    Opened,
-    ProfileReceived,
-    Reject,
-    Result,
-    max_server_message_bytes,
-)
+from spinn_stream.wire import SUBPROTOCOL, ClientSession, Event, Opened, Reject, Result
 
 from .config import LinkConfig
-from .dial import CONNECT_TIMEOUT_S, dial
+from .dial import CONNECT_TIMEOUT_S
+from .supervisor import PING_S, State, Supervisor
+from .window import Window
 
 log = logging.getLogger(__name__)
 
-PING_S = 0.5
-"""Between two pings, if anybody observes the link: requests of one size cannot tell a slow link from a far one."""
-
 GOOD_BYE_S = 0.3
 """How long a server may take to answer our good-bye."""
-
-Dial = Callable[[str, Path | None, int], Coroutine[Any, Any, ClientConnection]]
-"""As `dial`."""
 
 
 class LinkObserver(Protocol):
@@ -62,24 +44,6 @@ class LinkObserver(Protocol):
     def disconnected(self) -> None: ...
 
 
-class LinkEvents(Protocol):
-    """What the link tells its owner, on the event loop."""
-
-    def on_answer(self, message: Result) -> None: ...
-
-    def on_reject(self, message: Reject) -> None: ...
-
-    def on_room(self) -> None:
-        """One more request may have found room."""
-
-    def on_up(self) -> None: ...
-
-    def on_refused(self, why: str) -> None:
-        """The server answers and says no; it is asked again."""
-
-    def on_down(self, lost: list[int], why: str) -> None: ...
-
-
 @dataclass(frozen=True)
 class _Outgoing:
     request: int
@@ -88,204 +52,93 @@ class _Outgoing:
     payload: bytes
 
 
-@dataclass(frozen=True)
-class _Sent:
-    at: float
-    deadline: float
+class Connection:
+    """From the welcome to the end. Owns its tasks while `serve` runs.
 
+    A request counts as under way from `send` until the server acknowledges it or the connection ends. The outgoing
+    queue is bounded by that; a request whose deadline passes in the queue is not sent.
 
-@dataclass(frozen=True)
-class _Connection:
-    """What lives and ends with one connection."""
-
-    websocket: ClientConnection
-    session: ClientSession
-    sender: PayloadSender
-
-
-class Link:
-    """One server, reconnected to for ever once `open` has succeeded or was allowed to fail.
-
-    A request counts as under way from `send` until the server acknowledges it or the connection ends. The
-    outgoing queue is bounded by that; a request whose deadline passes in the queue is not sent.
+    Args:
+        supervisor: is told what is sent and heard, and says when to end. observers: learn of what passes; may grow.
+        receive: gets each of the session's events. room: called if one more request may have found room.
     """
 
     def __init__(
         self,
-        config: LinkConfig,
+        websocket: ClientConnection,
+        session: ClientSession,
         bundle: Bundle,
-        rng: random.Random,
+        config: LinkConfig,
+        supervisor: Supervisor,
+        observers: Sequence[LinkObserver],
+        clock: Callable[[], float],
         *,
-        group_of: Sequence[int] | None = None,
-        host: Host = THIS_MACHINE,
-        dial: Dial = dial,
+        receive: Callable[[Event], None],
+        room: Callable[[], None],
     ) -> None:
-        self.config = config
-        self._bundle = bundle
-        self._group_of = group_of
-        self._now = host.clock
-        self._dial = dial
-        self._backoff = Backoff(rng)
-        self._connection: _Connection | None = None
+        self._websocket = websocket
+        self._session = session
+        self.sender = PayloadSender(bundle)
+        self._config = config
+        self._supervisor = supervisor
+        self._observers = observers
+        self._now = clock
+        self._receive = receive
+        self._room = room
         self._outgoing: asyncio.Queue[_Outgoing] = asyncio.Queue(2 * config.max_in_flight)
-        self._queued = self._queued_bytes = 0  # requests among them, and their payloads'
-        self._sent: dict[int, _Sent] = {}  # in flight, oldest first
+        self._queued = 0  # requests among them
+        self._sent_at: dict[int, float] = {}  # in flight
+        self._window = Window()
         self._idle = asyncio.Event()
         self._ping_soon = asyncio.Event()
-        self._observers: list[LinkObserver] = []
-        self.bytes_up = 0
-        self.bytes_down = 0
+        self.bytes_up = self.bytes_down = 0
         self.rtt_ms: float | None = None  # smoothed: round trip of a request without the server's own time
-        self.server_profile: Profile | None = None  # these three: None until the server says so, and while it is away
-        self.server_queue_ms: float | None = None
-        self.server_load: float | None = None  # 1.0: as fast as its profile
-
-    @property
-    def up(self) -> bool:
-        return self._connection is not None
 
     @property
     def ready(self) -> bool:
         """Whether one more request may be given to `send` now."""
-        if self._connection is None:
+        if not self._session.ready or self._session.in_flight + self._queued >= self._config.max_in_flight:
             return False
-        session = self._connection.session
-        if not session.ready or session.in_flight + self._queued >= self.config.max_in_flight:
-            return False
-        oldest = next(iter(self._sent.values()), None)
-        return oldest is None or oldest.deadline > self._now()  # else the link is behind: let it catch up
+        now = self._now()
+        return self._window.open(now) and self._supervisor.look(now) is State.CONNECTED  # else it is to catch up
 
     @property
-    def sender(self) -> PayloadSender | None:
-        """Codes what is sent on the present connection; None: there is none."""
-        return None if self._connection is None else self._connection.sender
+    def under_way(self) -> int:
+        """Requests without an answer."""
+        return self._session.in_flight + self._queued
 
-    @property
-    def queued_bytes(self) -> int:
-        """Of payloads that were given to `send` and not yet to the connection."""
-        return self._queued_bytes
-
-    def observe(self, observer: LinkObserver) -> None:
-        """Tell it of all that passes from now on."""
-        self._observers.append(observer)
-
-    def send(self, request: int, plan: Plan, payload: bytes, deadline: float, sender: PayloadSender | None) -> bool:
-        """Queue a request.
-
-        Args:
-            sender: what coded the payload, which means nothing on another connection; None: it stands for itself.
-
-        Returns:
-            False: the link is not `ready`, the connection is another one by now, or the server takes no such payload.
-        """
-        connection = self._connection
-        if connection is None or not self.ready or self._outgoing.full() or plan.codec is None:
+    def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
+        """Queue a request. False: it is not `ready`, or the server takes no such payload."""
+        if not self.ready or self._outgoing.full() or plan.codec is None:
             return False
-        if sender not in (None, connection.sender) or not connection.session.takes(plan.codec.codec, len(payload)):
+        if not self._session.takes(plan.codec.codec, len(payload)):
             return False
         self._outgoing.put_nowait(_Outgoing(request, deadline, plan, payload))
         self._queued += 1
-        self._queued_bytes += len(payload)
+        self._window.sent(request, len(payload), self._now())
         return True
-
-    def ping_soon(self) -> None:
-        """Somebody wants to know the round trip without a request's bytes; now rather than at the next turn."""
-        self._ping_soon.set()
 
     def cancel(self, request: int) -> None:
         """Tell the server that the answer came too late to be of use. Dropped if the queue is full."""
-        if self.up and not self._outgoing.full():
+        if not self._outgoing.full():
             self._outgoing.put_nowait(_Outgoing(request, None, None, b""))
 
-    async def wait_until_idle(self, timeout_s: float) -> None:
-        """Until no request is under way, the link goes down, or the time is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self._connection is not None and self._connection.session.in_flight + self._queued:
-                    self._idle.clear()
-                    await self._idle.wait()
+    def ping_soon(self) -> None:
+        """Now rather than at the next turn."""
+        self._ping_soon.set()
 
-    async def open(self) -> None:
-        """The first connection; nothing is read from it before `run`.
+    async def wait_until_idle(self) -> None:
+        """Until no request is under way."""
+        while self.under_way:
+            self._idle.clear()
+            await self._idle.wait()
 
-        Raises:
-            ConfigError: the URL is none. ServerUnreachable: nobody answers. ServerRefused: it says no.
-        """
-        self._connection = await self._connect()
-
-    async def run(self, events: LinkEvents) -> None:
-        """Serve the connection, and make a new one whenever it ends, until cancelled."""
-        try:
-            while True:
-                if self._connection is None:
-                    await asyncio.sleep(self._backoff.next_s())
-                    try:
-                        self._connection = await self._connect()
-                    except ServerRefused as error:
-                        events.on_refused(str(error))
-                        continue
-                    except SpinnError as error:
-                        log.debug("no connection yet: %s", error)
-                        continue
-                self._backoff.reset()
-                events.on_up()
-                why = await self._serve(self._connection, events)
-                self._drop(self._connection, why, events)
-        finally:
-            await self.close()
-
-    async def close(self) -> None:
-        """Say good-bye, if anybody is there, and end."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await _quietly(connection.websocket)
-
-    def _drop(self, connection: _Connection, why: str, events: LinkEvents) -> None:
-        connection.websocket.transport.abort()  # nobody there to say good-bye to
-        lost = connection.session.close()
-        while not self._outgoing.empty():
-            item = self._outgoing.get_nowait()
-            if item.deadline is not None:
-                lost.append(item.request)
-        self._connection = None
-        for observer in self._observers:
-            observer.disconnected()
-        self.server_profile = self.server_queue_ms = self.server_load = None
-        self._queued = self._queued_bytes = 0
-        self._sent.clear()
-        self._idle.set()
-        events.on_down(lost, why)
-
-    async def _connect(self) -> _Connection:
-        host = self.config.url
-        websocket = await self._dial(host, self.config.tls_ca, max_server_message_bytes(self._bundle))
-        session = ClientSession(
-            self._bundle, SUPPORTED, max_in_flight=self.config.max_in_flight, group_of=self._group_of
-        )
-        try:
-            if websocket.subprotocol != SUBPROTOCOL:
-                raise ServerUnreachable(f"{host} answers but does not speak {SUBPROTOCOL}; is it a spinn server?")
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                hello = session.hello(token=self.config.token, client=f"spinn-client/{version('spinn-client')}")
-                await websocket.send(hello)
-                data = await websocket.recv(decode=False)
-            if not isinstance(session.receive(data), Opened):
-                raise ServerRefused(f"{host} did not welcome us")
-        except BaseException as error:
-            await _quietly(websocket)
-            if isinstance(error, TimeoutError):
-                raise ServerUnreachable(f"{host} did not welcome us within {CONNECT_TIMEOUT_S:.0f} s") from error
-            if isinstance(error, ConnectionClosed | ProtocolError):
-                raise ServerUnreachable(f"{host} ended the session at once: {error}") from error
-            raise
-        return _Connection(websocket, session, PayloadSender(self._bundle))
-
-    async def _serve(self, connection: _Connection, events: LinkEvents) -> str:
+    async def serve(self) -> str:
         """Move messages until the connection ends; says why it did."""
         tasks = [
-            asyncio.create_task(self._ping(connection), name="link ping"),
-            asyncio.create_task(self._read(connection, events), name="link read"),
-            asyncio.create_task(self._write(connection, events), name="link write"),
+            asyncio.create_task(self._watch(), name="link watch"),
+            asyncio.create_task(self._read(), name="link read"),
+            asyncio.create_task(self._write(), name="link write"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -295,56 +148,74 @@ class Link:
         except (ConnectionClosed, OSError, SpinnError) as error:
             return str(error)
         except Exception:  # our own fault; a new connection is still better than none
-            log.exception("the connection to %s failed for a reason of our own", self.config.url)
+            log.exception("the connection to %s failed for a reason of our own", self._config.url)
             return "a fault in this program, see the log"
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, connection: _Connection, events: LinkEvents) -> None:
+    def drop(self) -> list[int]:
+        """End it without a good-bye; gives the requests that nobody will answer."""
+        self._websocket.transport.abort()
+        lost = self._session.close()
+        while not self._outgoing.empty():
+            item = self._outgoing.get_nowait()
+            if item.deadline is not None:
+                lost.append(item.request)
+        self._queued = 0
+        self._idle.set()
+        return lost
+
+    async def close(self) -> None:
+        """Say good-bye and end."""
+        await _quietly(self._websocket)
+        self._idle.set()
+
+    async def _read(self) -> None:
         while True:
-            data = await connection.websocket.recv(decode=False)
+            data = await self._websocket.recv(decode=False)
+            now = self._now()
             self.bytes_down += len(data)
-            event = connection.session.receive(data)
+            self._supervisor.heard(now)
+            event = self._session.receive(data)
             if isinstance(event, Result):
-                now = self._now()
                 for observer in self._observers:
                     observer.answered(event.id, now, arrived_ms=event.arrived_ms, left_ms=event.left_ms)
-                sent = self._sent.pop(event.id, None)
-                if sent is not None:
-                    self._observe_rtt((now - sent.at) * 1000 - (event.left_ms - event.arrived_ms))
-                connection.sender.acknowledge(event.id)
-                events.on_answer(event)
+                self._observe_rtt((now - self._sent_at[event.id]) * 1000 - (event.left_ms - event.arrived_ms))
+                self.sender.acknowledge(event.id)
+                self._settled(event.id, now, answered=True)
             elif isinstance(event, Reject) and event.id is not None:
-                self._sent.pop(event.id, None)
                 for observer in self._observers:
-                    observer.refused(event.id, self._now())
+                    observer.refused(event.id, now)
                 if event.reason == "no_reference":
-                    connection.sender.reset()
-                events.on_reject(event)
-            elif isinstance(event, Load):
-                self.server_queue_ms, self.server_load = event.queue_ms, event.factor
-            elif isinstance(event, ProfileReceived):
-                self.server_profile = event.profile
+                    self.sender.reset()
+                self._settled(event.id, now, answered=False)
+            if event is not None:
+                self._receive(event)
             self._idle.set()
-            events.on_room()
+            self._room()
 
-    async def _write(self, connection: _Connection, events: LinkEvents) -> None:
+    def _settled(self, request: int, now: float, *, answered: bool) -> None:
+        self._sent_at.pop(request, None)
+        self._window.settled(request, now, answered=answered)
+        self._supervisor.settled(request, now)
+
+    async def _write(self) -> None:
         while True:
             item = await self._outgoing.get()
             now = self._now()
             data: bytes | None
             if item.deadline is None or item.plan is None or item.plan.codec is None:
-                data = connection.session.cancel(item.request)
+                data = self._session.cancel(item.request)
             else:
                 self._queued -= 1
-                self._queued_bytes -= len(item.payload)
                 if item.deadline <= now:
+                    self._window.settled(item.request, now, answered=False)
                     self._idle.set()
-                    events.on_room()
+                    self._room()
                     continue
-                data = connection.session.infer(
+                data = self._session.infer(
                     item.request,
                     item.plan.split,
                     item.plan.codec.codec,
@@ -352,27 +223,82 @@ class Link:
                     (item.deadline - now) * 1000,
                     item.payload,
                 )
-                self._sent[item.request] = _Sent(now, item.deadline)
+                self._sent_at[item.request] = now
+                self._supervisor.sent(item.request, item.deadline)
                 for observer in self._observers:
                     observer.sent(item.request, len(data), now)
             if data is not None:
                 self.bytes_up += len(data)
-                await connection.websocket.send(data)
+                await self._websocket.send(data)
 
-    async def _ping(self, connection: _Connection) -> None:
-        while self._observers:
-            pong = await connection.websocket.ping()  # the first one before anything is queued
-            rtt_ms = 1000 * await pong
-            for observer in self._observers:
-                observer.ponged(rtt_ms, self._now())
-            self._ping_soon.clear()  # whatever was asked for before is answered by this one
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PING_S):
-                    await self._ping_soon.wait()
-        await asyncio.Event().wait()  # nothing to do
+    async def _watch(self) -> None:
+        """Ping, and see whether anybody is there."""
+        waits: asyncio.Task[None] | None = None
+        try:
+            while True:
+                now = self._now()
+                why = self._supervisor.dead(now)
+                if why is not None:
+                    raise ServerUnreachable(why)
+                for request in self._supervisor.given_up(now):
+                    log.info("request %d was never answered", request)
+                    self._session.give_up(request)
+                    self._sent_at.pop(request, None)
+                    self._window.settled(request, now, answered=False)
+                    for observer in self._observers:
+                        observer.refused(request, now)
+                    self._room()
+                if not self._supervisor.ping_under_way:
+                    self._supervisor.pinged(now)
+                    waits = asyncio.create_task(self._ping(), name="link ping")
+                self._ping_soon.clear()  # whatever was asked for before is answered by this one
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PING_S):
+                        await self._ping_soon.wait()
+        finally:
+            if waits is not None:
+                waits.cancel()
+
+    async def _ping(self) -> None:
+        try:
+            rtt_ms = 1000 * await (await self._websocket.ping())
+        except ConnectionClosed:  # who reads finds out, too
+            return
+        now = self._now()
+        self._supervisor.heard(now, pong=True)
+        for observer in self._observers:
+            observer.ponged(rtt_ms, now)
 
     def _observe_rtt(self, ms: float) -> None:
         self.rtt_ms = ms if self.rtt_ms is None else 0.9 * self.rtt_ms + 0.1 * ms
+
+
+async def greet(
+    websocket: ClientConnection, bundle: Bundle, config: LinkConfig, group_of: Sequence[int] | None
+) -> ClientSession:
+    """Say hello and be welcomed. Ends the WebSocket if that fails.
+
+    Raises:
+        ServerUnreachable: no welcome, or from somebody else. ServerRefused: the server says no.
+    """
+    url = config.url
+    session = ClientSession(bundle, SUPPORTED, max_in_flight=config.max_in_flight, group_of=group_of)
+    try:
+        if websocket.subprotocol != SUBPROTOCOL:
+            raise ServerUnreachable(f"{url} answers but does not speak {SUBPROTOCOL}; is it a spinn server?")
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await websocket.send(session.hello(token=config.token, client=f"spinn-client/{version('spinn-client')}"))
+            data = await websocket.recv(decode=False)
+        if not isinstance(session.receive(data), Opened):
+            raise ServerRefused(f"{url} did not welcome us")
+    except BaseException as error:
+        await _quietly(websocket)
+        if isinstance(error, TimeoutError):
+            raise ServerUnreachable(f"{url} did not welcome us within {CONNECT_TIMEOUT_S:.0f} s") from error
+        if isinstance(error, ConnectionClosed | ProtocolError):
+            raise ServerUnreachable(f"{url} ended the session at once: {error}") from error
+        raise
+    return session
 
 
 async def _quietly(websocket: ClientConnection) -> None:

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidMessage,
     InvalidStatus,
     InvalidURI,
     NegotiationError,
-    ProxyError,
 )
 from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI, parse_uri
 
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.wire import SUBPROTOCOL
 
+from .tcp import connect_tcp
+
 CONNECT_TIMEOUT_S = 5.0
+"""For all that opens a connection: name, TCP, TLS, upgrade."""
 
 LONGEST_SHOWN = 200
 """Characters of a foreign server's explanation."""
 
-KEEPALIVE_S = 2.0
-KEEPALIVE_TIMEOUT_S = 6.0
-"""Time between two pings of a server, and silence after which it counts as gone."""
+CERTIFICATE = {
+    9: "set this machine's clock, or the certificate begins later",
+    10: "renew it, or set this machine's clock",
+    18: "trust it with --tls-ca FILE",
+    19: "trust its authority with --tls-ca FILE",
+    20: "trust its authority with --tls-ca FILE",
+    62: "use a name that the certificate has",
+    64: "use a name or address that the certificate has",
+}
+"""OpenSSL's X509_V_ERR_... -> what to do: not yet valid, expired, self-signed, in the chain, unknown, names."""
 
 
 async def dial(url: str, tls_ca: Path | None, max_message_bytes: int) -> ClientConnection:
@@ -43,47 +55,70 @@ async def dial(url: str, tls_ca: Path | None, max_message_bytes: int) -> ClientC
         ServerUnreachable: nobody answers, or somebody else does.
     """
     try:
-        websocket = await connect(
-            url,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
-            compression=None,
-            max_size=max_message_bytes,
-            ssl=_tls(url, tls_ca),
-            proxy=None,
-            open_timeout=CONNECT_TIMEOUT_S,
-            close_timeout=1,
-            ping_interval=KEEPALIVE_S,
-            ping_timeout=KEEPALIVE_TIMEOUT_S,
-        )
-    except InvalidURI as error:
+        address = parse_uri(url)
+    except (InvalidURI, ValueError) as error:
         raise ConfigError(f"{url!r} is not a server's address, expected ws://HOST:PORT or wss://HOST:PORT") from error
-    except TimeoutError as error:
-        raise ServerUnreachable(f"{url} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
-    except NegotiationError as error:
-        raise ServerUnreachable(f"{url} answers but does not speak {SUBPROTOCOL}; is it a spinn server?") from error
-    except InvalidStatus as error:
-        raise ServerUnreachable(f"{url} {_said(error, url)}") from error
-    except (InvalidHandshake, ProxyError, EOFError) as error:
-        raise ServerUnreachable(f"{url} answers but is not a spinn server: {error}") from error
-    except (OSError, ConnectionClosed, UnicodeError) as error:
-        raise ServerUnreachable(f"cannot reach {url}: {error}; is `spinn serve` running there?") from error
-    return websocket
+    tls = _tls(tls_ca) if address.secure else None
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            sock = await connect_tcp(address.host, address.port)
+            try:
+                return await connect(
+                    url,
+                    subprotocols=[Subprotocol(SUBPROTOCOL)],
+                    compression=None,
+                    max_size=max_message_bytes,
+                    ssl=tls,
+                    proxy=None,
+                    open_timeout=None,
+                    close_timeout=1,
+                    ping_interval=None,  # ours are in `connection`
+                    sock=sock,
+                )
+            except BaseException:
+                sock.close()
+                raise
+    except (OSError, EOFError, UnicodeError, ConnectionClosed, InvalidHandshake, InvalidMessage) as error:
+        raise ServerUnreachable(f"cannot reach {url}: it {why_not(error, address)}") from error
 
 
-def _said(error: InvalidStatus, url: str) -> str:
+def why_not(error: Exception, address: WebSocketURI) -> str:
+    """What kept us from a session, and what to do about that: goes on where "it" ends."""
+    match error:
+        case TimeoutError():
+            said = "does not answer; is the machine on, and does a firewall let its port through?"
+        case NegotiationError():
+            said = f"answers but does not speak {SUBPROTOCOL}; is it a spinn server?"
+        case InvalidStatus():
+            said = _said(error, address.path)
+        case ssl.SSLCertVerificationError():
+            advice = CERTIFICATE.get(error.verify_code, "look at the server's --tls-cert")
+            said = f"has a certificate that is not accepted: {error.verify_message}; {advice}"
+        case socket.gaierror():
+            said = f"has a name that is not known here: {error.strerror}; is it spelt right, is the network there?"
+        case ConnectionRefusedError():
+            said = "refuses connections: nothing listens at that port; is `spinn serve` running there?"
+        case ssl.SSLError() | ConnectionResetError() | ConnectionClosed() | EOFError() | InvalidMessage():
+            other = "ws:// and not wss://" if address.secure else "wss:// and not ws://"
+            said = f"answers but is not a spinn server ({str(error) or type(error).__name__}); is it {other}?"
+        case InvalidHandshake():
+            said = f"answers but is not a spinn server: {error}"
+        case _:
+            said = f"cannot be reached: {str(error) or type(error).__name__}"
+    return said
+
+
+def _said(error: InvalidStatus, path: str) -> str:
     """What a server means that answers with an HTTP status instead of a session."""
     status, body = error.response.status_code, (error.response.body or b"").decode(errors="replace").strip()
     if status == HTTPStatus.NOT_FOUND:
-        path = urlsplit(url).path or "/"
         return f"answers 404: there is nothing at the path {path}; is a proxy's path prefix missing from the address?"
     if status < HTTPStatus.BAD_REQUEST:
         return f"answers {status} but is not a spinn server"
     return f"answers {status}: {body[:LONGEST_SHOWN] or 'no reason given'}"
 
 
-def _tls(url: str, tls_ca: Path | None) -> ssl.SSLContext | None:
-    if not url.lower().startswith("wss:"):
-        return None
+def _tls(tls_ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if tls_ca is not None:
         try:

@@ -13,21 +13,22 @@ from spinn_stream.runtime.machine.host import Host
 from .config import LinkConfig
 
 if TYPE_CHECKING:
-    from .connection import Dial, Link
+    from .link import Link
+    from .server_link import Dial
 
 
 def make_link(
-    config: LinkConfig, bundle: Bundle, group_of: Sequence[int] | None, host: Host, rng: random.Random,
-    dial: Dial | None,
+    configs: Sequence[LinkConfig], bundle: Bundle, group_of: Sequence[int] | None, host: Host,
+    rng: random.Random, dial: Dial | None,
 ) -> Link:  # fmt: skip
     """A link that is not open yet. In a thread: loading the network's library takes long; a device alone needs none.
 
-    dial: opens connections; None: WebSockets.
+    configs: as of `Link`. dial: opens connections; None: WebSockets.
     """
-    from .connection import Link
     from .dial import dial as dial_websocket
+    from .link import Link
 
-    return Link(config, bundle, rng, group_of=group_of, host=host, dial=dial or dial_websocket)
+    return Link(configs, bundle, rng, group_of=group_of, host=host, dial=dial or dial_websocket)
 
 
 async def open_first(link: Link, warn: Callable[[str], object]) -> None:
@@ -39,6 +40,6 @@ async def open_first(link: Link, warn: Callable[[str], object]) -> None:
     try:
         await link.open()
     except ServerUnreachable as error:
-        if not link.config.allow_offline:
+        if not any(server.config.allow_offline for server in link.servers):
             raise ServerUnreachable(f"{error} (--allow-offline begins without it)") from error
         warn(f"{error}; beginning alone, and trying again")

@@ -45,6 +45,7 @@ class Tally:
         self.late = 0
         self.where: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.servers: Counter[str] = Counter()  # answers by the address of the server
         self.ages = Ages()
         self.per_plan: Counter[int] = Counter()
         self.recent: deque[Result] = deque(maxlen=RECENT)
@@ -62,6 +63,8 @@ class Tally:
         if len(self.per_plan) > PLANS:
             del self.per_plan[min(self.per_plan)]
         self.reasons[str(result.reason)] += 1
+        if result.server is not None:
+            self.servers[result.server] += 1
         if result.reason in FALLBACK:
             self.where["fallback"] += 1
         elif result.where is not None:
@@ -77,11 +80,13 @@ def summarise(
     taken: int,
     dropped: Counter[str],
     late: int,
+    limited: int,
     bytes_up: int,
     bytes_down: int,
 ) -> dict[str, Any]:
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
 
+    servers: answers by the address of the server that gave them. limited: frames that `--max-offload-fps` kept here.
     plans: from the oldest to the newest; the newest PLANS are listed. The codec of a plan is the one that was used,
     even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: frames of plans that are not listed.
     """
@@ -92,6 +97,7 @@ def summarise(
         "captured": captured, "taken": taken, "dropped": sum(dropped.values()), "dropped_by": dict(dropped),
         "final": tally.final, "device": tally.where["device"], "server": tally.where["server"],
         "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
+        "servers": dict(tally.servers), "limited": limited,
         "age_ms": {f"p{q}": None if age is None else round(age, 2) for q, age in ages.items()},
         "bytes_up": bytes_up, "bytes_down": bytes_down,
         "plans": [
@@ -120,7 +126,8 @@ def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> N
     table.add_row("taken in", f"{summary['taken']:6d}", f"{summary['taken'] / max(seconds, 1e-9):.1f} frames/s")
     table.add_row("dropped", f"{summary['dropped']:6d}", _counts(summary["dropped_by"]))
     table.add_row("answered on the device", share("device"))
-    table.add_row("answered by the server", share("server"))
+    several = _counts(summary["servers"]) if len(summary["servers"]) > 1 else ""
+    table.add_row("answered by the server", share("server"), several)
     table.add_row("answered alone in trouble", share("fallback"), _counts(summary["reasons"], FALLBACK))
     ages = summary["age_ms"]
     if ages["p50"] is not None:

@@ -88,12 +88,6 @@ class Guide(Protocol):
     def look(self) -> Decision | None:
         """The plan to change to now; None: keep the one in force."""
 
-    def busy_s(self, now: float) -> float | None:
-        """See `Room`."""
-
-    def answer_s(self, now: float, size: int) -> float:
-        """See `Room`."""
-
     def probe(self) -> CodecSetting | None:
         """If a probe is due, how to code the present frame for it; None: none is due."""
 
@@ -119,7 +113,7 @@ class Guide(Protocol):
 
 
 class Fixed:
-    """Always the same plan. It learns nothing, and no frame waits for room."""
+    """Always the same plan. It learns nothing of the link."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -130,12 +124,6 @@ class Fixed:
 
     def look(self) -> Decision | None:
         return None
-
-    def busy_s(self, now: float) -> float | None:
-        return None
-
-    def answer_s(self, now: float, size: int) -> float:
-        return 0.0
 
     def probe(self) -> CodecSetting | None:
         return None

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
-from spinn_client.link.server_backlog import ServerBacklog
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import ConfigError
@@ -34,7 +33,8 @@ from .exit_rates import ExitRates
 from .guide import Asked
 
 if TYPE_CHECKING:
-    from spinn_client.link.connection import Link
+    from spinn_client.link.link import Link
+    from spinn_client.link.server_link import ServerLink
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,22 @@ PROBES = tuple(
     for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
 )
 """Settings of a probe, each with the smallest size it is used for: the finest that fits is taken."""
+
+
+class _Way:
+    """What is known of one server and the link to it."""
+
+    def __init__(self, server: ServerLink, now: float) -> None:
+        self.belief, self.prober = LinkBelief(now, server.ping_soon), Prober(now)
+        self.overhead_ms = 0.0  # of the server, besides what is predicted
+        self._done_ms = -math.inf  # when it had answered all that it has answered, on its clock
+        server.observe(self.belief)
+
+    def began_ms(self, arrived_ms: float, left_ms: float) -> float:
+        """When the server could begin with what it answered last: there, and done with the one before; on its clock."""
+        began = max(arrived_ms, self._done_ms) if self._done_ms <= left_ms else arrived_ms  # else another clock
+        self._done_ms = left_ms
+        return began
 
 
 @dataclass(frozen=True)
@@ -122,19 +138,12 @@ class Steering:
         now = self._now()
         self._counted: tuple[float, int] = (now, 0)
         self._counted_fps = FIRST_FPS
-        self._belief: LinkBelief | None = None
-        self._prober: Prober | None = None
-        self._backlog = ServerBacklog()
         self._payload_factors: dict[str, float] = {}
         self._rates = ExitRates(bundle)
         self._overhead_ms = 0.0
-        self._server_overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
         self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
-        if link is not None:
-            self._belief, self._prober = LinkBelief(now, link.ping_soon), Prober(now)
-            link.observe(self._belief)
-            link.observe(self._backlog)
+        self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
         try:
             self._scheduler = Scheduler(
                 bundle, self._known.table(bundle), asked.sla, chooses=asked.policy, power=power, first_id=first_id
@@ -157,6 +166,11 @@ class Steering:
         except ValueError as error:
             raise _no_plan(self._bundle, error) from error
         self._decide_first()
+
+    @property
+    def _way(self) -> _Way | None:
+        """To the server that frames go to."""
+        return None if self._link is None else self._ways[self._link.active]
 
     def close(self) -> None:
         """Begin nothing more."""
@@ -191,8 +205,8 @@ class Steering:
         """
         now = self._now()
         conditions = self._conditions(now)
-        if conditions.link is not None and self._belief is not None:
-            middle = self._belief.bounds(now, 0.5, 0.5)
+        if conditions.link is not None and self._way is not None:
+            middle = self._way.belief.bounds(now, 0.5, 0.5)
             conditions = replace(
                 conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms)
             )
@@ -200,17 +214,18 @@ class Steering:
 
     def probe(self) -> CodecSetting | None:
         """See `Guide`."""
-        if self._prober is None or self._belief is None or self._link is None or not self._link.ready:
+        way = self._way
+        if way is None or self._link is None or not self._link.ready:
             return None
-        size = self._prober.due(self._now(), self._belief)
+        size = way.prober.due(self._now(), way.belief)
         if size is None:
             return None
         return next(setting for setting, least in reversed(PROBES) if size >= least)
 
     def sent(self, plan: Plan, size: int) -> None:
         """See `Guide`."""
-        if self._prober is not None:
-            self._prober.used(self._now())
+        if self._way is not None:
+            self._way.prober.used(self._now())
         if plan.codec is not None:
             self.coded(plan.split, plan.codec, size)
 
@@ -225,16 +240,6 @@ class Steering:
         """See `Guide`."""
         self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
 
-    def busy_s(self, now: float) -> float | None:
-        """Time until the link has carried all that was sent, and the server has at most one request left."""
-        if self._belief is None or self._link is None or not self._link.up:
-            return None
-        return max(self._belief.busy_s(now, self._link.queued_bytes), self._backlog.wait_s(now))
-
-    def answer_s(self, now: float, size: int) -> float:
-        """See `Room`."""
-        return 0.0 if self._belief is None else self._belief.answer_s(now, size)
-
     def treated(self, overhead_s: float) -> None:
         """See `Guide`."""
         ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
@@ -248,9 +253,11 @@ class Steering:
         there, only the exit is learned from.
         """
         self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
-        profile, link = self._known.server, self._link
-        began_ms = self._backlog.began_ms
-        if profile is None or link is None or exit_cut <= plan.split:
+        profile, link, way = self._known.server, self._link, self._way
+        if link is None or way is None:
+            return
+        began_ms = way.began_ms(arrived_ms, left_ms)
+        if profile is None or exit_cut <= plan.split:
             return
         if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:
             return
@@ -261,8 +268,8 @@ class Steering:
         decode = default_cost(plan.codec, self._bundle.cut_points[plan.split].elements).decode_ms
         expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
         besides = left_ms - began_ms - (link.server_load or 1.0) * expected
-        step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - self._server_overhead_ms)
-        self._server_overhead_ms = min(max(self._server_overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
+        step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - way.overhead_ms)
+        way.overhead_ms = min(max(way.overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
 
     async def _meet_profiles(self) -> None:
         """Plan with the server's own profile as soon as it is known, and with what the device has learned about
@@ -281,15 +288,14 @@ class Steering:
             log.error("the server's profile cannot be planned with: %s", error)
 
     def _conditions(self, now: float) -> Conditions:
-        link = self._link
-        there = link is not None and link.up and self._belief is not None
+        link, way = self._link, self._way
         return Conditions(
-            link=self._belief.state(now) if there and self._belief is not None else None,
+            link=way.belief.state(now) if way is not None and link is not None and link.up else None,
             device_load=self._device.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
             device_overhead_ms=self._overhead_ms,
-            server_overhead_ms=self._server_overhead_ms,
+            server_overhead_ms=0.0 if way is None else way.overhead_ms,
             fps=self._fps or self._counted_fps,
             deadline_ms=self.deadline_ms,
             payload_factors=dict(self._payload_factors),

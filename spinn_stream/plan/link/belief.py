@@ -72,12 +72,6 @@ own: a ping of 40 ms proves that the server is not 80 ms away."""
 SURPRISE = 3.0
 """A round trip is a surprise if it is off by this many standard deviations."""
 
-RECENT_S = 0.1
-"""`busy_s` and `answer_s` are called for every frame, so their quantiles are reused for this time."""
-
-FAVOURABLE = 0.1
-"""Level of `answer_s`: a frame is given up if its chance to be answered in time is below 1 in 10."""
-
 MOST_AHEAD = 3
 """Largest number of requests ahead of a ping for it to count; behind more it only shows that they have arrived."""
 
@@ -123,7 +117,6 @@ class LinkBelief:
         self._server_ms = 0.0
         self._jitter_ms = LEAST_JITTER_MS
         self._waver = FIRST_WAVER
-        self._found: dict[float, tuple[float, LinkBounds]] = {}  # by level: when, and what
         self.heard = now  # when something last came back
 
     @property
@@ -182,33 +175,6 @@ class LinkBelief:
             belief = belief * silence
         capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
         return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
-
-    def busy_s(self, now: float, queued_bytes: int = 0) -> float:
-        """Estimated time until all sent bytes, and `queued_bytes` more, have left, in seconds."""
-        under_way = [r for r in self._sent.values() if not r.arrived]
-        size = sum(r.size for r in under_way) + queued_bytes
-        if not size:
-            return 0.0
-        middle = self._recently(now, 0.5)
-        turn = under_way[0].at if under_way else now
-        if self._last is not None:  # its answer came a round trip after the next one's bytes could leave
-            turn = max(turn, sum(self._last) - middle.rtt_ms / 1000)
-        return max(0.0, size * 8e-6 / middle.up_mbps - (now - turn))
-
-    def answer_s(self, now: float, size: int) -> float:
-        """Earliest time from send to answer, in seconds, for a request of `size` bytes on an idle link.
-
-        Uses favourable values: with a chance of 9 in 10, the capacity is lower and the round trip longer.
-        """
-        best = self._recently(now, FAVOURABLE)
-        return size * 8e-6 / best.up_mbps + (best.rtt_ms + self._server_ms) / 1000
-
-    def _recently(self, now: float, level: float) -> LinkBounds:
-        """Quantiles of the round trip at `level` and of the capacity at 1 - `level`, not older than RECENT_S."""
-        found = self._found.get(level)
-        if found is None or now - found[0] >= RECENT_S:
-            found = self._found[level] = now, self.bounds(now, 1 - level, level)
-        return found[1]
 
     def state(self, now: float) -> LinkState:
         """The link to plan with."""

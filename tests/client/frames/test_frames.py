@@ -10,21 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinn_client.frames.actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from spinn_client.frames.flight import Flight, State
-from spinn_client.frames.frames import (
-    GRACE_MS,
-    PATIENCE,
-    SPARE_MS,
-    Action,
-    Cancel,
-    Emit,
-    Finish,
-    Frames,
-    Send,
-)
+from spinn_client.frames.frames import GRACE_MS, SPARE_MS, Frames
 from spinn_client.frames.ledger import Ledger
+from spinn_client.frames.reliance import FRESH_S
 from spinn_client.frames.results import Result
-from spinn_client.link.send_gate import SendGate
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Plan
@@ -40,22 +31,16 @@ CODEC = CodecSetting("cnn-co", 8)
 
 @dataclass
 class Numbers:
-    """A device and a link whose times are given."""
+    """A device whose times are given."""
 
-    busy: float | None = 0.0
-    answer: float = 0.0
+    first_exit: float = FIRST_EXIT_MS
+    head: float = HEAD_MS
 
     def first_exit_ms(self, start: int) -> float:
-        return FIRST_EXIT_MS
+        return self.first_exit
 
     def head_ms(self, plan: Plan) -> float:
-        return HEAD_MS
-
-    def busy_s(self, now: float) -> float | None:
-        return self.busy
-
-    def answer_s(self, now: float, size: int) -> float:
-        return self.answer
+        return self.head
 
 
 class Case:
@@ -65,12 +50,16 @@ class Case:
         self.numbers = Numbers()
         self.plan = Plan(3, split, None, CODEC)
         self.frames = Frames(
-            bundle, Ledger(bundle.labels, late=keep_late), self.numbers, SendGate(self.numbers),
-            deadline_s=DEADLINE_S, keep_late=keep_late,
+            bundle, Ledger(bundle.labels, late=keep_late), self.numbers, deadline_s=DEADLINE_S, keep_late=keep_late
         )  # fmt: skip
 
-    def take(self, frame: int = 1, at: float = 0.0) -> Flight:
-        flight = self.frames.take(frame, at, self.plan, at)
+    def try_to_take(
+        self, frame: int = 1, at: float = 0.0, link: LinkIs = LinkIs.READY, age: float = 0
+    ) -> Flight | None:
+        return self.frames.take(frame, at - age, self.plan, at, link=link)
+
+    def take(self, frame: int = 1, at: float = 0.0, link: LinkIs = LinkIs.READY) -> Flight:
+        flight = self.try_to_take(frame, at, link)
         assert flight is not None
         return flight
 
@@ -104,7 +93,7 @@ def result(actions: list[Action]) -> Result:
 
 
 def test_a_frame_older_than_the_deadline_is_not_taken(case: Case) -> None:
-    assert case.frames.take(1, 0.0, case.plan, DEADLINE_S) is None
+    assert case.frames.take(1, 0.0, case.plan, DEADLINE_S, link=LinkIs.READY) is None
     assert case.frames.taken == len(case.frames) == 0 and case.frames.wake_at() == math.inf
 
 
@@ -121,23 +110,6 @@ def test_an_unsure_frame_is_sent_and_the_server_s_answer_is_final(case: Case, bu
     given = result(case.frames.server_answered(1, answer(), 0.05))
     assert (given.where, given.reason, given.plan) == ("server", "final_exit", 3)
     assert case.frames.look(1.0) == []
-
-
-def test_a_frame_waits_for_room_and_is_sent_when_there_is_some(case: Case) -> None:
-    case.numbers.busy = 0.04
-    flight = case.take()
-    assert case.unsure(flight) == [] and flight.state is State.HELD
-    assert case.frames.wake_at() == pytest.approx(0.05)
-    assert not case.frames.to_begin(0.02, case.plan), "a second frame would only be older when its turn comes"
-    case.numbers.busy = 0.0
-    assert case.frames.look(0.05) == [Send(flight)]
-
-
-def test_a_frame_whose_answer_would_come_too_late_is_finished_here_at_once(case: Case) -> None:
-    case.numbers.answer = 0.2
-    flight = case.take()
-    assert case.unsure(flight) == [Finish(flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000)]
-    assert flight.state is State.ALONE and flight.trouble is None
 
 
 def test_without_a_connection_the_device_finishes_and_says_why(case: Case) -> None:
@@ -188,17 +160,6 @@ def test_an_exit_that_runs_in_the_grace_is_final_at_once(case: Case, bundle: Bun
     assert (given.reason, given.exit, given.where) == ("deadline", bundle.exits[0].name, "device")
 
 
-def test_a_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_first(case: Case) -> None:
-    """By the deadline less the first exit, the head that may be under way, and thrice the spare time, and by another
-    first exit less if nothing is known of how long the server's answers take."""
-    flight = case.away()
-    at = DEADLINE_S - (2 * FIRST_EXIT_MS + HEAD_MS + 3 * SPARE_MS) / 1000
-    assert case.frames.wake_at() == pytest.approx(at)
-    (finish,) = case.frames.look(at)
-    assert finish == Finish(flight, X, DEADLINE_S - SPARE_MS / 1000, DEADLINE_S + GRACE_MS / 1000, only_first_exit=True)
-    assert flight.state is State.AWAY and case.frames.look(at) == []
-
-
 def test_a_frame_that_an_exit_has_seen_needs_no_rescue(case: Case, bundle: Bundle) -> None:
     flight = case.take()
     case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.005)
@@ -207,20 +168,10 @@ def test_a_frame_that_an_exit_has_seen_needs_no_rescue(case: Case, bundle: Bundl
     assert flight.rescue_at is None and case.frames.wake_at() == pytest.approx(DEADLINE_S)
 
 
-def test_the_server_is_waited_for_as_long_as_its_answers_take(case: Case) -> None:
-    """Patience moves the rescue from its usual time up to one first exit later."""
-    took = 0.045
-    case.away(1)
-    case.frames.server_answered(1, answer(), 0.01 + took)
-    flight = case.away(2, at=1.0)
-    latest = 1.0 + DEADLINE_S - (FIRST_EXIT_MS + HEAD_MS + 3 * SPARE_MS) / 1000
-    assert flight.rescue_at == pytest.approx(min(latest, max(latest - FIRST_EXIT_MS / 1000, 1.01 + PATIENCE * took)))
-
-
 @pytest.mark.parametrize("lost", [True, False])
 def test_what_the_server_will_not_answer_is_finished_here(case: Case, lost: bool) -> None:
     flight = case.away()
-    (finish,) = case.frames.lost([1]) if lost else case.frames.server_refused(1)
+    (finish,) = case.frames.lost([1], 0.05) if lost else case.frames.server_refused(1, 0.05)
     assert isinstance(finish, Finish) and not finish.only_first_exit and flight.state is State.ALONE
     given = result(case.frames.finished(flight, answer(), only_first_exit=False, now=0.1))
     assert given.reason == ("disconnected" if lost else "rejected")
@@ -229,7 +180,7 @@ def test_what_the_server_will_not_answer_is_finished_here(case: Case, lost: bool
 def test_the_device_gives_its_best_if_time_is_too_short_for_more(case: Case, bundle: Bundle) -> None:
     flight = case.away()
     case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.06)
-    case.frames.lost([1])
+    case.frames.lost([1], 0.05)
     given = result(case.frames.finished(flight, None, only_first_exit=False, now=0.14))
     assert (given.reason, given.exit) == ("disconnected", bundle.exits[0].name)
 
@@ -241,20 +192,91 @@ def test_a_rescue_that_found_nothing_sure_leaves_the_frame_to_the_server(case: C
     assert result(case.frames.server_answered(1, answer(), 0.13)).where == "server"
 
 
-def test_no_frame_is_taken_that_would_only_wait_for_the_link(case: Case) -> None:
-    case.numbers.busy = 0.05
-    assert not case.frames.to_begin(0.0, case.plan)
-    assert case.frames.wake_at() == pytest.approx(0.05)
-    case.frames.look(0.05)
-    assert case.frames.wake_at() == math.inf, "the timer has rung, whoever asked asks again"
-    case.numbers.busy = 0.0
-    assert case.frames.to_begin(0.05, case.plan)
+def test_each_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_first(case: Case) -> None:
+    """Two frames of one age: the later one's first exit ends at the deadline, the earlier one's when that begins."""
+    one, two = case.away(1), case.away(2)
+    end = DEADLINE_S - SPARE_MS / 1000
+    starts = [end - 2 * FIRST_EXIT_MS / 1000, end - FIRST_EXIT_MS / 1000]
+    assert sorted(f.rescue_at or 0.0 for f in (one, two)) == pytest.approx(starts)
+    first = min((one, two), key=lambda f: f.rescue_at or 0.0)
+    (finish,) = case.frames.look(starts[0])
+    assert finish == Finish(first, X, end, DEADLINE_S + GRACE_MS / 1000, only_first_exit=True)
+    assert case.frames.look(starts[0]) == [] and case.frames.wake_at() == pytest.approx(starts[1])
 
 
-def test_a_plan_whose_head_can_answer_waits_for_no_link(case: Case, bundle: Bundle) -> None:
-    case.numbers.busy = 0.05
-    assert case.frames.to_begin(0.0, Plan(4, bundle.last, None))
-    assert case.frames.to_begin(0.0, Plan(5, bundle.exits[0].cut, 0.0, CODEC))
+def test_a_frame_that_the_device_has_no_time_for_is_not_taken_and_waits_for_its_time(case: Case) -> None:
+    """Head and first exit take 90 ms: of two frames within 150 ms, the second would be too late."""
+    case.numbers.first_exit, case.numbers.head = 80.0, 10.0
+    flight = case.take(1, 0.0, LinkIs.AWAY)
+    assert case.try_to_take(2, 0.03, LinkIs.AWAY) is None
+    assert not case.frames.to_begin(0.03, case.plan, link=LinkIs.AWAY)
+    (finish,) = case.unsure(flight, 0.01, payload=None, up=False)
+    assert isinstance(finish, Finish)
+    case.frames.finished(flight, answer(), only_first_exit=False, now=0.09)
+    assert case.frames.to_begin(0.09, case.plan, link=LinkIs.AWAY)
+    assert case.try_to_take(2, 0.09, LinkIs.AWAY, age=0.08) is None, "too old by now"
+    assert case.try_to_take(3, 0.09, LinkIs.AWAY, age=0.03) is not None
+
+
+def test_a_server_whose_last_answers_were_soon_enough_is_relied_on(case: Case) -> None:
+    case.numbers.first_exit = 100.0
+    flight = case.away(0)
+    assert not flight.relies and flight.rescue_at is not None, "the device can answer it"
+    case.frames.server_answered(0, answer(), 0.06)
+    one, two = case.away(10, at=0.5), case.away(11, at=0.53)
+    assert one.relies and two.relies
+    assert not case.frames.to_begin(0.54, case.plan, link=LinkIs.FULL), "it waits for room"
+    assert case.frames.look(0.546) == [], "the device would only be busy with what the server answers soon"
+
+
+def test_the_device_keeps_its_time_for_a_frame_if_it_need_not_begin_before_the_answer_comes(case: Case) -> None:
+    """The answer is expected 60 ms after the capture; the device could begin at 125 ms."""
+    case.away(0)
+    case.frames.server_answered(0, answer(), 0.06)
+    flight = case.away(10, at=0.5)
+    assert not flight.relies and flight.rescue_at == pytest.approx(0.65 - (SPARE_MS + FIRST_EXIT_MS) / 1000)
+
+
+def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_that_fails_others_and_there_is_time(case: Case) -> None:
+    case.away(0)
+    case.frames.server_answered(0, answer(), 0.11)
+    case.numbers.first_exit = 50.0
+    one, two = case.away(10, at=0.5), case.away(11, at=0.5)
+    case.frames.local_exit(11, answer("block11", 0.4), 0.52)
+    case.frames.server_refused(11, 0.55)  # so the server is not in order
+    case.frames.finished(two, answer(), only_first_exit=False, now=0.56)
+    at = 0.5 + DEADLINE_S - (SPARE_MS + 50) / 1000
+    assert one.relies and two.relies and one.rescue_at == pytest.approx(at)
+    (finish,) = case.frames.look(at)
+    assert isinstance(finish, Finish) and finish.only_first_exit
+
+
+def test_after_an_answer_that_did_not_come_no_frame_relies_on_the_server(case: Case) -> None:
+    case.numbers.first_exit = 100.0
+    for n in range(3):
+        case.away(n, at=n / 5)
+        case.frames.server_answered(n, answer(), n / 5 + 0.06)
+    assert case.away(10, at=0.6).relies
+    case.frames.look(0.75)
+    case.frames.look(0.77)
+    flight = case.take(13, 0.9)
+    assert not flight.relies and flight.sends
+
+
+def test_a_server_that_never_answers_in_time_is_asked_again_after_a_while(case: Case) -> None:
+    for n in range(3):
+        case.away(n, at=n / 5)
+        for at in (n / 5 + DEADLINE_S, n / 5 + DEADLINE_S + GRACE_MS / 1000):
+            case.frames.look(at)
+    assert not case.take(10, 0.7).sends
+    case.frames.end(0.8)
+    assert case.take(11, 0.4 + DEADLINE_S + FRESH_S + 0.1).sends
+
+
+def test_what_nobody_can_answer_in_time_is_tried_only_if_nothing_else_is_owed(case: Case) -> None:
+    case.numbers.first_exit = 1000.0
+    assert case.take(1, 0.0, LinkIs.AWAY).relies
+    assert case.try_to_take(2, 0.03, LinkIs.AWAY) is None
 
 
 def test_the_end_settles_everything(case: Case, bundle: Bundle) -> None:
@@ -265,7 +287,7 @@ def test_the_end_settles_everything(case: Case, bundle: Bundle) -> None:
     assert reasons == {1: "no_answer", 2: "deadline"} and len(case.frames) == 0
 
 
-EVENTS = st.sampled_from(["unsure", "exit", "sure", "answer", "refuse", "lost", "finished", "look", "busy", "free"])
+EVENTS = st.sampled_from(["take", "unsure", "exit", "sure", "answer", "refuse", "lost", "finished", "look"])
 
 
 @settings(deadline=None)
@@ -276,7 +298,7 @@ def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
     """As the pipeline does: the clock wakes it when it asked for that, and what it decides is carried out."""
     case, now = Case(bundle, keep_late=True), 0.0
     finals: dict[int, float] = {}
-    flights = {n: case.take(n) for n in range(4)}
+    flights = {0: case.take(0)}
 
     def do(actions: list[Action]) -> None:
         for action in actions:
@@ -295,7 +317,10 @@ def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
 
     for what, n, seconds in events:
         pass_time(now + seconds)
-        flight = flights[n]
+        if what == "take" and n not in flights and (taken := case.try_to_take(n, now)) is not None:
+            flights[n] = taken
+        if (flight := flights.get(n)) is None:
+            continue
         if what == "unsure" and flight.state in (State.HEAD, State.OVERDUE) and flight.activation is None:
             do(case.unsure(flight, now))
         elif what == "exit":
@@ -305,14 +330,12 @@ def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
         elif what == "answer":
             do(case.frames.server_answered(n, answer(), now))
         elif what == "refuse":
-            do(case.frames.server_refused(n))
+            do(case.frames.server_refused(n, now))
         elif what == "lost":
-            do(case.frames.lost([n]))
+            do(case.frames.lost([n], now))
         elif what == "finished":
             do(case.frames.finished(flight, None, only_first_exit=False, now=now))
-        elif what in ("busy", "free"):
-            case.numbers.busy = 0.03 if what == "busy" else 0.0
-    pass_time(10.0)
+    pass_time(now + 10.0)
     assert finals.keys() == flights.keys()
-    assert all(at <= DEADLINE_S + GRACE_MS / 1000 + 1e-9 for at in finals.values())
+    assert all(at <= flights[n].deadline + GRACE_MS / 1000 + 1e-9 for n, at in finals.items())
     assert case.frames.wake_at() == math.inf

@@ -26,10 +26,14 @@ class Told:
     server_profile: Profile
     server_load: float = 2.0
     server_queue_ms: float = 1.0
-    queued_bytes: int = 0
     up: bool = True
+    active: int = 0
     observers: list[Any] = field(default_factory=list)
     ping_soon: Callable[[], None] = lambda: None
+
+    @property
+    def servers(self) -> list[Told]:
+        return [self]
 
     def observe(self, observer: Any) -> None:
         self.observers.append(observer)

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinn_stream.plan import LinkBelief, ProbeConfig, Prober
-from spinn_stream.plan.link.belief import FAVOURABLE
 
 from .links import PlayedLink, steady, step
 
@@ -189,25 +188,6 @@ def test_a_long_queue_is_no_silence() -> None:
     """Each request waits 0.7 s for its turn, and answers come all the time."""
     found = queued(LinkBelief(0.0), 0.5, 2900, 10.0)
     assert all(0.35 < mbps < 0.7 for mbps in found[30:]), found
-
-
-def test_how_long_the_link_is_busy_is_what_is_under_way_less_what_has_left() -> None:
-    belief = LinkBelief(0.0)
-    for n in range(50):  # 1 Mb/s, 20 ms
-        belief.sent(n, 12_500, n / 5)
-        belief.answered(n, n / 5 + 0.12, arrived_ms=0.0, left_ms=0.0)
-        belief.ponged(20.0, n / 5 + 0.16)
-    at = 10.0
-    assert belief.busy_s(at) == 0.0
-    belief.sent(1000, 12_500, at)
-    assert belief.busy_s(at + 0.01) == pytest.approx(0.09, rel=0.25)
-    belief.sent(1001, 12_500, at + 0.01)
-    assert belief.busy_s(at + 0.01) == pytest.approx(0.19, rel=0.25)
-    assert belief.busy_s(at + 0.06) == pytest.approx(belief.busy_s(at + 0.01) - 0.05, abs=0.02)
-    best = belief.bounds(at + 0.06, 1 - FAVOURABLE, FAVOURABLE)
-    assert best.up_mbps >= 1.0 and best.rtt_ms <= 20.0
-    assert belief.answer_s(at + 0.06, 12_500) == pytest.approx(0.1 / best.up_mbps + best.rtt_ms / 1000, rel=0.05)
-    assert belief.answer_s(at + 0.06, 0) == pytest.approx(best.rtt_ms / 1000, rel=0.05)
 
 
 @pytest.mark.parametrize(("noise", "low", "high"), [(0.0, 0.85, 1.25), (0.2, 0.7, 1.6)])

@@ -93,6 +93,9 @@ class VirtualServer:
         up, down = (self._directions[name] for name in DIRECTIONS)
         self.network = VirtualNetwork(up, down, self._serve, hop_s=side.costs.hop_ms / 1000)
         self._before = [0, 0]
+        self.carrier_of: Callable[[VirtualWebSocket], VirtualCarrier] = lambda socket: VirtualCarrier(
+            socket, self._clock
+        )
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -104,6 +107,14 @@ class VirtualServer:
             direction.model.begin(now, self._settings.conditions(name, self._trace, now - self._offset_s))
             direction.run(now)
         self._before = [direction.delivered_bytes for direction in self._directions.values()]
+
+    def impose(self, settings: Settings, *, answers_stall: bool = False) -> None:
+        """Let the link be like this from now on; a trace is not played any more. answers_stall: nothing comes back."""
+        now = self._clock()
+        for name, direction in self._directions.items():
+            stalled = settings.stall or (answers_stall and name == DIRECTIONS[1])
+            direction.model.change(now, settings.conditions(name, None, now), stalled=stalled)
+            direction.run(now)
 
     def delivered_bytes(self) -> tuple[int, int]:
         """Up and down, since `begin`."""
@@ -128,7 +139,7 @@ class VirtualServer:
     async def _serve(self, socket: VirtualWebSocket) -> None:
         watch = asyncio.create_task(socket.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
         try:
-            await self._server.serve(VirtualCarrier(socket, self._clock))
+            await self._server.serve(self.carrier_of(socket))
         finally:
             watch.cancel()
             socket.abort()

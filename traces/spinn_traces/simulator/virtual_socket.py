@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from websockets.exceptions import ConnectionClosedError
 
-from spinn_client.link.dial import CONNECT_TIMEOUT_S, KEEPALIVE_S, KEEPALIVE_TIMEOUT_S
+from spinn_client.link.dial import CONNECT_TIMEOUT_S
 from spinn_stream.errors import ServerUnreachable
 from spinn_stream.wire import SUBPROTOCOL
 from spinn_traces.shape.flow import WINDOW_BYTES, Direction, Stream
@@ -230,7 +230,6 @@ class VirtualNetwork:
         except TimeoutError as error:
             near.abort()
             raise ServerUnreachable(f"{url} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
-        self._own(near.keep_alive(KEEPALIVE_S, KEEPALIVE_TIMEOUT_S))
         return near
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,70 @@
+"""How many bytes may be under way: what the link delivers in its least round trip, and one request more.
+
+As BBR does for TCP (Cardwell et al., BBR: Congestion-Based Congestion Control, ACM Queue 14, 2016): with less the link
+or the server would be idle at times, with more requests only wait for each other. The server's work is part of the
+round trip, so that a server that is behind is no more buried under requests than a link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+MEMORY_S = 10.0
+"""For which the largest rate and the least round trip are remembered; paths change."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    at: float
+    size: int
+    delivered: int  # bytes acknowledged when it was sent ...
+    delivered_at: float  # ... and when the last of them were
+
+
+class Window:
+    """Of one connection. Times in seconds, sizes in bytes."""
+
+    def __init__(self) -> None:
+        self._sent: dict[int, _Sent] = {}
+        self._under_way = 0  # bytes
+        self._delivered = 0
+        self._delivered_at = 0.0
+        self._rates: deque[tuple[float, float]] = deque()  # (when, bytes a second), falling
+        self._trips: deque[tuple[float, float]] = deque()  # (when, round trip), rising
+
+    def open(self, now: float) -> bool:
+        """Whether one more request may be sent."""
+        rate, trip = _best(self._rates, now), _best(self._trips, now)
+        return not self._sent or self._under_way <= (0.0 if rate is None or trip is None else rate * trip)
+
+    def sent(self, request: int, size: int, now: float) -> None:
+        """It is given to the link."""
+        if not self._sent:
+            self._delivered_at = now  # the link was idle: its time does not count
+        self._sent[request] = _Sent(now, size, self._delivered, self._delivered_at)
+        self._under_way += size
+
+    def settled(self, request: int, now: float, *, answered: bool) -> None:
+        """It is acknowledged. answered: by a result; a refusal says nothing of the server's work."""
+        sent = self._sent.pop(request, None)
+        if sent is None:
+            return
+        self._under_way -= sent.size
+        self._delivered += sent.size
+        self._delivered_at = now
+        if answered and now > sent.delivered_at:
+            rate = (self._delivered - sent.delivered) / (now - sent.delivered_at)
+            while self._rates and self._rates[-1][1] <= rate:
+                self._rates.pop()
+            self._rates.append((now, rate))
+            trip = now - sent.at
+            while self._trips and self._trips[-1][1] >= trip:
+                self._trips.pop()
+            self._trips.append((now, trip))
+
+
+def _best(values: deque[tuple[float, float]], now: float) -> float | None:
+    while values and now - values[0][0] > MEMORY_S:
+        values.popleft()
+    return values[0][1] if values else None
