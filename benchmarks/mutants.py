@@ -36,7 +36,7 @@ ROOMS = {
 }
 """Name -> its code, and its tests."""
 
-MOST_CPU_S, MOST_S = 100, 600
+MOST_CPU_S, MOST_S = 100, 300
 """Several times what the tests of a room take: of the processor, which does not depend on other work, and in all."""
 
 PATHS = ("", "client", "server", "traces", "examples/drone")
