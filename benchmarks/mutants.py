@@ -160,6 +160,7 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(stderr=True, highlight=False, markup=False)
     rooms: dict[str, Any] = {}
+    of = commit()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(shutil.copytree(ROOT, Path(folder) / "tree", ignore=NOT_COPIED))
         for room in [options.room] if options.room else ROOMS:
@@ -189,7 +190,7 @@ def main() -> None:
     if options.json:
         said = {
             "command": shlex.join(["python", *sys.argv]),
-            "commit": commit(),
+            "commit": of,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "rooms": rooms,
         }
