@@ -40,7 +40,8 @@ def name_of(case: Case, what: str) -> str:
 
 
 def test_nothing_passes_for_a_second(matrix: Matrix, case: Case) -> None:
-    matrix.judge(name_of(case, "down for a second"), case, from_to(2, 3, stall=True), healthy_s=3.0)
+    matrix.judge(name_of(case, "down for a second"), case, from_to(2, 3, stall=True), healthy_s=3.0,
+                 recovers_s=5.0)  # fmt: skip
 
 
 def test_packets_vanish_without_a_reset(matrix: Matrix, case: Case) -> None:
