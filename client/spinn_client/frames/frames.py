@@ -269,7 +269,7 @@ class Frames:
                 return Manner(relies=True, sends=True) if link is LinkIs.READY else None
         too_slow = (
             self._head_s(plan, True) + first_exit_s > self.deadline_s - SPARE_MS / 1000
-        )  # even without other work
+        )  # for any
         asks = may_send and too_slow and self._reliance.worth_a_risk(now) and not any(f.relies for f in self._ledger)
         if guaranteed or (asks and self._owed_by(ready)):
             return Manner(relies=not guaranteed, sends=True)
