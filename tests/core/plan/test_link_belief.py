@@ -211,3 +211,10 @@ def test_a_round_trip_that_nobody_expected_is_told_and_noise_is_not() -> None:
     link.run(30, 10_000, 0, 9)
     before, after = [at for at in told if 1 < at < 8], [at for at in told if at >= 8]
     assert len(before) <= 5 and after[0] < 8.1
+
+
+def test_probes_that_make_no_sense_are_refused() -> None:
+    ProbeConfig(again_s=0.01, busy_ms=0.5, least_bytes=1)
+    for bad in ({"again_s": 0.0}, {"again_s": 3.0}, {"busy_ms": 0.0}, {"least_bytes": 0}, {"most_bytes": 400}):
+        with pytest.raises(ValueError, match="expected 0 < again_s"):
+            ProbeConfig(**bad)  # type: ignore[arg-type]

@@ -83,6 +83,15 @@ def test_a_request_that_nothing_answers_shows_that_nothing_passes() -> None:
     assert link.reading(2.0) == LinkReading(0.0, True, 40)
 
 
+def test_a_request_that_was_sent_just_before_is_waited_for_no_less_than_a_round_trip() -> None:
+    link = Link(1.0, 40)
+    link.ping(0.0)
+    link.estimate.sent(1, 10_000, 0.98)
+    link.reading(1.0)
+    assert link.reading(2.0) == LinkReading(None, False, None)  # its answer was due at 1.02, after this time began
+    assert link.reading(3.0) == LinkReading(0.0, True, 40)
+
+
 def test_a_server_that_takes_its_time_is_not_taken_for_the_link() -> None:
     link = Link(1.0, 40)
     link.estimate.sent(1, 10_000, 0.0)

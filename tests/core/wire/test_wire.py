@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, dataclass, fields
 from typing import Any
 
 import msgpack
@@ -75,9 +76,9 @@ class Pair:
         return self.server.receive(self.client.infer(request, split, codec, 0.5, 100, payload), now)
 
 
-def made_pair(bundle: Bundle) -> Pair:
+def made_pair(bundle: Bundle, group_of: Sequence[int] | None = None) -> Pair:
     return Pair(
-        ClientSession(bundle, SUPPORTED, max_in_flight=4),
+        ClientSession(bundle, SUPPORTED, max_in_flight=4, group_of=group_of),
         ServerSession({bundle: None}, SessionLimits(max_in_flight=2), token=None, server="test", now=0.0),
     )
 
@@ -144,6 +145,7 @@ INFER = {"t": "infer", "id": 1, "split": 9, "codec": "cnn-co", "threshold": 0.5,
         (raw({"t": "reject", "id": 1, "reason": ["x"], "detail": ""}), "reject.reason"),
         (raw({"t": "result", "id": 1, "exit": 0, "top": [], "arrived_ms": 0, "left_ms": 0}), "result.top"),
         (raw({"t": "result", "id": 1, "exit": 0, "top": [[1]], "arrived_ms": 0, "left_ms": 0}), "result.top"),
+        (raw({"t": "result", "id": 1, "exit": 0, "top": [[2**31 + 1, 1]], "arrived_ms": 0, "left_ms": 0}), "top"),
         (raw({"t": "hello", "bundle": "", "codecs": [1], "token": None, "client": ""}), "hello.codecs"),
         (raw({"t": "hello", "bundle": "", "codecs": {"a": "b"}, "token": None, "client": ""}), "hello.codecs"),
         (raw({"t": "load", "queue_ms": 1.0}), "got 1 fields, expected 2: queue_ms, factor"),
@@ -321,6 +323,26 @@ def test_no_common_codec_is_refused(pair: Pair, bundle: Bundle) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
         pair.server.receive(encode(Hello(bundle.hash, {ACTIVATION: 99}, None, "test")), 0.0)
     assert caught.value.reason == "codec_mismatch"
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
+def test_a_message_does_not_change(message: Message) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(message, fields(message)[0].name, None)
+
+
+def test_a_server_that_names_a_group_that_the_client_has_not_is_not_believed(bundle: Bundle) -> None:
+    group_of = tuple(k % 3 for k in range(len(bundle.labels)))
+    for label in (2, 3):
+        pair = made_pair(bundle, group_of)
+        pair.open()
+        pair.infer(1)
+        named = Result(1, 0, ((label, 1.0),), 0, 0)
+        if label == 2:
+            assert pair.client.receive(encode(named)) == named
+        else:
+            with pytest.raises(RemoteProtocolError, match="the bundle lacks"):
+                pair.client.receive(encode(named))
 
 
 def test_a_server_that_names_an_exit_or_a_class_the_bundle_lacks_is_not_believed(bundle: Bundle) -> None:
