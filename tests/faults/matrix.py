@@ -50,10 +50,11 @@ class Matrix:
     def __init__(self, bundle: Bundle, engine: Engine, pictures: Sequence[Pixels]) -> None:
         self.bundle, self._engine, self._pictures = bundle, engine, pictures
         self._right: dict[int, set[str]] = defaultdict(set)
-        self._alone: dict[tuple[float, float | None], float] = {}  # labelled answers a frame by the device alone
+        self._alone: dict[tuple[float, float | None, Fault], float] = {}  # labelled answers a frame by the device alone
 
-    def plan(self, split: str, threshold: float | None = None) -> Plan:
-        return Plan(1, self.bundle.split_index(split), threshold)
+    def plan(self, split: str) -> Plan:
+        """With the bundle's own threshold, as the device alone has it."""
+        return Plan(1, self.bundle.split_index(split), self.bundle.default_threshold)
 
     def play(self, case: Case, fault: Fault = nothing) -> World:
         return play(case, self.bundle, self._engine, self._pictures, fault)
@@ -61,14 +62,16 @@ class Matrix:
     def judge(
         self, name: str, case: Case, fault: Fault = nothing, *, healthy_s: float | None = None,
         recovers_s: float = MOST_RECOVERY_S, most_no_answer: float = MOST_NO_ANSWER, answered_by: str | None = None,
+        of_device: bool = False, least_over: float = LEAST_OVER_DEVICE_ONLY,
     ) -> World:  # fmt: skip
         """Play it; every frame has its final result in time, and no worse ones than the device alone would give.
 
         Args:
             healthy_s: when the fault is over; the server answers at most `recovers_s` later. answered_by: that server.
+            of_device: the fault is the device's, so that the device alone has it, too.
         """
         world = self.play(case, fault)
-        alone = self._answers_alone(case)
+        alone = self._answers_alone(case, fault if of_device else nothing)
         recovery_s = None if healthy_s is None else world.recovery_s(healthy_s, answered_by)
         wrong = sum(r.label is not None and r.label not in self._right[r.frame % 4] for _, r in world.finals)
         over = world.answers / (alone * case.frames)
@@ -78,20 +81,21 @@ class Matrix:
         ).write()  # fmt: skip
         assert (world.missed, world.duplicates, wrong) == (0, 0, 0)
         assert world.no_answer <= most_no_answer * world.taken, f"{world.no_answer} of {world.taken} without an answer"
-        assert over >= LEAST_OVER_DEVICE_ONLY, f"{over:.2f} of the answers that the device gives alone"
+        assert over >= least_over, f"{over:.2f} of the answers that the device gives alone"
         assert world.captured == world.taken + sum(world.dropped.values())
         if healthy_s is not None:
             assert recovery_s is not None and recovery_s <= recovers_s, f"the server answered after {recovery_s} s"
         return world
 
-    def _answers_alone(self, case: Case) -> float:
+    def _answers_alone(self, case: Case, fault: Fault) -> float:
         """Labelled answers of the device alone under the same conditions, for each frame of the source."""
-        key = case.device_slowdown, case.fps
+        key = case.device_slowdown, case.fps, fault
         if key not in self._alone:
             self._learn_labels()
+            frames = 120 if fault is nothing else case.frames
             plan = Plan(1, self.bundle.last, self.bundle.default_threshold)
-            world = self.play(replace(case, plan=plan, servers=(), links=(), frames=120))
-            self._alone[key] = world.answers / 120
+            world = self.play(replace(case, plan=plan, servers=(), links=(), frames=frames), fault)
+            self._alone[key] = world.answers / frames
         return self._alone[key]
 
     def _learn_labels(self) -> None:
@@ -99,8 +103,7 @@ class Matrix:
         if self._right:
             return
         for split, threshold in (("block7", None), ("final", None), ("final", 0.0), ("block13", 0.0), ("input", None)):
-            for _, result in self.play(
-                Case(self.plan(split, threshold), frames=40, fps=5.0, device_slowdown=1.0)
-            ).finals:
+            plan = Plan(1, self.bundle.split_index(split), threshold)
+            for _, result in self.play(Case(plan, frames=40, fps=5.0, device_slowdown=1.0)).finals:
                 self._right[result.frame % 4].add(str(result.label))
         assert not any(a & b for i, a in self._right.items() for j, b in self._right.items() if i < j)

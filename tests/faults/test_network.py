@@ -40,11 +40,13 @@ def name_of(case: Case, what: str) -> str:
 
 
 def test_nothing_passes_for_a_second(matrix: Matrix, case: Case) -> None:
-    matrix.judge(name_of(case, "down for a second"), case, from_to(2, 3, stall=True), healthy_s=3.0)
+    matrix.judge(name_of(case, "down for a second"), case, from_to(2, 3, stall=True), healthy_s=3.0,
+                 recovers_s=5.0)  # fmt: skip
 
 
 def test_packets_vanish_without_a_reset(matrix: Matrix, case: Case) -> None:
-    matrix.judge(name_of(case, "half-open for 6 s"), case, from_to(2, 8, stall=True), healthy_s=8.0)
+    matrix.judge(name_of(case, "half-open for 6 s"), case, from_to(2, 8, stall=True), healthy_s=8.0,
+                 recovers_s=5.0)  # fmt: skip
 
 
 def test_only_answers_are_lost(matrix: Matrix, case: Case) -> None:
@@ -84,7 +86,8 @@ def test_a_link_that_becomes_a_hundred_times_slower(matrix: Matrix, case: Case) 
 def test_a_far_server(matrix: Matrix, case: Case, rtt_ms: float) -> None:
     link = Settings(up_mbps=20.0, down_mbps=20.0, rtt_ms=rtt_ms, jitter_ms=rtt_ms / 2)
     far = Case(case.plan, frames=300, links=(link,))
-    matrix.judge(name_of(case, f"round trips of {rtt_ms:g} ms and half of that in jitter"), far, most_no_answer=0.02)
+    matrix.judge(name_of(case, f"round trips of {rtt_ms:g} ms and half of that in jitter"), far, most_no_answer=0.04,
+                 least_over=0.85)  # fmt: skip
 
 
 def test_an_outage_of_78_seconds(matrix: Matrix, case: Case) -> None:

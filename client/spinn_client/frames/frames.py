@@ -267,7 +267,10 @@ class Frames:
             waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
             if waited <= left:
                 return Manner(relies=True, sends=True) if link is LinkIs.READY else None
-        asks = may_send and self._reliance.unknown(now) and not any(f.relies for f in self._ledger)
+        too_slow = (
+            self._head_s(plan, True) + first_exit_s > self.deadline_s - SPARE_MS / 1000
+        )  # for any
+        asks = may_send and too_slow and self._reliance.worth_a_risk(now) and not any(f.relies for f in self._ledger)
         if guaranteed or (asks and self._owed_by(ready)):
             return Manner(relies=not guaranteed, sends=True)
         alone = begin + self._head_s(plan, False)

@@ -11,6 +11,9 @@ RECENT = 3
 FRESH_S = 1.0
 """What is older says nothing any more. So a server that did not answer in time is asked again this much later."""
 
+RISK_S = 5.0
+"""A frame that the server alone could answer is risked if nothing is known for this long, to learn of the server."""
+
 
 class Reliance:
     """Told how each request ended. Times in seconds; how long one took is from giving it to the link to its answer."""
@@ -34,9 +37,9 @@ class Reliance:
         """Whether it may: one of the last ones did, or nothing is known."""
         return min(self._recent(now), default=0.0) <= within_s
 
-    def unknown(self, now: float) -> bool:
-        """Whether nothing is known."""
-        return not self._recent(now)
+    def worth_a_risk(self, now: float) -> bool:
+        """Whether nothing was learned for RISK_S, or ever."""
+        return not self._took or now - self._took[-1][0] > RISK_S
 
     def _recent(self, now: float) -> list[float]:
         return [took for at, took in self._took if now - at <= FRESH_S]

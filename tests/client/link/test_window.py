@@ -11,7 +11,7 @@ from spinn_client.link.window import MEMORY_S, Window
 SIZE = 1000
 
 
-def most_under_way(rate: float, trip_s: float, *, requests: int = 200) -> int:
+def most_under_way(rate: float, trip_s: float, *, requests: int = 2000) -> int:
     """A path that delivers `rate` requests a second, one after the other, and takes `trip_s` besides: how many requests
     are under way at most, once the window knows the path, if one is sent whenever that is allowed."""
     window, now, free = Window(), 0.0, 0.0
