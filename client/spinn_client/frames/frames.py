@@ -66,6 +66,7 @@ class Frames:
     ) -> None:
         self._bundle = bundle
         self._final_exit = bundle.exits[-1].name
+        self._whole = Plan(0, bundle.last, None)
         self._ledger = ledger
         self._device = device
         self.deadline_s = deadline_s
@@ -265,11 +266,11 @@ class Frames:
         )  # the device would have to begin before the answer comes
         if sends and first_exit_s and expected <= left and (in_vain or not guaranteed) and self._owed_by(ready):
             waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
-            if waited <= left:
-                return Manner(relies=True, sends=True) if link is LinkIs.READY else None
-        too_slow = (
-            self._head_s(plan, True) + first_exit_s > self.deadline_s - SPARE_MS / 1000
-        )  # for any
+            if waited <= left and link is LinkIs.READY:
+                return Manner(relies=True, sends=True)
+            if waited <= left and self._device.head_ms(self._whole) / 1000 > expected - waited:
+                return None  # there is room again before the device would be done with it
+        too_slow = self._head_s(plan, True) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
         asks = may_send and too_slow and self._reliance.worth_a_risk(now) and not any(f.relies for f in self._ledger)
         if guaranteed or (asks and self._owed_by(ready)):
             return Manner(relies=not guaranteed, sends=True)

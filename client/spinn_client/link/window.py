@@ -11,13 +11,15 @@ from collections import deque
 from dataclasses import dataclass
 
 MEMORY_S = 10.0
-"""For which the largest rate and the least round trip are remembered; paths change."""
+"""For which the largest rate and the least round trip are remembered; paths change. Once a round trip is older, nothing
+is sent until one request is under way alone, as BBR does: behind others, round trips only tell of the queue."""
 
 
 @dataclass(frozen=True)
 class _Sent:
     at: float
     size: int
+    alone: bool  # nothing else was under way
     delivered: int  # bytes acknowledged when it was sent ...
     delivered_at: float  # ... and when the last of them were
 
@@ -34,15 +36,17 @@ class Window:
         self._trips: deque[tuple[float, float]] = deque()  # (when, round trip), rising
 
     def open(self, now: float) -> bool:
-        """Whether one more request may be sent."""
+        """Whether one more request may be sent: what is under way, to the nearest request, is what the path holds."""
         rate, trip = _best(self._rates, now), _best(self._trips, now)
-        return not self._sent or self._under_way <= (0.0 if rate is None or trip is None else rate * trip)
+        if not self._sent or rate is None or trip is None:
+            return not self._sent
+        return self._under_way - next(reversed(self._sent.values())).size / 2 <= rate * trip
 
     def sent(self, request: int, size: int, now: float) -> None:
         """It is given to the link."""
         if not self._sent:
             self._delivered_at = now  # the link was idle: its time does not count
-        self._sent[request] = _Sent(now, size, self._delivered, self._delivered_at)
+        self._sent[request] = _Sent(now, size, not self._sent, self._delivered, self._delivered_at)
         self._under_way += size
 
     def settled(self, request: int, now: float, *, answered: bool) -> None:
@@ -58,6 +62,7 @@ class Window:
             while self._rates and self._rates[-1][1] <= rate:
                 self._rates.pop()
             self._rates.append((now, rate))
+        if answered and sent.alone:
             trip = now - sent.at
             while self._trips and self._trips[-1][1] >= trip:
                 self._trips.pop()
