@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from spinn_client.link.config import LinkConfig
-from spinn_client.link.connection import Link
+from spinn_client.link.link import Link
 from spinn_server.admin.metrics import Metrics
 from spinn_server.server import Server, ServerConfig
 from spinn_server.work.scheduler import BatchLimits
@@ -34,19 +34,21 @@ class Events:
     def __init__(self) -> None:
         self.answers: list[Result] = []
 
-    def on_answer(self, message: Result) -> None:
+    def on_answer(self, message: Result, server: str) -> None:
         self.answers.append(message)
 
     def on_reject(self, message: Reject) -> None:
         pytest.fail(f"rejected: {message}")
 
-    def on_up(self) -> None: ...
+    def on_up(self, server: str) -> None: ...
 
     def on_room(self) -> None: ...
 
-    def on_refused(self, why: str) -> None: ...
+    def on_refused(self, server: str, why: str) -> None: ...
 
-    def on_down(self, lost: list[int], why: str) -> None: ...
+    def on_down(self, server: str, lost: list[int], why: str) -> None: ...
+
+    def on_switch(self, before: str, server: str) -> None: ...
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -71,7 +73,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
         tail = TailEngine(bundle, engine, BatchLimits(max_wait_ms=WAIT_MS), Metrics(), profile)
         events = Events()
         async with Server([tail], Metrics(), ServerConfig(port=0)).listen() as address:
-            links = [Link(LinkConfig(address), bundle, random.Random(0)) for _ in range(2)]
+            links = [Link([LinkConfig(address)], bundle, random.Random(0)) for _ in range(2)]
             running = []
             for link, told in zip(links, (events, Events()), strict=True):
                 await link.open()
@@ -111,7 +113,7 @@ def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: En
         events = Events()
         tail = TailEngine(bundle, engine, BatchLimits(), Metrics())
         async with Server([tail], Metrics(), ServerConfig(port=0)).listen() as address:
-            link = Link(LinkConfig(address), bundle, random.Random(0))
+            link = Link([LinkConfig(address)], bundle, random.Random(0))
             await link.open()
             running = asyncio.create_task(link.run(events))
             assert link.send(0, PLAN, payload, time.monotonic() + 30, None)

@@ -82,7 +82,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 def test_help_says_what_an_outage_is() -> None:
     said = " ".join(spinn_trace("info", "--help").stdout.replace("│", " ").split())
-    assert "below 50 kb/s" in said and "of both directions the worse" in said
+    assert "below 50 kb/s" in said and "in the worse direction" in said
 
 
 def test_plot_draws_every_file(good: Path, tmp_path: Path) -> None:

@@ -45,29 +45,36 @@ def test_a_loss_is_told_once_and_how_long_it_was_away_once_it_is_back() -> None:
     assert source.failed(5.0)
 
 
-def test_pauses_double_up_to_the_longest_each_at_least_half_its_size() -> None:
-    source, now = opened(), 10.0
-    for attempt in range(10):
+def test_pauses_grow_up_to_the_longest() -> None:
+    source, now, before = opened(), 10.0, FIRST_PAUSE_S / 3
+    pauses = []
+    for _ in range(40):
         source.failed(now)
         when = source.timer()
-        size = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**attempt)
-        assert when is not None and size / 2 <= when - now <= size
+        assert when is not None
+        pauses.append(when - now)
+        assert FIRST_PAUSE_S - 1e-6 <= pauses[-1] <= min(LONGEST_PAUSE_S, 3 * before) + 1e-6
         assert source.due(when - 1e-6) is None and source.due(when) is Act.OPEN
         source.opening(when)
-        now = when + 1
+        now, before = when + 1, pauses[-1]
+    assert max(pauses) > LONGEST_PAUSE_S / 2
 
 
-def test_a_source_that_is_lost_again_at_once_is_tried_no_more_often() -> None:
+def test_pauses_begin_anew_only_once_a_source_has_played_for_a_while() -> None:
     source = opened()
-    for _ in range(10):
+    for _ in range(20):
         source.failed(20.0)
     source.delivered(30.0)
-    source.failed(31.0)
-    assert (source.timer() or 0) - 31 >= LONGEST_PAUSE_S / 2
-    source.delivered(40.0)
-    source.delivered(40.0 + LONGEST_PAUSE_S)
-    source.failed(50.0)
-    assert (source.timer() or 0) - 50 <= FIRST_PAUSE_S
+    pauses = []
+    for k in range(20):  # lost again at once, each time
+        source.failed(31.0 + k)
+        pauses.append((source.timer() or 0) - 31.0 - k)
+        source.delivered(31.5 + k)
+    assert sum(pauses) / len(pauses) > 3 * FIRST_PAUSE_S
+    source.delivered(60.0)
+    source.delivered(60.0 + LONGEST_PAUSE_S)
+    source.failed(80.0)
+    assert (source.timer() or 0) - 80 == pytest.approx(FIRST_PAUSE_S)
 
 
 @pytest.mark.parametrize("reopens", [True, False])
