@@ -51,7 +51,7 @@ def test_what_is_asked_for_decides_who_works(serving_default: ServerProcess, tmp
                          serving_default.address, "--deadline-ms", "500", f"--{name}", asked)  # fmt: skip
         out.check_contract(500)
         served[name] = out.summary["server"] / out.summary["final"]
-    assert served["policy"] > 0.9 and served["sla"] < 0.1
+    assert served["policy"] > 0.85 and served["sla"] < 0.1  # the device helps until the server has answered once
 
 
 def test_a_deadline_shorter_than_the_first_exit_is_said_at_the_start_and_kept(

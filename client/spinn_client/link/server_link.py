@@ -199,12 +199,16 @@ class ServerLink:
         """Say good-bye, if anybody is there, and end."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._count(connection)
             self._supervisor.ended(self._now())
             await connection.close()
 
+    def _count(self, connection: Connection) -> None:
+        self._bytes = [self._bytes[0] + connection.bytes_up, self._bytes[1] + connection.bytes_down]
+
     def _drop(self, connection: Connection, why: str) -> None:
         lost = connection.drop()
-        self._bytes = [self._bytes[0] + connection.bytes_up, self._bytes[1] + connection.bytes_down]
+        self._count(connection)
         self._connection = None
         self._supervisor.ended(self._now())
         for observer in self._observers:
