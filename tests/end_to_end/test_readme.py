@@ -67,7 +67,7 @@ def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> Non
         shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "frames captured" in done.stderr and "server away" not in done.stderr
+    assert "frames captured" in done.stderr and "lost the server" not in done.stderr
     for written in re.findall(r"--(?:jsonl|summary|record-trace) (\S+)", line):
         assert (tmp_path / written).stat().st_size > 0
 
