@@ -33,12 +33,13 @@ class Events:
 
     def __init__(self) -> None:
         self.answers: list[Result] = []
+        self.rejects: list[Reject] = []
 
     def on_answer(self, message: Result, server: str) -> None:
         self.answers.append(message)
 
     def on_reject(self, message: Reject) -> None:
-        pytest.fail(f"rejected: {message}")
+        self.rejects.append(message)
 
     def on_up(self, server: str) -> None: ...
 
@@ -95,6 +96,7 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
                 await until(lambda: bool(events.answers))
                 assert links[0].server_queue_ms is not None and links[0].server_queue_ms >= WAIT_MS - 1
                 assert links[0].server_load is not None and links[0].server_load > 0
+            assert events.rejects == []
             assert links[1].server_queue_ms is None  # word of the load goes with answers
 
         await until(lambda: not any(link.up for link in links))
@@ -122,5 +124,32 @@ def test_a_server_without_a_profile_is_served_as_well(bundle: Bundle, engine: En
             assert link.server_queue_ms is not None and link.server_load == 1.0
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_reject_brings_word_of_the_queue(bundle: Bundle, engine: Engine, profile: Profile) -> None:
+    payload = cnn_co.encode(np.zeros(bundle.cut_points[SPLIT].shape, np.float32))
+
+    async def main() -> None:
+        events = Events()
+        limits = BatchLimits(max_queue=1, max_wait_ms=10_000)
+        async with Server(
+            [TailEngine(bundle, engine, limits, Metrics(), profile)], Metrics(), ServerConfig(port=0)
+        ).listen() as address:
+            links = [Link([LinkConfig(address)], bundle, random.Random(0)) for _ in range(2)]
+            running = []
+            for link in links:  # as two clients could send, the first request waits for company
+                await link.open()
+                running.append(asyncio.create_task(link.run(events)))
+            for request, link in enumerate(links):
+                assert link.send(request, PLAN, payload, time.monotonic() + 30, None)
+            await until(lambda: bool(events.rejects))
+            assert events.rejects[0].reason == "overloaded" and events.rejects[0].queue_ms > 0
+            refused = links[events.rejects[0].id or 0]
+            assert refused.server_queue_ms == events.rejects[0].queue_ms
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     asyncio.run(main())

@@ -17,7 +17,7 @@ from spinn_stream.errors import ServerRefused, SpinnError
 from spinn_stream.plan import Plan
 from spinn_stream.profile import Profile
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
-from spinn_stream.wire import Event, Load, ProfileReceived, max_server_message_bytes
+from spinn_stream.wire import Event, Load, ProfileReceived, Reject, max_server_message_bytes
 
 from .config import LinkConfig
 from .connection import Connection, LinkObserver, greet
@@ -222,4 +222,6 @@ class ServerLink:
         elif isinstance(event, ProfileReceived):
             self.profile = event.profile
         else:
+            if isinstance(event, Reject) and event.reason == "overloaded":
+                self.queue_ms = event.queue_ms  # sooner than the next word of the load
             self._events.on_message(self, event)
