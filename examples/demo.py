@@ -1,6 +1,6 @@
 """`make demo`: a real server and a real client on this machine, a clip, and a server that dies and comes back.
 
-Starts `spinn serve` and `spinn run` as a user would. The device is three times as slow as this machine, so that the
+Starts `spinn serve` and `spinn run` as a user would. The device is five times as slow as this machine, so that the
 server helps. Kills the server with -9 in the middle, starts it again, and then prints what was seen, what the scheduler
 changed and why, and what became of the frames meanwhile. Ends by itself, some seconds after the server is ready again.
 """
@@ -22,7 +22,7 @@ SPINN = Path(sys.executable).parent / "spinn"
 SECONDS_UP, SECONDS_AWAY, SECONDS_BACK = 6, 5, 6
 FPS = 30
 DEADLINE_MS = 150
-SLOWDOWN = 3
+SLOWDOWN = 5
 SURE = 0.5
 
 

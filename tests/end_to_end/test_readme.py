@@ -140,7 +140,7 @@ def test_make_demo_ends_by_itself_with_its_figures() -> None:
     assert 0 <= lost < back, done.stderr
     assert re.search(r"ready again \(from frame \d+ on\), it answered \d+ of \d+ frames", done.stdout), done.stdout
     away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
-    assert away is not None and int(away[1]) >= 0.9 * int(away[2]) >= 45  # a slow device drops frames
+    assert away is not None and int(away[1]) >= 0.9 * int(away[2]) >= 20  # a slow device drops frames
     oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)
     assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 120
 
