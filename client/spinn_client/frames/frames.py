@@ -14,7 +14,7 @@ and nothing that is taken in afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -72,9 +72,8 @@ class Frames:
         self.deadline_s = deadline_s
         self._keep_late = keep_late
         self._reliance = Reliance()
-        self._ready_s: dict[
-            tuple[int, bool], float
-        ] = {}  # (split, sent): from beginning with a frame to its head's end
+        # By (split, whether it was sent): from beginning with a frame to its head's end.
+        self._ready_s: dict[tuple[int, bool], float] = {}
         self._free_at = 0.0  # the device is done with what it was asked to finish, as far as one can tell
         self._unfinished = 0  # of that
         self._in_need = 0  # frames without any answer that the device was asked to finish
@@ -92,8 +91,6 @@ class Frames:
 
     def to_begin(self, now: float, plan: Plan, *, link: LinkIs) -> bool:
         """Whether to take the newest frame now; else ask again when something happened."""
-        if any(flight.state is State.HELD for flight in self._ledger):
-            return False
         return self._manner(now, now, plan, link) is not None
 
     def take(
@@ -261,9 +258,8 @@ class Frames:
         sends = plan.split < self._bundle.last and link is not LinkIs.AWAY and self._reliance.perhaps(left, now)
         may_send = sends and (link is LinkIs.READY or not first_exit_s)
         guaranteed = may_send and self._owed_by(ready, (plan, deadline))
-        in_vain = (
-            guaranteed and expected > left - first_exit_s
-        )  # the device would have to begin before the answer comes
+        # The device would have to begin before the answer comes.
+        in_vain = guaranteed and expected > left - first_exit_s
         if sends and first_exit_s and expected <= left and (in_vain or not guaranteed) and self._owed_by(ready):
             waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
             if waited <= left and link is LinkIs.READY:
@@ -281,7 +277,10 @@ class Frames:
         return Manner(relies=True, sends=link is LinkIs.READY) if hopeless and not len(self._ledger) else None
 
     def _owed_by(self, ready: float, one_more: tuple[Plan, float] | None = None) -> bool:
-        """Whether the device can give all that it owes a first exit, the earliest deadline first, if it begins then."""
+        """Whether the device, free at `ready`, can give every frame that it owes one a first exit in time.
+
+        The earliest deadline goes first. one_more: the plan and deadline of a frame that is not taken yet.
+        """
         owed = [(f.deadline, f.plan) for f in self._ledger if not f.relies and f.best is None and not f.finishing]
         if one_more is not None:
             owed.append((one_more[1], one_more[0]))
@@ -302,10 +301,10 @@ class Frames:
             self._free_at = now
 
     def _set_rescues(self) -> None:
-        """When the device must begin with each frame that is AWAY without an answer, at the latest.
+        """When the device must begin, at the latest, with each frame that is AWAY without an answer.
 
-        With those that it owes one, one after the other. One that relies on the server is begun with if that has failed
-        others and the device has nothing else to do.
+        Frames that it owes a first exit are worked on one after the other. A frame that relies on the server is worked
+        on only if the server failed other frames and the device has nothing else to do.
         """
         begin = math.inf
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
@@ -368,10 +367,6 @@ class Frames:
         if flight.sent_at is not None and not self._keep_late:
             actions.append(Cancel(flight.frame))
         return actions
-
-    def _needed(self, plan: Plan) -> Collection[int]:
-        """Cut points of the early exits that may answer."""
-        return self._bundle.needed(plan.confidence_threshold)
 
 
 def _emitted(result: Result | None) -> list[Action]:

@@ -216,13 +216,15 @@ class Link:
             wanted = server.config.warm or index <= self.active or not self.server.well
             task = self._running.get(index)
             if task is not None and task.done():
-                task.result()  # a fault of ours: the owner is to know
+                del self._running[index]
+                if not task.cancelled():
+                    task.result()  # a fault of ours: the owner is to know
+                task = None
             if wanted and task is None:
                 self._running[index] = asyncio.create_task(server.run(), name=f"the link to {server.config.url}")
                 self._running[index].add_done_callback(lambda _: self._changed.set())
-            elif not wanted and task is not None and not server.under_way:
-                task.cancel()
-                del self._running[index]
+            elif not wanted and task is not None and not server.under_way and not task.cancelling():
+                task.cancel()  # it says good-bye, and is looked at again when it has ended
 
     # See `ServerEvents`
 
