@@ -20,6 +20,7 @@ from spinn_stream.codec import PayloadSender
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
+from .reliance import Reliance
 from .results import Reason
 
 
@@ -66,7 +67,8 @@ class Flight:
     what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
-    in_need: the device was asked for its first answer, and has not given one.
+    in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
+    server that it was sent to took.
     """
 
     frame: int
@@ -87,6 +89,7 @@ class Flight:
     in_need: bool = False
     sent_at: float | None = None
     rescue_at: float | None = None
+    reliance: Reliance | None = None
 
     def happens(self, what: Happens) -> None:
         """Move on as the table says.
