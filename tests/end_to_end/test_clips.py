@@ -11,7 +11,7 @@ from ..processes import ServerProcess, run_client
 
 pytestmark = pytest.mark.alone
 
-FRAMES = "120"
+FRAMES = "75"
 THRESHOLD = "0.24"
 """In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""
 

@@ -22,14 +22,6 @@ from spinn_stream.train.cut.tracing import Trace, trace_backbone
 from .zoo import CLASSES, ZOO, Oddities, ResNet, Tutorial, build
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def traces() -> dict[str, tuple[nn.Module, Trace]]:
     found = {}
