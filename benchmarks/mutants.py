@@ -6,8 +6,8 @@ Draws places in each room at random, changes one of them at a time in a copy of 
 a mutant is killed if they fail, or never end, and survives if they pass. What survives is listed: an error that no test
 sees, or a change that makes no difference. Some minutes for a room on one core.
 
-With --before the same changes are made in an earlier commit, too, and judged there by the tests of that commit. They are
-drawn from the lines that both have, so that a difference is one of the tests.
+With --before the same changes are made in an earlier commit, too, and judged there by its own tests. They are drawn
+from the lines that both have, so that a difference is one of the tests.
 """
 
 from __future__ import annotations

@@ -172,11 +172,12 @@ def test_http_paths(serving: ServerProcess) -> None:
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
-    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
-                 "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime")  # fmt: skip
+    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--unpaced", "--deadline-ms", "10000",
+                 "--split", "9", "--allow-offline", "--jsonl", "-", "--server", f"ws://127.0.0.1:{free_port()}",
+                 "--quiet", "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}
+    assert len(results) == 30 and {r["reason"] for r in results} <= {"disconnected", "confident"}
 
 
 def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:

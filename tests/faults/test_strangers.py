@@ -200,6 +200,7 @@ def test_a_stale_request_is_refused_as_expired(serving: ServerProcess, bundle: B
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_who_says_nothing_is_closed(serving: ServerProcess) -> None:
     async def main() -> None:
         websocket = await open_raw(serving)
