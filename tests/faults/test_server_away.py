@@ -61,6 +61,7 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_link_that_stalls_costs_no_frame_its_answer(serving: ServerProcess, tmp_path: Path) -> None:
     """At split 0 no exit has run when a frame is sent: the device must begin a run of its own in time."""
     with shaped_link(serving.port) as link:
