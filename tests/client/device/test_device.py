@@ -193,12 +193,12 @@ def test_a_plan_that_runs_in_graphs_of_another_one_runs_at_once(bundle: Bundle, 
 def test_a_run_that_was_disturbed_while_the_device_was_prepared_does_not_count(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
-    """The second one of three takes a minute; the first one is slow anyway."""
+    """The last one of three takes a minute."""
     now, runs = 0.0, 0
 
     def pace(step: Step, began: float) -> None:
         nonlocal now, runs
-        now, runs = now + (60.0 if runs // graphs == 1 else 0.01), runs + 1
+        now, runs = now + (60.0 if runs // graphs == 2 else 0.01), runs + 1
 
     device = Device(bundle, engine, profile, host=Host(clock=lambda: now, pace=pace))
     plan = Plan(1, bundle.last, 0.5)
