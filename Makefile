@@ -32,14 +32,14 @@ drone: .venv/.drone ## install what it needs, then: a drone flies through a fore
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
 
-# What tests measure of this machine is measured once for both halves, and not kept for the next time.
+# What tests measure of this machine is measured once for both halves, by the first, beside which nothing runs.
 test test-all: export SPINN_TESTS_CACHE := $(CURDIR)/.venv/tests-cache
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
 	@rm -rf "$$SPINN_TESTS_CACHE"
-	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
 	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
+	@echo "== tests of parts and of commands, two at a time"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
 
 test-all: test ## these, and those that make environments or train
 	@$(BIN)/python -m pytest --durations=5 -m slow
