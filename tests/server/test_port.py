@@ -158,6 +158,26 @@ def test_pages_of_other_origins_are_refused_and_counted_and_programs_are_not() -
 
 
 @pytest.mark.parametrize(
+    ("path", "origins", "status"),
+    [
+        ("/", ["https://example.org", "https://evil.example"], "403"),
+        ("/", ["https://example.org"] * 2, "400"),
+        ("/nowhere", ["https://example.org"] * 2, "404"),
+    ],
+)
+def test_a_request_with_several_origins_is_refused_and_is_no_fault_of_ours(
+    path: str, origins: list[str], status: str
+) -> None:
+    async def main() -> None:
+        async with port_of(Welcoming(), Metrics(), Front(origins=frozenset({"https://example.org"}))) as address:
+            headers = [("Origin", origin) for origin in origins]
+            with pytest.raises(InvalidStatus, match=status):
+                await connect(address + path, proxy=None, additional_headers=headers, subprotocols=["spinn.v1"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
     ("forwarded", "proxies", "expected"),
     [
         ([], ["10.0.0.0/8"], "10.0.0.1:7"),

@@ -172,10 +172,10 @@ class _Handlers:
 
     async def http(self, connection: ServerConnection, request: Request) -> Response | None:
         path = self._front.path(request.path)
-        origin = request.headers.get("Origin")
+        origins = request.headers.get_all("Origin")  # a stranger may send several
         try:
-            if path == SESSIONS and self._front.refuses(origin):
-                answer: HttpAnswer | None = self._refuse_origin(str(origin))
+            if path == SESSIONS and any(map(self._front.refuses, origins)):
+                answer: HttpAnswer | None = self._refuse_origin(" and ".join(origins))
             elif path == SESSIONS:
                 answer = self._service.answer(path)
             else:  # in a thread: the figures take milliseconds to write down
