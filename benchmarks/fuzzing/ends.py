@@ -45,7 +45,7 @@ from spinn_stream.wire import (
 from spinn_stream.wire.client_session import State
 from spinn_stream.wire.messages import MAX_BATCH, REJECT_REASONS
 
-from .messages import message, value
+from .messages import message
 from .rounds import Found, fuzz
 
 BUNDLE = Path(__file__).parents[1] / "bundles" / "lite2-200"

@@ -14,8 +14,8 @@ import asyncio
 import json
 import logging
 import random
-import resource
 import re
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.codec import SUPPORTED, cnn_co
 from spinn_stream.runtime import open_engine
-from spinn_stream.wire import SUBPROTOCOL, Cancel, Hello, Infer, Message, encode
+from spinn_stream.wire import SUBPROTOCOL, Cancel, Hello, Infer, Message
 
 from .messages import message
 from .rounds import Found, fuzz
@@ -47,14 +47,17 @@ HEADERS = [
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Sec-WebSocket-Protocol: " + SUBPROTOCOL.encode(),
 ]  # fmt: skip
 MORE = [
-    b"Origin: https://example.org", b"Origin: https://evil.example", b"Origin: \xff\x00", b"X-Forwarded-For: 192.0.2.1, 10.0.0.1",
-    b"X-Forwarded-For: nobody, \x1b[2J", b"X-Forwarded-For: " + b"10.0.0.1," * 800, b"Content-Length: 5", b"Content-Length: -1",
+    b"Origin: https://example.org", b"Origin: https://evil.example", b"Origin: \xff\x00",
+    b"X-Forwarded-For: 192.0.2.1, 10.0.0.1", b"X-Forwarded-For: nobody, \x1b[2J",
+    b"X-Forwarded-For: " + b"10.0.0.1," * 800, b"Content-Length: 5", b"Content-Length: -1",
     b"Transfer-Encoding: chunked", b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=99",
-    b"Sec-WebSocket-Protocol: chat", b"Sec-WebSocket-Key: x", b"Expect: 100-continue", b"X: " + b"y" * 9000, b": empty", b"no colon",
-    b" folded", b"Connection: close", b"Authorization: Basic ====",
+    b"Sec-WebSocket-Protocol: chat", b"Sec-WebSocket-Key: x", b"Expect: 100-continue", b"X: " + b"y" * 9000,
+    b": empty", b"no colon", b" folded", b"Connection: close", b"Authorization: Basic ====",
 ]  # fmt: skip
-PATHS = [b"/", b"/", b"/", b"/", b"/healthz", b"/readyz", b"/metrics", b"/spinn", b"/spinn/metrics", b"/?x=1", b"//", b"/nowhere",
-         b"*", b"", b"http://other/", b"/%00%ff", b"/" + b"a" * 9000, b"/\xff\xfe", b"/../..", b"/\x1b[2J"]  # fmt: skip
+PATHS = [
+    b"/", b"/", b"/", b"/", b"/healthz", b"/readyz", b"/metrics", b"/spinn", b"/spinn/metrics", b"/?x=1", b"//",
+    b"/nowhere", b"*", b"", b"http://other/", b"/%00%ff", b"/" + b"a" * 9000, b"/\xff\xfe", b"/../..", b"/\x1b[2J",
+]  # fmt: skip
 METHODS = [b"GET"] * 12 + [b"POST", b"HEAD", b"CONNECT", b"get", b"\x16\x03\x01", b""]
 VERSIONS = [b"HTTP/1.1"] * 12 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9", b""]
 
@@ -257,27 +260,21 @@ def framed(rng: random.Random, data: bytes) -> bytes:
 
 def odd_frame(rng: random.Random, data: bytes) -> bytes:
     """A control frame, or one that breaks the rules."""
-    way = rng.randrange(10)
-    if way == 0:
-        return frame(0x89, data[:125])
-    if way == 1:
-        return frame(0x8A, data[:125])
-    if way == 2:
-        code = rng.choice((0, 999, 1000, 1005, 1006, 1015, 3000, 65535))
-        return frame(0x88, code.to_bytes(2, "big") + rng.choice((b"", b"bye", b"\xff\xfe")))
-    if way == 3:
-        return frame(rng.randrange(256), data[:300])
-    if way == 4:
-        return frame(0x82, data, length=rng.choice((1 << 16, 1 << 31, (1 << 63) - 1, (1 << 64) - 1)))
-    if way == 5:
-        return b"\x82" + bytes([min(len(data), 125)]) + data[:125]  # not masked
-    if way == 6:
-        return frame(0x81, data[:200])
-    if way == 7:
-        return frame(0x02, b"x") + frame(0x00, b"") * rng.choice((3, 1100))
-    if way == 8:
-        return frame(0x89, data) * rng.choice((1, 40))
-    return rng.randbytes(rng.choice((1, 2, 14, 300)))
+    code = rng.choice((0, 999, 1000, 1005, 1006, 1015, 3000, 65535)).to_bytes(2, "big")
+    length = rng.choice((1 << 16, 1 << 31, (1 << 63) - 1, (1 << 64) - 1))
+    ways = (
+        lambda: frame(0x89, data[:125]),
+        lambda: frame(0x8A, data[:125]),
+        lambda: frame(0x88, code + rng.choice((b"", b"bye", b"\xff\xfe"))),
+        lambda: frame(rng.randrange(256), data[:300]),
+        lambda: frame(0x82, data, length=length),
+        lambda: b"\x82" + bytes([min(len(data), 125)]) + data[:125],  # not masked
+        lambda: frame(0x81, data[:200]),
+        lambda: frame(0x02, b"x") + frame(0x00, b"") * rng.choice((3, 1100)),
+        lambda: frame(0x89, data) * rng.choice((1, 40)),
+        lambda: rng.randbytes(rng.choice((1, 2, 14, 300))),
+    )
+    return ways[rng.randrange(len(ways))]()
 
 
 def measure(count: int, seed: int) -> Found:
