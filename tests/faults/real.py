@@ -64,12 +64,17 @@ class Scene:
             duplicates=sum(len(out.finals) - len({r["frame"] for r in out.finals}) for out in outs),
             wrong=sum(self._is_wrong(result) for out in outs for result in out.finals),
             no_answer=sum(len(out.unanswered) for out in outs),
-            answers_over_device_only=round(sum(map(per_s, outs)) / len(outs) / (alone_per_s or self.alone_per_s), 3),
+            answers_over_device_only=round(
+                sum(per_s(out, excused) for out in outs) / len(outs) / (alone_per_s or self.alone_per_s), 3
+            ),
             recovery_s=None if healthy is None else recovery_s(outs, healthy),
             rss_growth_mb=None if growth_mb is None else round(growth_mb, 1),
         )  # fmt: skip
         row.write()
         print(row)
+        for out in outs:
+            at = [result["at_s"] for result in out.finals]
+            print(f"  {max(at) - min(at):.1f} s, {out.summary}")
         assert (row.duplicates, row.wrong) == (0, 0)
         assert row.missed <= sum(out.few for out in outs), f"{row.missed} of {row.frames} missed"
         assert row.no_answer <= max(len(outs), most_no_answer * row.frames)
@@ -83,10 +88,11 @@ class Scene:
         return result["label"] is not None and result["label"] not in self._right[Path(result["source"]).name]
 
 
-def per_s(out: RunOutput) -> float:
-    """Labelled answers a second."""
+def per_s(out: RunOutput, excused: tuple[float, float] | None = None) -> float:
+    """Labelled answers a second, without the time that is excused."""
     at = [result["at_s"] for result in out.finals if result["label"] is not None]
-    return len(at) / (max(at) - min(at)) if len(at) > 1 else 0.0
+    away = 0.0 if excused is None else excused[1] - excused[0]
+    return len(at) / (max(at) - min(at) - away) if len(at) > 1 else 0.0
 
 
 def missed(out: RunOutput, excused: tuple[float, float] | None = None) -> int:

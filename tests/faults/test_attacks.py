@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import math
 import random
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -23,7 +24,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import SUPPORTED, cnn_co, max_payload_bytes
+from spinn_stream.codec import SUPPORTED, cnn_co, max_payload_bytes, transform
+from spinn_stream.codec.basis import basis_of
 from spinn_stream.wire import SUBPROTOCOL, Cancel, Hello, Infer, Reject, Result, encode
 
 from ..bundles import SMALL
@@ -146,16 +148,16 @@ async def lies(serving: ServerProcess, bundle: Bundle) -> None:
     """Lengths one above the limit, codecs that do not fit, activations that are not finite: each is refused."""
     largest = max_payload_bytes(bundle, SPLIT)
     honest = good(bundle, budget_ms=5000.0)
-    broken = bytearray(honest.payload)
-    broken[-8:] = b"\xff" * 8
+    head = struct.Struct("<Bff")  # of cnn-co: bits, lowest value, step
+    bits, _, step = head.unpack_from(honest.payload)
     lying = [
         replace(honest, payload=bytes(largest + 1)),
         replace(honest, payload=b""),
         replace(honest, codec="jpeg"),
         replace(honest, split=0),
         replace(honest, split=bundle.last),
-        replace(honest, payload=bytes(broken[:40])),
-        replace(honest, payload=np.full(64, np.nan, "<f4").tobytes()),
+        replace(honest, payload=honest.payload[:-1]),
+        replace(honest, payload=head.pack(bits, math.nan, step) + honest.payload[head.size :]),
     ]
     websocket, going, number = await open_session(serving, bundle), ends(), 0
     while going():
@@ -164,7 +166,8 @@ async def lies(serving: ServerProcess, bundle: Bundle) -> None:
             await websocket.send(encode(replace(message, id=number)))
             said = await answer(websocket)
             assert isinstance(said, Reject) and said.id == number, said
-        await websocket.send(encode(replace(honest, id=number + 1000, payload=honest.payload)))
+        number += 1
+        await websocket.send(encode(replace(honest, id=number)))
         assert isinstance(await answer(websocket), Result)
     await websocket.close()
 
@@ -188,14 +191,17 @@ async def bombs(serving: ServerProcess, bundle: Bundle) -> None:
 
 async def forged_ids(serving: ServerProcess, bundle: Bundle) -> None:
     """Takes back requests that are somebody else's, and refers to activations that somebody else sent."""
+    basis, zeros = basis_of(bundle, SPLIT), np.zeros(bundle.cut_points[SPLIT].shape, np.float32)
+    _, held = transform.encode_key(basis, 7, zeros)
     websocket, going, number = await open_session(serving, bundle), ends(), 0
     while going():
         for _ in range(50):
             number += 1
             await websocket.send(encode(Cancel(number)))
-        change = b"\x01\x06" + number.to_bytes(8, "little") + os.urandom(200)
-        await websocket.send(encode(Infer(number, SPLIT, "transform", None, 5000.0, change)))
-        assert isinstance(await answer(websocket), Reject)
+        change = transform.encode(basis, 7, zeros, (number, held), key_bytes=1 << 30)[0]
+        await websocket.send(encode(Infer(number, SPLIT, transform.NAME, None, 5000.0, change)))
+        said = await answer(websocket)
+        assert isinstance(said, Reject) and said.reason == "no_reference", said
     await websocket.close()
 
 

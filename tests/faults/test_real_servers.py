@@ -18,6 +18,7 @@ from spinn_client.link.server_link import ServerLink
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, cnn_co
 from spinn_stream.plan import Plan
+from spinn_stream.wire import Result
 
 from ..bundles import DEFAULT
 from ..processes import ClientProcess, server
@@ -160,10 +161,10 @@ class Asker:
         self._payload = payload_of(bundle, split)
 
     def on_up(self, server: ServerLink) -> None:
-        self.asked += 1
-        server.send(self.asked, self._plan, self._payload, time.monotonic() + 5.0, None)
+        self.asked += server.send(self.asked, self._plan, self._payload, time.monotonic() + 5.0, None)
 
     def on_message(self, server: ServerLink, event: object) -> None:
+        assert isinstance(event, Result), event
         self.answered.append(time.monotonic())
 
     def on_down(self, server: ServerLink, lost: list[int], why: str) -> None:
