@@ -67,7 +67,7 @@ def test_it_runs_in_server_and_client_at_once_where_torch_is_not(trained: Path, 
     with server("--bundle", str(trained)) as running:
         command = [
             str(SPINN), "run", "--source", str(clip), "--server", running.address, "--bundle", str(trained),
-            "--split", str(bundle.last // 2), "--threshold", "none", "--unpaced", "--deadline-ms", "2000",
+            "--split", str(bundle.last // 2), "--threshold", "none", "--unpaced", "--deadline-ms", "60000",
             "--jsonl", str(tmp_path / "results"), "--summary", str(tmp_path / "summary"), "--quiet",
         ]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
