@@ -49,7 +49,8 @@ class Scene:
         self, name: str, outs: Sequence[RunOutput], *, healthy: float | None = None,
         recovers_s: float = MOST_RECOVERY_S, most_no_answer: float = MOST_NO_ANSWER,
         least_over: float = LEAST_OVER_DEVICE_ONLY, growth_mb: float | None = None,
-        alone_per_s: float | None = None, excused: tuple[float, float] | None = None,
+        most_growth_mb: float = MOST_GROWTH_MB, alone_per_s: float | None = None,
+        excused: tuple[float, float] | None = None,
     ) -> Row:  # fmt: skip
         """Write the row down, and assert what every row asserts.
 
@@ -74,13 +75,14 @@ class Scene:
         print(row)
         for out in outs:
             at = [result["at_s"] for result in out.finals]
-            print(f"  {max(at) - min(at):.1f} s, {out.summary}")
+            late = [(r["frame"], r["reason"], round(r["age_ms"])) for r in out.late(DEADLINE_MS + ALLOWED_MS)]
+            print(f"  {max(at) - min(at):.1f} s, late {late}, {out.summary}")
         assert (row.duplicates, row.wrong) == (0, 0)
         assert row.missed <= sum(out.few for out in outs), f"{row.missed} of {row.frames} missed"
         assert row.no_answer <= max(len(outs), most_no_answer * row.frames)
         assert row.answers_over_device_only is not None and row.answers_over_device_only >= least_over
         assert healthy is None or (row.recovery_s is not None and row.recovery_s <= recovers_s)
-        assert growth_mb is None or growth_mb <= MOST_GROWTH_MB
+        assert growth_mb is None or growth_mb <= most_growth_mb
         assert not any("Traceback" in out.errors for out in outs)
         return row
 

@@ -246,6 +246,36 @@ def test_a_message_of_endlessly_many_frames_is_cut_off() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("frame", [b"\x82\x80", b"\x89\x80"], ids=["messages", "pings"])
+@pytest.mark.parametrize(("count", "flood"), [(100, 0), (20_000, 1)])
+def test_who_sends_very_many_frames_at_once_is_cut_off(frame: bytes, count: int, flood: int) -> None:
+    """They take time, of which others get none meanwhile."""
+
+    class Reading(Welcoming):
+        async def serve(self, carrier: Carrier) -> None:
+            with contextlib.suppress(CarrierClosed):
+                while True:
+                    await carrier.recv()
+
+    async def main() -> None:
+        metrics = Metrics()
+        async with port_of(Reading(), metrics, Front()) as address:
+            websocket = await dial(address, None, 1000)
+            websocket.transport.write((frame + bytes(4)) * count)
+            try:
+                async with asyncio.timeout(5):
+                    await websocket.ping()
+                    await (await websocket.ping())
+            except ConnectionClosed:
+                assert flood
+            else:
+                assert not flood
+                await websocket.close()
+        assert metrics.refused_connections.labels("flood")._value.get() == flood
+
+    asyncio.run(main())
+
+
 def test_a_socket_beyond_the_most_is_cut_off() -> None:
     async def main() -> None:
         metrics = Metrics()
