@@ -15,7 +15,7 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam drone webcam-soak test test-all check lint faults bench bundle bundle-200 models dist version docs clean
+.PHONY: help setup demo webcam drone webcam-soak test test-all check lint faults soak fuzz bench bundle bundle-200 models dist version docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
@@ -59,6 +59,12 @@ setup: .venv/.setup ## install everything for development into .venv/
 
 faults: .venv/.setup ## make every fault we can, and write benchmarks/results/faults.json and the table in docs/faults.md
 	@$(BIN)/python benchmarks/faults.py
+
+soak: .venv/.setup ## two minutes of faults at random: nothing grows, no frame is lost: make soak ARGS="--hours 8"
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+fuzz: .venv/.setup ## a million messages to each end's session, and 200,000 to a server's port (some minutes)
+	@$(BIN)/python benchmarks/fuzz.py
 
 bench: .venv/.setup ## measure: age of answers by split (some minutes; see benchmarks/ for the others)
 	@$(BIN)/python benchmarks/latency.py

@@ -214,8 +214,18 @@ class ClientProcess:
             return []
         return [json.loads(line) for line in self.jsonl.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
-    def finish(self, *, interrupt: bool = False) -> RunOutput:
-        """Wait for its end (after Ctrl-C, if so asked); it must be a good one."""
+    def ended_by(self, number: signal.Signals) -> tuple[int, str]:
+        """Send a signal and wait for the end: exit code, and what it said on stderr."""
+        self.process.send_signal(number)
+        try:
+            _, errors = self.process.communicate(timeout=RUN_TIMEOUT_S)
+        finally:
+            self.process.kill()
+            self._stalls.end()
+        return self.process.returncode, errors
+
+    def finish(self, *, interrupt: bool = False, code: int = 0) -> RunOutput:
+        """Wait for its end (after Ctrl-C, if so asked); its exit code must be this one."""
         if interrupt:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -223,7 +233,7 @@ class ClientProcess:
         finally:
             self.process.kill()
             self._stalls.end()
-        assert self.process.returncode == 0, errors
+        assert self.process.returncode == code, errors
         return RunOutput(self.results(), json.loads(self.summary.read_text()), errors, self._stalls)
 
 

@@ -32,6 +32,7 @@ AT_0 = (*AT_9[:-1], "0")
     ("options", "expected"),
     [
         (["--source", "nowhere.mp4"], "no file 'nowhere.mp4'"),
+        (["--source", "[/x]"], "no file '[/x]'"),
         (["--source", str(Path(__file__).parent)], "no image in"),
         (["--source", __file__], "is not a video that can be read"),
         (["--source", "97"], "camera 97 cannot be opened"),
@@ -41,6 +42,8 @@ AT_0 = (*AT_9[:-1], "0")
         (["--source", "demo", "--server", "http://localhost:1"], "expected ws://HOST:PORT"),
         (["--source", "demo", "--server", "nonsense"], "expected ws://HOST:PORT"),
         (["--source", "demo", "--server", "ws://"], "expected ws://HOST:PORT"),
+        (["--source", "demo", "--server", "ws://[/x]"], "'ws://[/x]' is not a server's address"),
+        (["--source", "demo", "--server", "ws://[fe80::1...]"], "'ws://[fe80::1...]' is not a server's address"),
         (["--source", "demo", "--server", "ws://no-such-host.invalid:1"], "cannot reach ws://no-such-host.invalid:1"),
         (["--source", "demo", "--server", "ws://127.0.0.1:1"], "is `spinn serve` running there?"),
         (["--source", "demo", "--bundle", "nowhere"], "nowhere is not a bundle"),
@@ -73,6 +76,14 @@ def test_run_says_in_one_line_what_is_wrong(options: list[str], expected: str) -
     assert done.returncode == 1
     assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stdout == ""
+
+
+def test_a_folder_is_named_as_it_is(tmp_path: Path) -> None:
+    """Its name is no markup for the terminal."""
+    folder = tmp_path / "[red]" / "[" / "x]"
+    folder.mkdir(parents=True)
+    done = said("run", "--source", str(folder))
+    assert done.returncode == 1 and f"no image in {folder}, expected" in done.stderr
 
 
 @pytest.mark.parametrize(

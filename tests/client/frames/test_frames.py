@@ -112,6 +112,12 @@ def test_an_unsure_frame_is_sent_and_the_server_s_answer_is_final(case: Case, bu
     assert case.frames.look(1.0) == []
 
 
+def test_an_earlier_exit_s_answer_of_an_overloaded_server_is_final_and_no_fallback(case: Case, bundle: Bundle) -> None:
+    case.away()
+    given = result(case.frames.server_answered(1, answer(bundle.exits[0].name), 0.05, shortened=True))
+    assert (given.where, given.reason, given.is_fallback) == ("server", "shortened", False)
+
+
 def test_without_a_connection_the_device_finishes_and_says_why(case: Case) -> None:
     flight = case.take()
     (finish,) = case.unsure(flight, payload=None, up=False)
