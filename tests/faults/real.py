@@ -137,7 +137,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 
 def wait_for_server(client: ClientProcess, after: int = 0, count: int = 1) -> None:
-    """Until a server has answered so many frames after these results."""
+    """Until a server has answered `count` frames after these results."""
     wait_for(lambda: sum(r["where"] == "server" for r in client.results()[after:]) >= count, "server answer")
 
 
