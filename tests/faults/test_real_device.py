@@ -256,11 +256,11 @@ def begun(
     """A client, and what waits until it is in this state."""
     if state == "connecting":
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        client = scene.client(folder, "--server", f"ws://127.0.0.1:{silent.getsockname()[1]}")
+        client = scene.client(folder, "--server", f"ws://127.0.0.1:{silent.getsockname()[1]}", core=None)
         silent.settimeout(30)
         return client, lambda: stack.enter_context(silent.accept()[0]) and None
     if state == "starting":
-        client = scene.client(folder, "--policy", "device-only")
+        client = scene.client(folder, "--policy", "device-only", core=None)
         return client, lambda: time.sleep(0.7)
     if state == "camera silent":
         camera = stack.enter_context(web_camera([("show", 20, (64, 48)), ("stall",)]))
@@ -269,7 +269,7 @@ def begun(
     serving = stack.enter_context(server())
     port = serving.port
     link = stack.enter_context(shaped_link(port)) if state == "link stalled" else None
-    client = scene.client(folder, "--server", f"ws://127.0.0.1:{port if link is None else link.port}")
+    client = scene.client(folder, "--server", f"ws://127.0.0.1:{port if link is None else link.port}", core=None)
 
     def ready() -> None:
         wait_for_server(client, count=5)

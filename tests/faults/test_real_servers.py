@@ -52,7 +52,7 @@ def test_it_is_ended_under_load(scene: Scene, tmp_path: Path, number: signal.Sig
     """Three clients. If it is asked to end, it is gone within 5 s."""
     with server() as first:
         port = first.port
-        clients = [scene.client(tmp_path / str(n), "--server", first.address) for n in range(3)]
+        clients = [scene.client(tmp_path / str(n), "--server", first.address, core=None) for n in range(3)]
         for client in clients:
             wait_for_server(client, count=20)
         before = [memory_mb(client.process.pid) for client in clients]
