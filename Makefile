@@ -21,7 +21,7 @@ help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
 demo: .venv/.run ## install what it needs, then: real server, real client, a clip, answers on screen (about a minute)
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py $(ARGS)
 
 webcam: .venv/.webcam ## install what it needs, then: a page with your camera's picture, labelled: make webcam ARGS="--source demo"
 	@$(BIN)/spinn webcam --open $(ARGS)
@@ -32,7 +32,10 @@ drone: .venv/.drone ## install what it needs, then: a drone flies through a fore
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
 
+# What tests measure of this machine is measured once for both halves, and not kept for the next time.
+test test-all: export SPINN_TESTS_CACHE := $(CURDIR)/.venv/tests-cache
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
+	@rm -rf "$$SPINN_TESTS_CACHE"
 	@echo "== tests of parts and of commands, two at a time"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"

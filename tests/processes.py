@@ -243,7 +243,7 @@ def run_client(folder: Path, *options: str) -> RunOutput:
 
 
 def said(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What a `spinn` command that fails at its start says. Runs here: imports take a process 1 s."""
+    """What a `spinn` command says. Runs in this process: the imports take one of its own 1 s, and torch's 3 s."""
     out, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         code = call(list(arguments))

@@ -15,7 +15,7 @@ import pytest
 from ..bundles import SMALL
 from ..processes import SPINN, spinn
 
-RUN = ("run", "--source", "demo", "--frames", "30", "--runtime", "onnxruntime", "--split", "final", *SMALL)
+RUN = ("run", "--source", "demo", "--frames", "30", "--unpaced", "--runtime", "onnxruntime", "--split", "final", *SMALL)
 ENDLESS = (*RUN[:3], "--loop", *RUN[5:])
 
 
@@ -37,7 +37,7 @@ def test_a_reader_of_stderr_who_leaves_is_not_missed(tmp_path: Path) -> None:
     code, lines = tmp_path / "code", tmp_path / "lines"
     done = shell(f'{{ "$@" 2>&1 >/dev/null; echo $? >"{code}"; }} | head -1', *RUN, "--jsonl", str(lines))
     assert code.read_text() == "0\n" and done.stdout.startswith("bundle ")
-    assert len(lines.read_text().splitlines()) >= 28
+    assert len(lines.read_text().splitlines()) == 30
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
@@ -46,7 +46,7 @@ def test_streams_may_be_closed_from_the_start(closed: str, tmp_path: Path) -> No
     lines = tmp_path / "lines"
     done = shell(f'"$@" {closed}', *RUN, "--jsonl", str(lines))
     assert done.returncode == 0 and done.stdout == "" and "Error" not in done.stderr, done.stderr
-    assert len([json.loads(line) for line in lines.read_text().splitlines()]) >= 28
+    assert len([json.loads(line) for line in lines.read_text().splitlines()]) == 30
 
 
 def test_results_for_a_stdout_that_is_closed_go_nowhere() -> None:

@@ -1,4 +1,4 @@
-"""`spinn profile`: what it prints, draws and keeps."""
+"""`spinn profile`: what it prints, draws and keeps. The README's, in test_readme, chooses the engine, too."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TIMEOUT_S = 300
 
 def test_the_profile_is_printed_drawn_and_kept(bundle: Bundle, tmp_path: Path) -> None:
     plot = tmp_path / "plot.png"
-    done = spinn(*COMMON, "--json", "--plot", str(plot), timeout=TIMEOUT_S)
+    done = spinn(*COMMON, "--runtime", "onnxruntime", "--json", "--plot", str(plot), timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said.keys() == {"bundle", "runtime", "threads", "machine", "why", "profile"}
-    assert said["bundle"] == bundle.hash and "here for a batch of 1" in said["why"]
+    assert said["bundle"] == bundle.hash and said["why"] == "asked for with --runtime onnxruntime"
     found = Profile.from_json(said["profile"])
     assert found.runtime == said["runtime"] and [b.batch for b in found.batches] == [1, 2]
     assert all(len(b.segments) == bundle.last for b in found.batches)
