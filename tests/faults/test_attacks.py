@@ -30,7 +30,7 @@ from spinn_stream.wire import SUBPROTOCOL, Cancel, Hello, Infer, Reject, Result,
 
 from ..bundles import SMALL
 from ..processes import SPINN, ServerProcess, wait_ready
-from .real import Scene, memory_mb, run_for, wait_for_server
+from .real import Scene, elsewhere, memory_mb, run_for, wait_for_server
 from .test_floods import HANDSHAKE, MASK, PING, raw_session
 from .test_strangers import CODECS, SPLIT, answer, good, open_raw, open_session
 
@@ -255,7 +255,8 @@ def test_an_honest_client_notices_nothing(
     client = scene.client(tmp_path, "--server", serving.address)
     wait_for_server(client, count=30)
     before = memory_mb(serving.process.pid)
-    asyncio.run(ATTACKS[name](serving, bundle))
+    with elsewhere(serving.process.pid):
+        asyncio.run(ATTACKS[name](serving, bundle))
     over = time.monotonic()
     run_for(client, 1.5)
     out = client.finish(interrupt=True)
@@ -336,7 +337,8 @@ def test_memory_is_capped(scene: Scene, bundle: Bundle, tmp_path: Path) -> None:
 
         timer = threading.Timer(SECONDS, stop.set)
         timer.start()
-        asyncio.run(several())
+        with elsewhere(serving.process.pid):
+            asyncio.run(several())
         over = time.monotonic()
         run_for(client, 3.0)
         out = client.finish(interrupt=True)
