@@ -28,12 +28,14 @@ class Counts:
         self.final = 0
         self.late = 0
         self.where: Counter[str] = Counter()
+        self.shortened = 0
 
     def add(self, result: Result) -> None:
         if result.kind == "late":
             self.late += 1
         if result.kind == "final":
             self.final += 1
+            self.shortened += result.reason == "shortened"
             self.where["fallback" if result.is_fallback else str(result.where)] += 1
 
 
@@ -61,7 +63,8 @@ class State:
     """A stream at one moment. Counts are since it was opened.
 
     final = device + server + fallback. captured = taken + dropped, plus a frame that waits. fallback: results given
-    because the server's answer was wanted and did not come. load: the device's times over those of its profile.
+    because the server's answer was wanted and did not come. shortened: of `server`, those of an earlier exit than asked
+    for. load: the device's times over those of its profile.
     server_url: address of the server that frames go to. server_load, server_queue_ms, server_engine: as the server
     reported; None: not known. limited: frames that `max_fps` kept here. unread: results that were dropped unread.
     """
@@ -84,6 +87,7 @@ class State:
     final: int
     device: int
     server: int
+    shortened: int
     fallback: int
     late: int
     limited: int
@@ -110,7 +114,8 @@ class State:
             server_queue_ms=link.server_queue_ms if link else None,
             server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
-            final=counts.final, device=where["device"], server=where["server"], fallback=where["fallback"],
+            final=counts.final, device=where["device"], server=where["server"],
+            shortened=counts.shortened, fallback=where["fallback"],
             late=late, limited=limited, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

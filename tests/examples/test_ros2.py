@@ -82,8 +82,8 @@ def test_health_becomes_a_status(store: Any, types: Types, level: Any, number: i
 STATE = State(
     source="camera 0", source_up=True, link="up", server_url="ws://server", rtt_ms=1.5, up_mbps=1.0,
     plan=Plan(1, 0, None), plan_reason=None, load=1.0, server_load=None, server_queue_ms=None, server_engine=None,
-    captured=5, taken=3, dropped={"expired": 2}, final=3, device=1, server=2, fallback=0, late=0, limited=0, unread=0,
-    bytes_up=0, bytes_down=0,
+    captured=5, taken=3, dropped={"expired": 2}, final=3, device=1, server=2, shortened=0, fallback=0, late=0,
+    limited=0, unread=0, bytes_up=0, bytes_down=0,
 )  # fmt: skip
 
 

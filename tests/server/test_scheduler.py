@@ -242,6 +242,16 @@ def test_under_overload_who_may_be_shortened_is_answered_at_an_earlier_exit() ->
     assert scheduler.ran(first, [0.1] * 4, 0.008) == [(r, True) for r in first.batch]
 
 
+def test_who_may_be_shortened_is_if_it_is_alone_and_cannot_be_in_time_at_the_end() -> None:
+    """Alone it takes 8 ms to the end, in a large batch it would take 4 ms; to the exit it takes 4 ms."""
+    scheduler = make()
+    assert RESERVE * 0.004 < 0.006 < RESERVE * 0.008
+    add(scheduler, one := request(expires=0.006, may_shorten=True))
+    first = step(scheduler.next(0.0, sources=1))
+    assert first.stop == 4
+    assert scheduler.ran(first, [0.1], 0.004) == [(one, True)]
+
+
 def test_who_may_be_shortened_is_not_if_there_is_time() -> None:
     scheduler = make()
     add(scheduler, one := request(may_shorten=True))

@@ -253,6 +253,22 @@ def test_a_dead_link_is_left_and_found_again(
     assert reasons["disconnected"] > 100
 
 
+def test_an_overloaded_server_answers_at_an_earlier_exit_only_if_that_is_allowed(
+    system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    """The server needs 15 x 12 ms from block7 to the end, which is too long, and 4 x 12 ms to the next exit."""
+    far = replace(
+        system, plan=Plan(1, bundle.split_index("block7"), None, CodecSetting("cnn-co", 8)), fps=5.0, frames=20,
+        device=replace(system.device, slowdown=2.0), server=replace(system.device, slowdown=12.0),
+    )  # fmt: skip
+    refused, shortened = (
+        [(r.where, r.reason, r.exit) for _, r in play(replace(far, may_shorten=may), photographs).results]
+        for may in (False, True)
+    )
+    assert set(refused) == {("device", "rejected", "final"), ("device", "final_exit", "final")}  # not asked every time
+    assert shortened == [("server", "shortened", bundle.exits[0].name)] * 20
+
+
 def decided(system: System, trace: Trace, photographs: list[npt.NDArray[np.uint8]], seconds: float) -> Outcome:
     """With a device at a third of the server's speed, under the default agreement."""
     asked = Asked(policy("spinn"), parse_sla(DEFAULT_SLA))

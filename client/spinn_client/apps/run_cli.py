@@ -49,6 +49,7 @@ def run(
     device_slowdown: Annotated[float, typer.Option(help="take this many times as long, as a small board does")] = 1.0,
     max_in_flight: Annotated[int, typer.Option(help="frames that may wait for the server at once")] = 16,
     max_offload_fps: Annotated[float | None, typer.Option(help="frames a second a server gets at most")] = None,
+    may_shorten: Annotated[bool, typer.Option("--may-shorten", help="let a busy server take earlier exits")] = False,
     warm_spare: Annotated[bool, typer.Option("--warm-spare", help="stay connected to the other servers")] = False,
     allow_offline: Annotated[bool, typer.Option("--allow-offline", help="begin without the server")] = False,
     token_file: Annotated[Path | None, typer.Option(help="file with the token that the server asks for")] = None,
@@ -91,7 +92,7 @@ def run(
     def make(on_result: Callable[[Result], object], on_event: Callable[[Event], object]) -> Stream:
         token = read_token(token_file) if server else None
         links = [
-            LinkConfig(url, token, tls_ca, max_in_flight, allow_offline, warm_spare, max_offload_fps)
+            LinkConfig(url, token, tls_ca, max_in_flight, allow_offline, warm_spare, may_shorten, max_offload_fps)
             for url in server or ()
         ]
         return Stream(

@@ -177,12 +177,14 @@ class Frames:
         """The link did not take the payload."""
         return self._leave(flight, None if link_up else "disconnected", now)
 
-    def server_answered(self, frame: int, answer: Answer, now: float, server: str | None = None) -> list[Action]:
-        """An exit answered on the server. server: which one."""
+    def server_answered(
+        self, frame: int, answer: Answer, now: float, server: str | None = None, *, shortened: bool = False
+    ) -> list[Action]:
+        """An exit answered on the server. server: which one. shortened: it is an earlier exit than was asked for."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None and flight.reliance is not None:
             flight.reliance.answered(now - flight.sent_at, now)
-        reason: Reason = "final_exit" if answer.exit == self._final_exit else "confident"
+        reason: Reason = "final_exit" if answer.exit == self._final_exit else "shortened" if shortened else "confident"
         return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 
     def server_refused(self, frame: int, now: float) -> list[Action]:

@@ -325,10 +325,10 @@ class Pipeline:
             return
         exit_ = self._bundle.exits[message.exit]
         flight = self._frames.flight(message.id)
-        if flight is not None:
+        if flight is not None and not message.shortened:  # else the exit says nothing of the plan
             self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
-        self._do(self._frames.server_answered(message.id, answer, self._now(), server))
+        self._do(self._frames.server_answered(message.id, answer, self._now(), server, shortened=message.shortened))
 
     def on_reject(self, message: Reject) -> None:
         if message.id is not None:

@@ -10,6 +10,7 @@ Where = Literal["device", "server"]
 Reason = Literal[
     "confident",  # an exit passed the threshold
     "final_exit",  # the whole network was run
+    "shortened",  # an overloaded server answered at an earlier exit than asked for, as the client had allowed
     "deadline",  # time ran out: the most confident local exit
     "disconnected",  # the server is away: what the device found alone
     "rejected",  # the server refused or dropped it: what the device found alone

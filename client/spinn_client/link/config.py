@@ -17,6 +17,7 @@ class LinkConfig:
     max_in_flight: int = 16  # requests without an answer; the server may allow fewer
     allow_offline: bool = False  # begin alone if the server cannot be reached
     warm: bool = False  # stay connected while a server that is preferred to this one is used
+    may_shorten: bool = False  # if it is overloaded, it may answer at an earlier exit than the plan asks for
     max_fps: float | None = None  # frames a second that are sent at most; the device answers the others
 
     def __post_init__(self) -> None:

@@ -225,6 +225,7 @@ class Connection:
                     item.plan.confidence_threshold,
                     (item.deadline - now) * 1000,
                     item.payload,
+                    may_shorten=self._config.may_shorten,
                 )
                 self._sent_at[item.request] = now
                 self._supervisor.sent(item.request, item.deadline)

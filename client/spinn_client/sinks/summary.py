@@ -128,6 +128,8 @@ def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> N
     table.add_row("answered on the device", share("device"))
     several = _counts(summary["servers"]) if len(summary["servers"]) > 1 else ""
     table.add_row("answered by the server", share("server"), several)
+    if shortened := summary["reasons"].get("shortened"):
+        table.add_row("of these, at an earlier exit", f"{shortened:6d}", "the server was overloaded")
     table.add_row("answered alone in trouble", share("fallback"), _counts(summary["reasons"], FALLBACK))
     ages = summary["age_ms"]
     if ages["p50"] is not None:

@@ -289,10 +289,11 @@ class Scheduler:
 
     def _is_strained(self, now: float, begun: Sequence[Request] = ()) -> bool:
         """Whether a request would be late if all requests, the running ones included, went as far as they ask."""
-        total = 0.0
-        for request in [*begun, *sorted(self._requests(), key=lambda r: r.due)]:
-            total += self._costs.row(request.at, self._costs.last)
-            if RESERVE * total > request.expires - now:
+        costs, total = self._costs, 0.0
+        for count, request in enumerate([*begun, *sorted(self._requests(), key=lambda r: r.due)], 1):
+            total += costs.row(request.at, costs.last)
+            alone = costs.run(request.at, costs.last, min(count, costs.enough(request.at)))  # with those before it
+            if RESERVE * max(total, alone) > request.expires - now:
                 return True
         return False
 

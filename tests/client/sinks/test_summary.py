@@ -42,6 +42,18 @@ def test_every_final_is_counted_once_by_who_answered(bundle: Bundle) -> None:
     assert tally.late == 1 and found["age_ms"]["p50"] == 40.0 and found["plans"][0]["frames"] == 4
 
 
+def test_answers_of_an_earlier_exit_are_the_server_s_and_are_told(bundle: Bundle) -> None:
+    tally = Tally()
+    for reason in ("final_exit", "shortened", "shortened"):
+        tally.add(result(where="server", reason=reason))
+    found = figures(bundle, tally, [Plan(1, 9, None)])
+    assert (found["server"], found["fallback"], found["reasons"]["shortened"]) == (3, 0, 2)
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    show_summary(console, found, 1.0)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert [line.split()[-5] for line in lines if "earlier exit" in line] == ["2"]
+
+
 def test_plans_that_were_too_many_are_summed_up(bundle: Bundle) -> None:
     """Frames of plans 0 to PLANS + 9, two each; the first ten plans are listed no more."""
     tally = Tally()

@@ -32,7 +32,7 @@ from .virtual_server import VirtualServer
 class System:
     """The system to simulate.
 
-    server: None: the device is alone. deadline_ms, batch: as `spinn run` and `spinn serve` have them.
+    server: None: the device is alone. deadline_ms, may_shorten, batch: as `spinn run` and `spinn serve` have them.
     trace: with every field (`Trace.filled`); None: a link without limits. It begins with the first frame.
     frames: number of pictures to play; not used with a camera. provisional: also give answers that are not confident
     enough. fps: None: each as soon as the one before was taken.
@@ -49,6 +49,7 @@ class System:
     fps: float | None = 30.0
     deadline_ms: float = 150.0
     provisional: bool = False
+    may_shorten: bool = False
     batch: BatchLimits = field(default_factory=BatchLimits)
     seed: int = 0
 
@@ -148,10 +149,11 @@ async def _main(
         if isinstance(event, PlanChanged):
             outcome.plans.append((max(0.0, event.at - began) if began else 0.0, event.plan, event.reason))
 
+    link = LinkConfig("ws://virtual", allow_offline=True, may_shorten=system.may_shorten)
     feed = VirtualFeed(picture, system.fps, loop.clock, begin)
     stream = Stream(
         "pictures",
-        server=None if server is None else LinkConfig("ws://virtual", allow_offline=True),
+        server=None if server is None else link,
         deadline_ms=system.deadline_ms,
         plan=system.plan,
         provisional=system.provisional,
