@@ -106,7 +106,7 @@ class Frames:
         self.taken += 1
         return self._ledger.take(
             frame, captured=captured, deadline=captured + self.deadline_s, plan=plan, origin=origin,
-            relies=manner.relies, sends=manner.sends,
+            relies=manner.relies, sends=manner.sends, has_room=link is LinkIs.READY,
         )  # fmt: skip
 
     # What the device tells

@@ -271,12 +271,11 @@ class Pipeline:
     def _send(self, action: Send) -> list[Action]:
         flight, link = action.flight, self._link
         assert flight.payload is not None
-        size = len(flight.payload)
-        if link is None or not link.send(flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender):
+        request = flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender
+        if link is None or not (flight.has_room or link.ready) or not link.send(*request):
             return self._frames.not_sent(flight, self._now(), link_up=link is None or link.up)
-        actions = self._frames.sent(flight, self._now())
-        self._guide.sent(flight.plan, size)
-        return actions
+        self._guide.sent(flight.plan, len(flight.payload))
+        return self._frames.sent(flight, self._now())
 
     async def _finish(self, action: Finish) -> None:
         flight, answer = action.flight, None
