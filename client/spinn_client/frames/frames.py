@@ -76,7 +76,6 @@ class Frames:
         self._ready_s: dict[tuple[int, bool], float] = {}
         self._unfinished = 0  # jobs that the device was asked for and has not done
         self._in_need = 0  # frames without any answer that the device was asked to finish
-        self._next_rescue = math.inf
         self.taken = 0
 
     def __len__(self) -> int:
@@ -123,7 +122,8 @@ class Frames:
 
     def others_in_need(self, flight: Flight, until: float) -> bool:
         """Whether the device is to work on another frame before that time, for its first answer. From any thread."""
-        return self._in_need > flight.in_need or until > self._next_rescue
+        owed = [at for f in self._ledger if not f.relies and (at := f.rescue_at) is not None]
+        return self._in_need > flight.in_need or min(owed, default=math.inf) < until
 
     def answered_here(self, frame: int, answer: Answer, now: float) -> list[Action]:
         """An exit was confident enough on the device, or its final exit ran."""
@@ -305,7 +305,6 @@ class Frames:
         on if its answer is overdue and the device has nothing else to do.
         """
         begin, usual, longest = math.inf, self._reliance.usual(now), self._reliance.longest(now)
-        self._next_rescue = math.inf
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
             if flight.best is not None or flight.finishing:
                 continue
@@ -318,7 +317,6 @@ class Frames:
                 flight.rescue_at = min(flight.sent_at + longest, end - first_exit_s)
             else:
                 flight.rescue_at = begin if flight.sent_at + usual <= begin else flight.sent_at
-                self._next_rescue = min(self._next_rescue, flight.rescue_at)
 
     def _may_rescue(self, flight: Flight, now: float) -> bool:
         if not flight.relies:
