@@ -11,17 +11,20 @@ BUILDER := setuptools>=77
 INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml examples/drone/pyproject.toml
 
+# One more than there are cores on the smallest machine: a third of the tests' time is spent in waiting for something.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo webcam drone webcam-soak test test-all check lint faults bench bundle bundle-200 models dist version docs clean
+.PHONY: help setup demo webcam drone webcam-soak test test-all check lint faults soak fuzz bench bundle bundle-200 models dist version docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1	\2/' | expand -t 18
 
 demo: .venv/.run ## install what it needs, then: real server, real client, a clip, answers on screen (about a minute)
-	@$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py $(ARGS)
 
 webcam: .venv/.webcam ## install what it needs, then: a page with your camera's picture, labelled: make webcam ARGS="--source demo"
 	@$(BIN)/spinn webcam --open $(ARGS)
@@ -32,17 +35,20 @@ drone: .venv/.drone ## install what it needs, then: a drone flies through a fore
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
 
+# What tests measure of this machine is measured once for both halves, by the first, beside which nothing runs.
+test test-all: export SPINN_TESTS_CACHE := $(CURDIR)/.venv/tests-cache
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
-	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
+	@rm -rf "$$SPINN_TESTS_CACHE"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
 	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
+	@echo "== tests of parts and of commands, three at a time"
+	@$(BIN)/python -m pytest $(TOGETHER) -m "not alone and not slow"
 
 test-all: test ## these, and those that make environments or train
 	@$(BIN)/python -m pytest --durations=5 -m slow
 
 check: .venv/.setup lint ## style, types and the tests of parts, for between two changes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not alone and not slow" \
+	@$(BIN)/python -m pytest $(TOGETHER) -q -m "not alone and not slow" \
 	    tests/core/bundle tests/core/codec tests/core/plan tests/core/wire tests/client tests/server tests/test_house.py
 
 lint: .venv/.setup ## ruff and mypy --strict
@@ -56,6 +62,12 @@ setup: .venv/.setup ## install everything for development into .venv/
 
 faults: .venv/.setup ## make every fault we can, and write benchmarks/results/faults.json and the table in docs/faults.md
 	@$(BIN)/python benchmarks/faults.py
+
+soak: .venv/.setup ## two minutes of faults at random: nothing grows, no frame is lost: make soak ARGS="--hours 8"
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+fuzz: .venv/.setup ## a million messages to each end's session, and 200,000 to a server's port (some minutes)
+	@$(BIN)/python benchmarks/fuzz.py
 
 bench: .venv/.setup ## measure: age of answers by split (some minutes; see benchmarks/ for the others)
 	@$(BIN)/python benchmarks/latency.py

@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--virtual]
 
-The report is benchmarks/results/faults.json, and a table in docs/faults.md. Each row is a fault in virtual time; the
-tests with real processes have no rows, but count for the exit code. --virtual leaves them out.
+The report is benchmarks/results/faults.json, and a table in docs/faults.md. Each row is a fault: first those in virtual
+time, then those with real processes, which --virtual leaves out. Tests without a row count for the exit code.
 """
 
 from __future__ import annotations
@@ -30,16 +30,19 @@ VIRTUAL = ("test_network.py", "test_servers.py", "test_two_servers.py", "test_de
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| fault | frames | missed | duplicates | wrong | no answer | answers, device alone = 1 | recovery, s |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| fault | frames | missed | duplicates | wrong | no answer | answers, device alone = 1 | recovery, s "
+        "| memory, MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        recovery = "" if row["recovery_s"] is None else f"{row['recovery_s']:.2f}"
-        lines.append(
-            f"| {row['name']} | {row['frames']} | {row['missed']} | {row['duplicates']} | {row['wrong']} "
-            f"| {row['no_answer']} | {row['answers_over_device_only']:.2f} | {recovery} |"
-        )
+        shown = (number(row[name]) for name in ("answers_over_device_only", "recovery_s", "rss_growth_mb"))
+        counts = (str(row[name]) for name in ("frames", "missed", "duplicates", "wrong", "no_answer"))
+        lines.append(f"| {' | '.join((row['name'], *counts, *shown))} |")
     return "\n".join(lines)
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def main() -> None:
@@ -47,7 +50,9 @@ def main() -> None:
     parser.add_argument("--virtual", action="store_true", help="the faults in virtual time alone")
     options = parser.parse_args()
     folder = ROOT / "tests" / "faults"
-    tests = [str(folder / name) for name in VIRTUAL] if options.virtual else [str(folder)]
+    tests = [str(folder / name) for name in VIRTUAL]
+    if not options.virtual:
+        tests += [str(path) for path in sorted(folder.glob("test_*.py")) if path.name not in VIRTUAL]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary) / "rows.jsonl"

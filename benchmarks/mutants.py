@@ -1,10 +1,13 @@
 """How many errors that are put into the code do the tests of its room find?
 
-    python benchmarks/mutants.py [--each 20] [--seed 1] [--room plan] [--json]
+    python benchmarks/mutants.py [--each 20] [--seed 1] [--room plan] [--before COMMIT] [--json]
 
 Draws places in each room at random, changes one of them at a time in a copy of the checkout, and runs the room's tests:
 a mutant is killed if they fail, or never end, and survives if they pass. What survives is listed: an error that no test
 sees, or a change that makes no difference. Some minutes for a room on one core.
+
+With --before the same changes are made in an earlier commit, too, and judged there by its own tests. They are drawn
+from the lines that both have, so that a difference is one of the tests.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ import argparse
 import ast
 import contextlib
 import copy
+import difflib
+import io
 import json
+import math
 import os
 import platform
 import random
@@ -21,7 +27,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,6 +124,24 @@ def mutants(tree: Path, room: str) -> list[Mutant]:
     return found
 
 
+def shared(before: Path, now: Path, room: str) -> list[tuple[Mutant, Mutant]]:
+    """The changes of lines that two trees have, as they are made in each."""
+    pairs = []
+    places = [mutants(tree, room) for tree in (before, now)]
+    for path in sorted({m.path for m in places[0]} & {m.path for m in places[1]}):
+        lines = [(tree / path).read_text().splitlines() for tree in (before, now)]
+        found: list[dict[tuple[int, str], list[Mutant]]] = [defaultdict(list), defaultdict(list)]
+        for mine, every in zip(found, places, strict=True):
+            for mutant in (m for m in every if m.path == path):
+                mine[mutant.line, mutant.what].append(mutant)
+        for block in difflib.SequenceMatcher(None, *lines, autojunk=False).get_matching_blocks():
+            for (line, what), there in found[0].items():
+                if block.a < line <= block.a + block.size:
+                    here = found[1].get((line - block.a + block.b, what), [])
+                    pairs += zip(there, here, strict=True) if len(there) == len(here) else []
+    return pairs
+
+
 def mutated(text: str, nth: int) -> str:
     """The file with one change, without its comments."""
     tree = ast.parse(text)
@@ -144,6 +170,32 @@ def passes(tree: Path, tests: str) -> bool:
         process.wait()
 
 
+def killed(tree: Path, mutant: Mutant, tests: str) -> bool:
+    """Whether a room's tests find a change of this tree, which is as before afterwards."""
+    path = tree / mutant.path
+    before = path.read_text()
+    path.write_text(mutated(before, mutant.nth))
+    try:
+        return not passes(tree, tests)
+    finally:
+        path.write_text(before)
+
+
+def checked_out(commit: str, folder: Path) -> Path:
+    """The tree of a commit, without what belongs to git."""
+    done = subprocess.run(["git", "archive", "--format=tar", commit], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def interval(hits: int, of: int) -> tuple[float, float]:
+    """Where the share of all lies with 95 % confidence, if `hits` of `of` were drawn (Wilson 1927)."""
+    z = 1.96
+    middle, reach = hits + z * z / 2, z * math.sqrt(hits * (of - hits) / of + z * z / 4)
+    return round((middle - reach) / (of + z * z), 3), round((middle + reach) / (of + z * z), 3)
+
+
 def commit() -> str:
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -156,42 +208,50 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=20, help="mutants of each room")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--room", choices=ROOMS, help="this one alone")
+    parser.add_argument("--before", metavar="COMMIT", help="the same changes with the tests of that commit, too")
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     options = parser.parse_args()
     console = Console(stderr=True, highlight=False, markup=False)
     rooms: dict[str, Any] = {}
     of = commit()
     with tempfile.TemporaryDirectory() as folder:
-        tree = Path(shutil.copytree(ROOT, Path(folder) / "tree", ignore=NOT_COPIED))
+        trees = {"now": Path(shutil.copytree(ROOT, Path(folder) / "now", ignore=NOT_COPIED))}
+        if options.before:
+            trees["before"] = checked_out(options.before, Path(folder) / "before")
         for room in [options.room] if options.room else ROOMS:
             place, tests = ROOMS[room]
-            if not passes(tree, tests):
-                sys.exit(f"{tests} fail without any change")
-            every = mutants(tree, place)
+            for tree in trees.values():
+                if not passes(tree, tests):
+                    sys.exit(f"{tests} fail without any change")
+            if options.before:
+                every = [{"before": a, "now": b} for a, b in shared(trees["before"], trees["now"], place)]
+            else:
+                every = [{"now": mutant} for mutant in mutants(trees["now"], place)]
             drawn = random.Random(f"{options.seed} {room}").sample(every, options.each)
-            survived = []
+            lived: dict[str, list[str]] = {when: [] for when in trees}
             for mutant in drawn:
-                path = tree / mutant.path
-                before = path.read_text()
-                path.write_text(mutated(before, mutant.nth))
-                lives = passes(tree, tests)
-                path.write_text(before)
-                what = f"{mutant.path}:{mutant.line} {mutant.what}"
-                console.print(f"{'survived' if lives else 'killed'}  {what}", soft_wrap=True)
-                if lives:
-                    survived.append(what)
-            rooms[room] = {
-                "of": len(every),
-                "drawn": len(drawn),
-                "killed": len(drawn) - len(survived),
-                "survived": survived,
+                what = f"{mutant['now'].path}:{mutant['now'].line} {mutant['now'].what}"
+                for when, tree in trees.items():
+                    found = killed(tree, mutant[when], tests)
+                    console.print(f"{when:6} {'killed  ' if found else 'survived'}  {what}", soft_wrap=True)
+                    if not found:
+                        lived[when].append(what)
+            rooms[room] = {"of": len(every), "drawn": len(drawn)} | {
+                when: {"killed": len(drawn) - len(survived), "survived": survived} for when, survived in lived.items()
             }
-            console.print(f"{room}: {len(drawn) - len(survived)} of {len(drawn)} killed")
+    total = sum(room["drawn"] for room in rooms.values())
+    sums = {when: sum(room[when]["killed"] for room in rooms.values()) for when in trees}
+    for when, count in sums.items():
+        console.print(f"{when}: {count} of {total} killed, 95 % confident: {interval(count, total)}")
     if options.json:
         said = {
             "command": shlex.join(["python", *sys.argv]),
             "commit": of,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "before": options.before,
+            "killed": {
+                when: {"share": round(n / total, 3), "interval": interval(n, total)} for when, n in sums.items()
+            },
             "rooms": rooms,
         }
         print(json.dumps(said, indent=1))

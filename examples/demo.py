@@ -2,11 +2,13 @@
 
 Starts `spinn serve` and `spinn run` as a user would. The device is five times as slow as this machine, so that the
 server helps. Kills the server with -9 in the middle, starts it again, and then prints what was seen, what the scheduler
-changed and why, and what became of the frames meanwhile. Ends by itself, some seconds after the server is ready again.
+changed and why, and what became of the frames meanwhile. Ends by itself, some seconds after the server is ready again:
+`make demo ARGS="--seconds 3"` says how many.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -19,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 SPINN = Path(sys.executable).parent / "spinn"
-SECONDS_UP, SECONDS_AWAY, SECONDS_BACK = 6, 5, 6
 FPS = 30
 DEADLINE_MS = 150
 SLOWDOWN = 5
@@ -72,11 +73,16 @@ def tell(results: Path, summary: Path, away: tuple[int, int], ready_at: int) -> 
 
 def main() -> int:
     """Exit code 0 when every process ended well."""
+    parser = argparse.ArgumentParser(description="a server, a device, and a server that dies and comes back")
+    parser.add_argument("--seconds", type=int, default=6, help="with the server, without it, and with it again")
+    seconds = parser.parse_args().seconds
+    if seconds < 1:
+        parser.error(f"--seconds is {seconds}, expected 1 or more")
     print(
         f"spinn-stream demo: photographs under a moving camera, {FPS} frames a second.\n"
         f"A device process, {SLOWDOWN} times as slow as this machine, lets a server process do what takes too long.\n"
-        f"After {SECONDS_UP} s the server is killed (kill -9); {SECONDS_AWAY} s later it is started again. "
-        f"{SECONDS_BACK} s after it is ready, the demo ends.\n"
+        f"After {seconds} s the server is killed (kill -9); {seconds} s later it is started again. "
+        f"{seconds} s after it is ready, the demo ends.\n"
     )
     print("starting the server ...", flush=True)
     server, address = start_server(0)
@@ -89,15 +95,15 @@ def main() -> int:
             "--deadline-ms", str(DEADLINE_MS), "--jsonl", str(results), "--summary", str(summary),
         ])  # fmt: skip
         try:
-            wait_for_frames(FPS * SECONDS_UP, results, client)
+            wait_for_frames(FPS * seconds, results, client)
             server.kill()
             server.wait()
             killed_at = frames_so_far(results)
-            wait_for_frames(killed_at + FPS * SECONDS_AWAY, results, client)
+            wait_for_frames(killed_at + FPS * seconds, results, client)
             back_at = frames_so_far(results)
             server, _ = start_server(int(address.rpartition(":")[2]))
             ready_at = frames_so_far(results)
-            wait_for_frames(ready_at + FPS * SECONDS_BACK, results, client)
+            wait_for_frames(ready_at + FPS * seconds, results, client)
             client.terminate()
             code = client.wait(timeout=20)
             if code == 0:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# As `spinn` sets it, before numpy is there: the threads of two test processes on two cores wait for each other.
+# Before numpy and torch are there: threads of several test processes wait for each other, and spin meanwhile. A small
+# network is trained five times as fast by one.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from spinn_client.sources.base import pixels_of
+from spinn_client.sources.demo import DemoSource
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.frame import crop, normalise
 from spinn_stream.profile import Profile
@@ -26,12 +31,12 @@ from .bundles import DEFAULT, LITE2_200
 from .processes import ServerProcess, server
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
-    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
-    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+    if "SPINN_TESTS_CACHE" in os.environ:  # of `make test`, for both of its halves
+        os.environ["XDG_CACHE_HOME"] = os.environ["SPINN_TESTS_CACHE"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="spinn-tests-")
+        atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 """What tests measure while others run is kept away from the user's own figures; every process of the run has it."""
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-"""torch's threads that wait for each other spin; two trainings at once on two cores then take three times as long."""
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -42,16 +47,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"{SHARED} is not here")
     return SHARED
-
-
-@pytest.fixture(scope="module")
-def one_torch_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +76,17 @@ def serving_default() -> Iterator[ServerProcess]:
     """The same with the bundle that a user has by default."""
     with server(*DEFAULT) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def short_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of the demo's first three seconds, for programs that play their source to its end."""
+    path = tmp_path_factory.mktemp("clips") / "demo.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 30, (640, 480))
+    for picture in itertools.islice(pixels_of(DemoSource()), 90):
+        writer.write(picture)
+    writer.release()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-T = TypeVar("T")
+from spinn_stream.cli.signals import heeded
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+T = TypeVar("T")
 
 FILES_OF_OUR_OWN = 16
 """Files that are kept for logs, for loading models, and for connections that are being refused."""
@@ -33,7 +33,7 @@ def first_signal() -> asyncio.Future[None]:
     """
     loop = asyncio.get_running_loop()
     heard: asyncio.Future[None] = loop.create_future()
-    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = heeded()
 
     def hear() -> None:
         for number in numbers:

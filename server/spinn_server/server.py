@@ -226,6 +226,7 @@ class Server:
             due = loop.time() + LOAD_EVERY_S
             await asyncio.sleep(LOAD_EVERY_S)
             self._metrics.lag.observe(max(0.0, loop.time() - due))
+            self._metrics.tasks.set(len(asyncio.all_tasks()))
             for n, connection in enumerate(list(self._connections), 1):
                 connection.tell_load()
                 if n % AT_A_TIME == 0:

@@ -6,6 +6,7 @@ annotations, or an app of Typer's if it has verbs of its own. It is imported onl
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spinn_stream.errors import ReaderGone, SlaError, SpinnError
 from spinn_stream.text import printable
 
+from .signals import heeded, ignore, leave_on
 from .streams import mend, stdout_failure
 
 if TYPE_CHECKING:  # whatever takes long is imported when Ctrl-C is in order
@@ -54,6 +56,8 @@ ENVIRONMENT = {
 def main() -> None:
     """Entry point of the console script: `call` in a process of its own, with its streams and signals in order."""
     _leave_on_interrupt()
+    numbers = heeded()
+    atexit.register(ignore, numbers)  # Python's shutdown gives them their default back: a signal would be the exit code
     mend()
     try:
         code = call(sys.argv[1:])
@@ -62,11 +66,11 @@ def main() -> None:
         code = INTERRUPTED
     except OSError:
         code = 1  # stdout; its reason comes now
-    _leave_on_interrupt()
     failure = stdout_failure()
     if isinstance(failure, BrokenPipeError):  # who reads has had enough
         code = 0
-    elif failure is not None:
+    leave_on(numbers, code)
+    if code != 0 and failure is not None:
         print(f"spinn: cannot write to stdout: {failure.strerror}", file=sys.stderr)
     sys.exit(code)
 
@@ -113,10 +117,7 @@ def _call(arguments: list[str], debug: bool) -> int:
 
 
 def _leave_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once: before anything has begun, and when everything is done.
-
-    An exception would come up inside an import, or in Python's own shutdown, which print it.
-    """
+    """Let Ctrl-C end the process at once before anything has begun: an exception would come up inside an import."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
         signal.signal(signal.SIGINT, _leave)
 

@@ -170,7 +170,7 @@ def test_asking_needs_a_pushed_source_and_a_stream_that_runs(photographs: list[P
 
 def test_leaving_answers_whoever_still_waits(photographs: list[Pixels]) -> None:
     async def main() -> object:
-        async with spinn.Stream(spinn.Pushed(), deadline_ms=PATIENCE_MS, device=replace(ONNX, slowdown=200)) as stream:
+        async with spinn.Stream(spinn.Pushed(), deadline_ms=PATIENCE_MS, device=replace(ONNX, slowdown=60)) as stream:
             asked = asyncio.create_task(stream.ask(photographs[0]))
             await asyncio.sleep(0.1)
         return (await asyncio.gather(asked, return_exceptions=True))[0]

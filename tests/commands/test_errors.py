@@ -32,6 +32,7 @@ AT_0 = (*AT_9[:-1], "0")
     ("options", "expected"),
     [
         (["--source", "nowhere.mp4"], "no file 'nowhere.mp4'"),
+        (["--source", "[/x]"], "no file '[/x]'"),
         (["--source", str(Path(__file__).parent)], "no image in"),
         (["--source", __file__], "is not a video that can be read"),
         (["--source", "97"], "camera 97 cannot be opened"),
@@ -41,6 +42,8 @@ AT_0 = (*AT_9[:-1], "0")
         (["--source", "demo", "--server", "http://localhost:1"], "expected ws://HOST:PORT"),
         (["--source", "demo", "--server", "nonsense"], "expected ws://HOST:PORT"),
         (["--source", "demo", "--server", "ws://"], "expected ws://HOST:PORT"),
+        (["--source", "demo", "--server", "ws://[/x]"], "'ws://[/x]' is not a server's address"),
+        (["--source", "demo", "--server", "ws://[fe80::1...]"], "'ws://[fe80::1...]' is not a server's address"),
         (["--source", "demo", "--server", "ws://no-such-host.invalid:1"], "cannot reach ws://no-such-host.invalid:1"),
         (["--source", "demo", "--server", "ws://127.0.0.1:1"], "is `spinn serve` running there?"),
         (["--source", "demo", "--bundle", "nowhere"], "nowhere is not a bundle"),
@@ -73,6 +76,14 @@ def test_run_says_in_one_line_what_is_wrong(options: list[str], expected: str) -
     assert done.returncode == 1
     assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stdout == ""
+
+
+def test_a_folder_is_named_as_it_is(tmp_path: Path) -> None:
+    """Its name is no markup for the terminal."""
+    folder = tmp_path / "[red]" / "[" / "x]"
+    folder.mkdir(parents=True)
+    done = said("run", "--source", str(folder))
+    assert done.returncode == 1 and f"no image in {folder}, expected" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -111,8 +122,8 @@ def other_bundle(tmp_path: Path) -> Path:
 
 
 def test_a_bundle_of_another_hash_is_refused_and_both_are_named(serving: ServerProcess, other_bundle: Path) -> None:
-    done = spinn("run", "--source", "demo", "--server", serving.address, "--bundle", str(other_bundle),
-                 "--runtime", "onnxruntime")  # fmt: skip
+    done = said("run", "--source", "demo", "--server", serving.address, "--bundle", str(other_bundle),
+                "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1
     for folder in (other_bundle, LITE2_200):
         assert load_bundle(folder).hash[:12] in done.stderr
@@ -128,7 +139,7 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
         to = ("--server", running.address)
         assert spinn(*common, *to, "--token-file", str(right)).returncode == 0
         for options in ((), ("--token-file", str(wrong))):
-            done = spinn(*common, *to, *options)
+            done = said(*common, *to, *options)
             assert done.returncode == 1 and "unauthorised" in done.stderr
 
 
@@ -136,7 +147,7 @@ def test_a_web_server_is_not_a_spinn_server() -> None:
     web = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=web.serve_forever, daemon=True).start()
     try:
-        done = spinn("run", "--source", "demo", "--server", f"ws://127.0.0.1:{web.server_port}")
+        done = said("run", "--source", "demo", "--server", f"ws://127.0.0.1:{web.server_port}")
     finally:
         web.shutdown()
     assert done.returncode == 1 and "is not a spinn server" in done.stderr
@@ -159,7 +170,7 @@ def test_a_port_that_is_taken_is_named(serving: ServerProcess) -> None:
     ],
 )
 def test_serve_says_in_one_line_what_is_wrong(options: list[str], expected: str) -> None:
-    done = spinn("serve", *options)
+    done = said("serve", *options)
     assert done.returncode == 1
     assert expected in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
 
@@ -172,11 +183,12 @@ def test_http_paths(serving: ServerProcess) -> None:
 
 
 def test_begin_without_the_server_when_so_asked() -> None:
-    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--split", "9", "--allow-offline", "--jsonl", "-",
-                 "--server", f"ws://127.0.0.1:{free_port()}", "--quiet", "--runtime", "onnxruntime")  # fmt: skip
+    done = spinn("run", *SMALL, "--source", "demo", "--frames", "30", "--unpaced", "--deadline-ms", "10000",
+                 "--split", "9", "--allow-offline", "--jsonl", "-", "--server", f"ws://127.0.0.1:{free_port()}",
+                 "--quiet", "--runtime", "onnxruntime")  # fmt: skip
     assert done.returncode == 0
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) >= 28 and {r["reason"] for r in results} <= {"disconnected", "confident"}
+    assert len(results) == 30 and {r["reason"] for r in results} <= {"disconnected", "confident"}
 
 
 def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
         common = ("run", "--source", "demo", "--frames", "5", "--split", "9", "--quiet", "--server", running.address,
                   "--runtime", "onnxruntime", *SMALL)  # fmt: skip
         assert spinn(*common, "--tls-ca", str(cert)).returncode == 0
-        untrusted = spinn(*common)
+        untrusted = said(*common)
         assert untrusted.returncode == 1 and "certificate" in untrusted.stderr
 
 

@@ -56,6 +56,21 @@ def test_a_second_signal_does_not_wait_for_the_frames_that_are_open(tmp_path: Pa
     assert process.returncode == 0 and "Traceback" not in errors and (tmp_path / "summary.json").exists()
 
 
+def test_signals_that_come_until_the_process_is_gone_change_neither_summary_nor_exit_code(tmp_path: Path) -> None:
+    process = start(tmp_path, "--runtime", "onnxruntime", "--unpaced")
+    try:
+        wait_for_results(process, tmp_path)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.002)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in errors
+    assert json.loads((tmp_path / "summary.json").read_text())["final"] > 0
+
+
 def test_a_start_that_measures_the_machine_says_so_and_is_given_up_at_once(tmp_path: Path) -> None:
     """With --quiet, and a machine that was never measured."""
     process = start(tmp_path, "--quiet", XDG_CACHE_HOME=str(tmp_path / "empty"))

@@ -15,7 +15,7 @@ import pytest
 from ..bundles import SMALL
 from ..processes import SPINN, spinn
 
-RUN = ("run", "--source", "demo", "--frames", "30", "--runtime", "onnxruntime", "--split", "final", *SMALL)
+RUN = ("run", "--source", "demo", "--frames", "30", "--unpaced", "--runtime", "onnxruntime", "--split", "final", *SMALL)
 ENDLESS = (*RUN[:3], "--loop", *RUN[5:])
 
 
@@ -37,7 +37,7 @@ def test_a_reader_of_stderr_who_leaves_is_not_missed(tmp_path: Path) -> None:
     code, lines = tmp_path / "code", tmp_path / "lines"
     done = shell(f'{{ "$@" 2>&1 >/dev/null; echo $? >"{code}"; }} | head -1', *RUN, "--jsonl", str(lines))
     assert code.read_text() == "0\n" and done.stdout.startswith("bundle ")
-    assert len(lines.read_text().splitlines()) >= 28
+    assert len(lines.read_text().splitlines()) == 30
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
@@ -46,7 +46,7 @@ def test_streams_may_be_closed_from_the_start(closed: str, tmp_path: Path) -> No
     lines = tmp_path / "lines"
     done = shell(f'"$@" {closed}', *RUN, "--jsonl", str(lines))
     assert done.returncode == 0 and done.stdout == "" and "Error" not in done.stderr, done.stderr
-    assert len([json.loads(line) for line in lines.read_text().splitlines()]) >= 28
+    assert len([json.loads(line) for line in lines.read_text().splitlines()]) == 30
 
 
 def test_results_for_a_stdout_that_is_closed_go_nowhere() -> None:
@@ -106,15 +106,26 @@ def python(script: str, *options: str, ignored: bool = False) -> subprocess.Comp
         "cli._load = lambda verb: interrupt()",
         "cli._load = lambda verb: interrupt",
         "def verb():\n    try: interrupt()\n    finally: interrupt()\ncli._load = lambda _: verb",
-        "cli._load = lambda verb: lambda: atexit.register(interrupt)",
-        "import threading\nthread = threading.Thread(target=lambda: (time.sleep(0.1), interrupt(), time.sleep(30)))\n"
-        "def verb(): thread.start()\ncli._load = lambda _: verb",
     ],
-    ids=["while a verb is imported", "in a verb", "twice", "at the exit", "while the exit waits for a thread"],
+    ids=["while a verb is imported", "in a verb", "twice"],
 )
 def test_ctrl_c_is_exit_code_130_without_a_word(script: str) -> None:
     done = python(script)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cli._load = lambda verb: lambda: atexit.register(interrupt)",
+        "import threading\nthread = threading.Thread(target=lambda: (time.sleep(0.1), interrupt(), time.sleep(30)))\n"
+        "def verb(): thread.start()\ncli._load = lambda _: verb",
+    ],
+    ids=["at the exit", "while the exit waits for a thread"],
+)
+def test_ctrl_c_when_all_is_done_leaves_the_exit_code_as_it_is(script: str) -> None:
+    done = python(script)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", "")
 
 
 def test_a_verb_tidies_up_after_ctrl_c() -> None:

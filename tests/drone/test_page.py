@@ -16,7 +16,6 @@ TRIES_MS = 60_000
 END_S = 20.0
 
 
-@pytest.mark.alone
 def test_a_flight_is_seen_and_its_link_is_cut_and_mended_from_the_page(browser: Browsers) -> None:
     pytest.importorskip("pybullet")
     command = [sys.executable, "-m", "spinn_stream", "drone", "--page", "--port", "0"]

@@ -11,7 +11,7 @@ from ..processes import ServerProcess, run_client
 
 pytestmark = pytest.mark.alone
 
-FRAMES = "120"
+FRAMES = "75"
 THRESHOLD = "0.24"
 """In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""
 
@@ -21,8 +21,8 @@ def test_a_clip_at_30_frames_a_second(shared: Path, serving: ServerProcess, tmp_
     options = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop", "--threshold", THRESHOLD)
     out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", serving.address, "--split", "13")
     out.check_contract(150)
-    assert out.summary["taken"] >= 0.95 * int(FRAMES)
-    assert out.summary["fallback"] == 0
+    assert out.summary["taken"] >= 0.8 * int(FRAMES)
+    assert out.summary["fallback"] <= out.few
 
     # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
     alone = run_client(tmp_path / "alone", *options, "--unpaced", "--deadline-ms", "60000")

@@ -1,6 +1,7 @@
 """Everything in the README and in docs/tour.md is run: their commands in their order, in shells of their own.
 
-`spinn replay` is run by test_replay.
+What would play the whole demo plays its first seconds, and `spinn profile` measures one engine and batch size. `spinn
+replay` is run by test_replay.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ def commands(page: str) -> list[str]:
 README = commands("README.md")
 COMMANDS = list(dict.fromkeys([*README, *commands("docs/tour.md")]))
 BACKGROUND = ("spinn serve", "spinn shape")
+SHORTER = {"spinn run": ["--frames", "60"], "spinn profile": ["--batches", "1", "--runtime", "onnxruntime"]}
+
+
+def shorter(line: str) -> list[str]:
+    """A command with the options that make less of it, if there are some and they are not there already."""
+    words = shlex.split(line)
+    options = SHORTER.get(" ".join(words[:2]), [])
+    return words if set(options) & set(words) else [*words, *options]
 
 
 def environment() -> dict[str, str]:
@@ -64,7 +73,7 @@ def background() -> Iterator[None]:
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("spinn run")])
 def test_a_run_of_the_readme(background: None, tmp_path: Path, line: str) -> None:
     done = subprocess.run(
-        shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
+        shorter(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "frames captured" in done.stderr and "lost the server" not in done.stderr
@@ -80,23 +89,25 @@ def test_a_client_goes_through_the_readme_s_shaper(background: None, tmp_path: P
     assert done.returncode == 0 and "round trip" in done.stderr
 
 
-def test_the_readme_s_program_embeds_a_stream(background: None, tmp_path: Path) -> None:
-    """Its demo plays once: some hundred answers, and an end."""
+def test_the_readme_s_program_embeds_a_stream(background: None, short_demo: Path, tmp_path: Path) -> None:
+    """Its source plays once: an answer for each frame that is not dropped, and an end."""
     (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert program.count('"demo"') == 1
+    program = program.replace('"demo"', repr(str(short_demo)))
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) >= 100
+    assert len(done.stdout.splitlines()) >= 30
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith(("spinn doctor", "spinn profile"))])
 def test_the_readme_looks_at_this_machine(background: None, tmp_path: Path, line: str) -> None:
     done = subprocess.run(
-        shlex.split(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
+        shorter(line), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "round trip" in done.stdout or "preprocess" in done.stdout
+    assert ("round trip" if line.startswith("spinn doctor") else "preprocess") in done.stdout
 
 
 def test_the_readme_looks_into_traces_and_makes_one(tmp_path: Path) -> None:
@@ -129,7 +140,9 @@ def test_the_readme_makes_a_model_of_its_own_and_scores_it(tmp_path: Path) -> No
 
 @pytest.mark.alone
 def test_make_demo_ends_by_itself_with_its_figures() -> None:
-    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        ["make", "demo", "ARGS=--seconds 3"], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("answered on the device", "answered by the server", "answered alone in trouble", "age of the answers"):
         assert said in done.stderr
@@ -140,7 +153,7 @@ def test_make_demo_ends_by_itself_with_its_figures() -> None:
     assert 0 <= lost < back, done.stderr
     assert re.search(r"ready again \(from frame \d+ on\), it answered \d+ of \d+ frames", done.stdout), done.stdout
     away = re.search(r"the device answered (\d+) of (\d+)", done.stdout)
-    assert away is not None and int(away[1]) >= 0.9 * int(away[2]) >= 20  # a slow device drops frames
+    assert away is not None and int(away[1]) >= 0.9 * int(away[2]) >= 5  # a slow device drops frames
     oldest = re.search(r"was (\d+) ms old; the deadline is (\d+) ms", done.stdout)
     assert oldest is not None and int(oldest[1]) <= int(oldest[2]) + 120
 

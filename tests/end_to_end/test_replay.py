@@ -99,7 +99,7 @@ def test_the_same_in_virtual_time(tmp_path: Path) -> None:
 def test_a_replay_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only", "--out",
-         str(tmp_path), "--runtime", "onnxruntime", "--fps", "2"],
+         str(tmp_path), "--runtime", "onnxruntime", "--fps", "2", "--duration-s", "20", *SMALL],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:

@@ -15,11 +15,10 @@ from spinn_traces.readers import read_trace
 from ..faults.test_server_away import answered, wait_for
 from ..processes import ClientProcess, ServerProcess, run_client, shaper, spinn
 
-pytestmark = pytest.mark.alone
-
 FPS = 30
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_frames_overlap_on_a_long_link(serving: ServerProcess, tmp_path: Path) -> None:
     """200 ms round trip, 30 frames a second, no exit fires: nearly all are answered by the server in time.
@@ -64,6 +63,7 @@ def test_settings_change_while_it_runs_and_say_when(serving: ServerProcess, tmp_
     assert f'at {state["at_s"]:.6f} s: {{"rtt_ms": 400, "up_mbps": 5}}' in errors.read_text()
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_a_session_saw_of_its_link_is_replayed(serving: ServerProcess, tmp_path: Path) -> None:
     """A link of 0.4 Mb/s and 60 ms, filled: its trace says so, and played it is such a link again."""

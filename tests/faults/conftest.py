@@ -1,4 +1,4 @@
-"""The matrix of faults in virtual time."""
+"""The matrix of faults: in virtual time, and what real processes are measured against."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from spinn_stream.runtime import Engine
 from spinn_traces.simulator import MemoEngine
 
 from .matrix import Matrix
+from .real import Scene
 
 
 @pytest.fixture(scope="session")
 def matrix(bundle: Bundle, engine: Engine, photographs: list[npt.NDArray[np.uint8]]) -> Matrix:
     return Matrix(bundle, MemoEngine(engine), photographs)
+
+
+@pytest.fixture(scope="session")
+def scene(matrix: Matrix, photographs: list[npt.NDArray[np.uint8]], tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene(matrix.right, photographs, tmp_path_factory.mktemp("scene"))

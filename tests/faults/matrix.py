@@ -98,8 +98,13 @@ class Matrix:
             self._alone[key] = world.answers / frames
         return self._alone[key]
 
-    def _learn_labels(self) -> None:
+    @property
+    def right(self) -> dict[int, set[str]]:
         """What each picture is called by each exit, on device and server, without any fault."""
+        self._learn_labels()
+        return self._right
+
+    def _learn_labels(self) -> None:
         if self._right:
             return
         for split, threshold in (("block7", None), ("final", None), ("final", 0.0), ("block13", 0.0), ("input", None)):

@@ -45,7 +45,8 @@ class Serving:
         if held:
             self.setting_up.touch()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", VERB, "serve", "--port", str(port), "--runtime", runtime, *SMALL],
+            [sys.executable, "-c", VERB, "serve", "--port", str(port), "--runtime", runtime, "--max-batch-size", "1",
+             *SMALL],
             env=os.environ | {BROKEN: str(self.broken), SETTING_UP: str(self.setting_up)},
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

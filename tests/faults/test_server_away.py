@@ -41,19 +41,19 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
         wait_for(lambda: answered(client, "server", 0), "server answer")
         first.kill()
     seen = len(client.results())
-    wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames without the server")
+    wait_for(lambda: len(client.results()) > seen + 30, "a second of frames without the server")
     with server(port=port):
         ready = time.monotonic()
         seen = len(client.results())
         wait_for(lambda: answered(client, "server", seen), "server answer")
         back = time.monotonic()
-        wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames with the server")
+        wait_for(lambda: len(client.results()) > seen + 30, "a second of frames with the server")
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)
     away_s = back - ready - out.stalls.within_ms(ready, back) / 1000
     assert away_s <= 2.0, f"server answers resumed {away_s:.1f} s after ready"
     reasons = Counter(r["reason"] for r in out.finals)
-    assert reasons["disconnected"] >= 50 and len(out.unanswered) <= out.few
+    assert reasons["disconnected"] >= 20 and len(out.unanswered) <= out.few
     assert all(r["where"] == "device" and r["label"] for r in out.finals if r["reason"] == "disconnected")
     print(
         f"server answers {away_s:.2f} s after ready; {reasons}; ages {out.summary['age_ms']}, "
@@ -61,6 +61,7 @@ def test_kill_9_and_return(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_link_that_stalls_costs_no_frame_its_answer(serving: ServerProcess, tmp_path: Path) -> None:
     """At split 0 no exit has run when a frame is sent: the device must begin a run of its own in time."""
     with shaped_link(serving.port) as link:
@@ -94,7 +95,7 @@ def test_late_answers_are_told_when_asked_for(serving: ServerProcess, tmp_path: 
 
 
 def refused(folder: Path, address: str) -> RunOutput:
-    return run_client(folder, "--source", "demo", "--frames", "90", "--split", "5", "--threshold", "none",
+    return run_client(folder, "--source", "demo", "--frames", "45", "--split", "5", "--threshold", "none",
                       "--server", address)  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> N
     with server(*DEFAULT, port=port) as second:
         seen = len(client.results())
         wait_for(lambda: refusal in second.get("/metrics"), "session that is refused")
-        wait_for(lambda: len(client.results()) > seen + 60, "two seconds of frames")
+        wait_for(lambda: len(client.results()) > seen + 30, "a second of frames")
         assert not answered(client, "server", seen + 5)
         out = client.finish(interrupt=True)
     out.check_contract(DEADLINE_MS)

@@ -200,6 +200,7 @@ def test_a_stale_request_is_refused_as_expired(serving: ServerProcess, bundle: B
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_who_says_nothing_is_closed(serving: ServerProcess) -> None:
     async def main() -> None:
         websocket = await open_raw(serving)
@@ -238,7 +239,7 @@ def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bun
 
     beside_them("first", 60, 2)  # what a server needs anyway, it has now
     before = serving.memory_bytes()
-    out = beside_them("second", 150, 4)
+    out = beside_them("second", 90, 2.5)
     out.check_contract(500)
     assert out.summary["server"] >= 0.95 * out.summary["taken"]
     assert serving.memory_bytes() - before < 32 * 1024 * 1024

@@ -158,6 +158,26 @@ def test_pages_of_other_origins_are_refused_and_counted_and_programs_are_not() -
 
 
 @pytest.mark.parametrize(
+    ("path", "origins", "status"),
+    [
+        ("/", ["https://example.org", "https://evil.example"], "403"),
+        ("/", ["https://example.org"] * 2, "400"),
+        ("/nowhere", ["https://example.org"] * 2, "404"),
+    ],
+)
+def test_a_request_with_several_origins_is_refused_and_is_no_fault_of_ours(
+    path: str, origins: list[str], status: str
+) -> None:
+    async def main() -> None:
+        async with port_of(Welcoming(), Metrics(), Front(origins=frozenset({"https://example.org"}))) as address:
+            headers = [("Origin", origin) for origin in origins]
+            with pytest.raises(InvalidStatus, match=status):
+                await connect(address + path, proxy=None, additional_headers=headers, subprotocols=["spinn.v1"])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
     ("forwarded", "proxies", "expected"),
     [
         ([], ["10.0.0.0/8"], "10.0.0.1:7"),
@@ -222,6 +242,36 @@ def test_a_message_of_endlessly_many_frames_is_cut_off() -> None:
                 await (await dial(address, None, 1000)).send(endless())
             await asyncio.wait_for(ended.wait(), 10)
         assert metrics.refused_connections.labels("fragments")._value.get() == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("frame", [b"\x82\x80", b"\x89\x80"], ids=["messages", "pings"])
+@pytest.mark.parametrize(("count", "flood"), [(100, 0), (20_000, 1)])
+def test_who_sends_very_many_frames_at_once_is_cut_off(frame: bytes, count: int, flood: int) -> None:
+    """They take time, of which others get none meanwhile."""
+
+    class Reading(Welcoming):
+        async def serve(self, carrier: Carrier) -> None:
+            with contextlib.suppress(CarrierClosed):
+                while True:
+                    await carrier.recv()
+
+    async def main() -> None:
+        metrics = Metrics()
+        async with port_of(Reading(), metrics, Front()) as address:
+            websocket = await dial(address, None, 1000)
+            websocket.transport.write((frame + bytes(4)) * count)
+            try:
+                async with asyncio.timeout(5):
+                    await websocket.ping()
+                    await (await websocket.ping())
+            except ConnectionClosed:
+                assert flood
+            else:
+                assert not flood
+                await websocket.close()
+        assert metrics.refused_connections.labels("flood")._value.get() == flood
 
     asyncio.run(main())
 

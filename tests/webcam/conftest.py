@@ -105,14 +105,14 @@ def chromium(browser: Browsers) -> Iterator[Any]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def seen() -> Seen:
     return Seen()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(chromium: Any, running: Demo, seen: Seen) -> Iterator[Any]:
-    """The page, once the server is there and answers are shown."""
+    """The page, once the server is there and answers are shown: for all tests of a file, which leave it as it was."""
     page = chromium.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(TRIES_MS)
     seen.watch(page)
@@ -121,6 +121,7 @@ def page(chromium: Any, running: Demo, seen: Seen) -> Iterator[Any]:
     page.wait_for_selector(".chip.good >> text=server")
     yield page
     page.close()
+    assert seen.errors == []
 
 
 def click(page: Any, name: str) -> None:

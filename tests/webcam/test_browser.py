@@ -55,7 +55,7 @@ def choose(page: Any, label: str, option: str) -> None:
 
 def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, seen: Seen, running: Demo) -> None:
     page.wait_for_selector(".charts canvas")
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(1000)
     assert seen.errors == []
     assert seen.addresses == {running.address.split("/")[2]}
 

@@ -13,8 +13,6 @@ from ..processes import run_client
 from ..rtsp import encoded, rtsp_camera
 from .conftest import CODE_PX, FPS, TRIES_MS, Browsers, Clip, Demo, Seen, click, demo
 
-pytestmark = pytest.mark.alone
-
 FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 CONFIDENT = 0.5
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from spinn_client.sinks.files import LAST_LINES_S
 from spinn_client.sinks.live import LiveView
 from spinn_client.sinks.summary import PLANS, PlanUse, Tally, show_summary, summarise
 from spinn_client.sinks.trace import TraceRecorder
+from spinn_stream.cli.signals import heeded, ignore
 from spinn_stream.errors import ReaderGone, SpinnError
 from spinn_stream.plan import LinkEstimate
 
@@ -29,8 +29,6 @@ SOON_S = 1.0
 """How long files may take to be written after a signal."""
 
 FASTER_THAN_PROFILED = 0.7
-
-ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,7 @@ class Run:
         self._takes_long = False
         self._server_seen = self._signalled = False
         self._ending: asyncio.Task[None] | None = None
+        self._signals = heeded()
         self._lines = ConsoleLines(console, quiet)
         self.stream = make(self._tally.add, self._tell)
 
@@ -78,7 +77,7 @@ class Run:
         loop = asyncio.get_running_loop()
         opening = asyncio.ensure_future(self.stream.open())
         patience = loop.call_later(PATIENCE_S, self._say_what_takes_long)
-        for number in ENDS:
+        for number in self._signals:
             loop.add_signal_handler(number, opening.cancel)
         try:
             await opening
@@ -87,9 +86,13 @@ class Run:
             raise
         finally:
             patience.cancel()
-        for number in ENDS:
+        for number in self._signals:
             loop.add_signal_handler(number, self._stop)
-        return await self._play()
+        ended = await self._play()
+        for number in self._signals:
+            loop.remove_signal_handler(number)
+        ignore(self._signals)  # as the summary is still to be written
+        return ended
 
     async def _play(self) -> Ended:
         stream, began = self.stream, time.monotonic()
@@ -133,7 +136,7 @@ class Run:
         self._signalled = True
         self.stream.stop()
         loop = asyncio.get_running_loop()
-        for number in ENDS:
+        for number in self._signals:
             loop.add_signal_handler(number, self._end_now)
 
     def _end_now(self) -> None:

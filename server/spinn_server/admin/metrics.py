@@ -68,6 +68,7 @@ class Metrics:
         self.lag = Histogram(
             "spinn_loop_lag_seconds", "How late the event loop comes to a timer", buckets=_SECONDS, registry=r
         )
+        self.tasks = Gauge("spinn_tasks", "Tasks of the event loop", registry=r)
         for reason in REQUEST_REASONS:  # a rate needs a first value
             self.rejects.labels(reason)
         self.bytes_in = Counter("spinn_received_bytes", "Message bytes received", registry=r)

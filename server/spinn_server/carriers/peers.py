@@ -34,9 +34,9 @@ class Front:
             return bare[len(self.path_prefix) :] or "/"
         return bare
 
-    def refuses(self, origin: str | None) -> bool:
-        """Whether a page of this origin may not begin a session; None: not a page."""
-        return origin is not None and origin not in self.origins
+    def refuses(self, origin: str) -> bool:
+        """Whether a page of this origin may not begin a session."""
+        return origin not in self.origins
 
     def peer(self, address: Any, forwarded: Sequence[str]) -> str:
         """The peer: HOST:PORT, or "HOST via PROXY:PORT" if a trusted proxy says so.

@@ -48,8 +48,12 @@ MAX_UNSENT = 1024 * 1024
 """Most bytes that a peer has not read. Our own messages wait for room; the library's own answers do not."""
 
 
-MAX_FRAGMENTS = 1000
-"""Most frames of one message. Each takes memory, however short it is; our clients send one."""
+MAX_FRAMES = 1000
+"""Most frames of one message, and most that may come at once. Each takes memory and time, however short it is. Our
+clients send a message in one frame, and a few dozen messages at once."""
+
+PIECE = 16 * 1024
+"""Bytes of a socket that are looked at before it may be cut off. A read has up to 256 KiB."""
 
 
 class Socket(ServerConnection):
@@ -60,6 +64,7 @@ class Socket(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.arrivals: deque[float] = deque()  # of messages that were not read yet
         self._fragments = 0  # of the message that is coming
+        self._at_once = 0  # frames of the present read
         super().connection_made(transport)
         self.port.opened(self)
 
@@ -68,18 +73,27 @@ class Socket(ServerConnection):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.transport.get_write_buffer_size() > MAX_UNSENT:
-            self.port.cut(self, "not reading", f"took none of {MAX_UNSENT} bytes")
+        self._at_once = 0
+        for at in range(0, len(data), PIECE):
+            super().data_received(data[at : at + PIECE])
+            if self.transport.get_write_buffer_size() > MAX_UNSENT:
+                self.port.cut(self, "not reading", f"took none of {MAX_UNSENT} bytes")
+            if self.transport.is_closing():
+                return
 
     def process_event(self, event: Any) -> None:
-        if isinstance(event, Frame) and not event.opcode & 8:  # of a message
-            if event.fin:
-                self.arrivals.append(self.port.clock())
-            self._fragments = 0 if event.fin else self._fragments + 1
-            if self._fragments > MAX_FRAGMENTS:
-                self.port.cut(self, "fragments", f"sent a message in more than {MAX_FRAGMENTS} frames")
+        if isinstance(event, Frame):
+            self._at_once += 1
+            if self._at_once > MAX_FRAMES:
+                self.port.cut(self, "flood", f"sent more than {MAX_FRAMES} frames at once")
                 return
+            if not event.opcode & 8:  # of a message
+                if event.fin:
+                    self.arrivals.append(self.port.clock())
+                self._fragments = 0 if event.fin else self._fragments + 1
+                if self._fragments > MAX_FRAMES:
+                    self.port.cut(self, "fragments", f"sent a message in more than {MAX_FRAMES} frames")
+                    return
         super().process_event(event)
 
 
@@ -172,10 +186,10 @@ class _Handlers:
 
     async def http(self, connection: ServerConnection, request: Request) -> Response | None:
         path = self._front.path(request.path)
-        origin = request.headers.get("Origin")
+        origins = request.headers.get_all("Origin")  # a stranger may send several
         try:
-            if path == SESSIONS and self._front.refuses(origin):
-                answer: HttpAnswer | None = self._refuse_origin(str(origin))
+            if path == SESSIONS and any(map(self._front.refuses, origins)):
+                answer: HttpAnswer | None = self._refuse_origin(" and ".join(origins))
             elif path == SESSIONS:
                 answer = self._service.answer(path)
             else:  # in a thread: the figures take milliseconds to write down

@@ -40,7 +40,9 @@ def full_speed(step: Step, began: float) -> None:
 class Slowed:
     """Behaves like a slower processor: it sleeps (factor - 1) times as long as the work took.
 
-    It stands for a small board, but caches, memory and the other core are those of this machine.
+    It stands for a small board, but caches, memory and the other core are those of this machine. If the machine takes
+    the processor away meanwhile, that time is not multiplied: the work took no more of the process's processor time
+    than there was since the work before.
 
     Args:
         factor: 1 or more; may be changed while it runs.
@@ -50,10 +52,14 @@ class Slowed:
         if not 1 <= factor <= 1000:
             raise ValueError(f"the slowdown is {factor}, expected 1 to 1000")
         self.factor = factor
+        self._used = time.process_time()
 
     def __call__(self, step: Step, began: float) -> None:
+        used = time.process_time()
+        took = min(time.monotonic() - began, used - self._used)
+        self._used = used
         if self.factor > 1:
-            time.sleep((self.factor - 1) * (time.monotonic() - began))
+            time.sleep((self.factor - 1) * took)
 
 
 @dataclass(frozen=True)

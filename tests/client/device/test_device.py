@@ -18,6 +18,7 @@ from spinn_stream.codec import CodecSetting, PayloadSender, decode_payload
 from spinn_stream.plan import Plan
 from spinn_stream.profile import Profile, Timing
 from spinn_stream.runtime import Answer, Engine, ExitOutput, open_engine
+from spinn_stream.runtime.machine.host import Host, Step
 
 Floats = npt.NDArray[np.float32]
 SPLIT = 14  # behind the first exit
@@ -186,6 +187,24 @@ def test_a_plan_that_runs_in_graphs_of_another_one_runs_at_once(bundle: Bundle, 
     device.prepare(alone)
     assert device.runs(alone) and device.runs(certain) and device.runs(Plan(3, 0, None))
     assert not device.runs(Plan(4, bundle.exits[0].cut + 1, 0.5)), "no graph ends there"
+    device.close()
+
+
+def test_a_run_that_was_disturbed_while_the_device_was_prepared_does_not_count(
+    bundle: Bundle, engine: Engine, profile: Profile
+) -> None:
+    """The last one of three takes a minute."""
+    now, runs = 0.0, 0
+
+    def pace(step: Step, began: float) -> None:
+        nonlocal now, runs
+        now, runs = now + (60.0 if runs // graphs == 2 else 0.01), runs + 1
+
+    device = Device(bundle, engine, profile, host=Host(clock=lambda: now, pace=pace))
+    plan = Plan(1, bundle.last, 0.5)
+    graphs = len(device._paths.graphs(plan))
+    device.prepare(plan)
+    assert runs == 3 * graphs and 0 < device.first_exit_ms(0) < 1000
     device.close()
 
 

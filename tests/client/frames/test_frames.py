@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spinn_client.frames.actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from spinn_client.frames.flight import Flight, State
-from spinn_client.frames.frames import GRACE_MS, SPARE_MS, Frames
+from spinn_client.frames.frames import GRACE_MS, SPARE_MS, Frames, checked_deadline
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.reliance import FRESH_S
 from spinn_client.frames.results import Result
@@ -172,6 +172,20 @@ def test_a_frame_that_an_exit_has_seen_needs_no_rescue(case: Case, bundle: Bundl
     case.unsure(flight)
     case.frames.sent(flight, 0.01)
     assert flight.rescue_at is None and case.frames.wake_at() == pytest.approx(DEADLINE_S)
+
+
+def test_a_frame_that_an_exit_saw_after_it_was_sent_needs_no_rescue(case: Case, bundle: Bundle) -> None:
+    flight = case.away()
+    at = flight.rescue_at
+    case.frames.local_exit(1, answer(bundle.exits[0].name, 0.4), 0.05)
+    assert at is not None and case.frames.look(at) == []
+
+
+@pytest.mark.parametrize("ms", [0.9, 600_000.1, math.nan])
+def test_a_deadline_that_no_frame_can_have_is_refused(ms: float) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 600000"):
+        checked_deadline(ms)
+    assert [checked_deadline(ms) for ms in (1, 600_000)] == [1, 600_000]
 
 
 @pytest.mark.parametrize("lost", [True, False])

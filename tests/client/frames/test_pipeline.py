@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from spinn_client.sources.base import Picture
 from spinn_client.steering.guide import Fixed
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
-from spinn_stream.plan import Plan
+from spinn_stream.plan import Decision, Plan
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
 
@@ -41,12 +41,25 @@ class Endless:
     def close(self) -> None: ...
 
 
-def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan, *, most: int = MOST) -> list[Result]:
-    """The final results of frames under one plan and, asked for at the third answer, another.
+class Consulted(Fixed):
+    """Says whether it was asked to decide."""
+
+    runs = False
+
+    async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
+        self.runs = True
+        await super().run(captured, change)
+
+
+def play(
+    bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan | Fixed, *, most: int = MOST
+) -> list[Result]:
+    """The final results of frames under one plan and, asked for at the third answer, another or another guide's.
 
     Ends some frames after the other plan is first seen in an answer, or after `most`.
     """
     results: list[Result] = []
+    plan = then.plan if isinstance(then, Fixed) else then
 
     async def main() -> None:
         feed = Feed(Endless(picture), FeedConfig(unpaced=True))
@@ -54,8 +67,11 @@ def play(bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Pla
         def emit(result: Result) -> None:
             results.append(result)
             if len(results) == 3:
-                pipeline.change_plan(then)
-            if sum(r.plan == then.id for r in results) == 3 or len(results) == most:
+                if isinstance(then, Fixed):
+                    pipeline.use_guide(then)
+                else:
+                    pipeline.change_plan(then)
+            if sum(r.plan == plan.id for r in results) == 3 or len(results) == most:
                 feed.stop()
 
         pipeline = Pipeline(
@@ -80,6 +96,15 @@ def test_frames_flow_under_the_old_plan_until_the_new_one_is_built(
     assert plans == sorted(plans) and set(plans) == {1, 2}
     assert [r.frame for r in results] == list(range(len(results))), "a frame was lost or answered twice"
     assert {(r.plan, r.exit) for r in results} == {(1, bundle.exits[-1].name), (2, bundle.exits[0].name)}
+
+
+def test_another_guide_is_asked_from_then_on(
+    bundle: Bundle, engine: Engine, profile: Profile, photographs: list[Pixels]
+) -> None:
+    then = Consulted(Plan(2, bundle.last, 0.0))
+    device = Device(bundle, engine, profile)
+    results = play(bundle, device, photographs[0], Plan(1, bundle.last, None), then)
+    assert results[-1].plan == 2 and then.runs
 
 
 class Refusing(Device):

@@ -23,8 +23,6 @@ from spinn_stream.runtime.torch.cuda_graphs import SIZES, Function  # noqa: E402
 Floats = npt.NDArray[np.float32]
 START = 16
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 
 class Again:
     """What was captured, run anew at each replay; `off` is added to it."""

@@ -30,9 +30,6 @@ from spinn_stream.runtime.torch import TorchEngine, TorchGraph, bundle_stages  #
 Floats = npt.NDArray[np.float32]
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 @pytest.fixture(scope="module")
 def torch_engine(bundle: Bundle) -> Engine:
     return open_engine(bundle, "torch")

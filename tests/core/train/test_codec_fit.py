@@ -19,7 +19,7 @@ from spinn_stream.train.pack.calibration import batches
 from spinn_stream.train.pack.codec_fit import TARGET_BITS, TARGET_NATS, fit_bases
 from spinn_stream.train.pack.export import export_draft, write_bases
 
-from ...processes import spinn
+from ...processes import said, spinn
 from .tiny import CLASSES, SIZE, images, network
 
 Floats = np.ndarray
@@ -154,8 +154,7 @@ def test_spinn_calibrate_in_place_replaces_what_was_there(tmp_path: Path, pictur
     export(folder)
     hashes = set()
     for held_out in ("9", "15"):
-        done = spinn("calibrate", str(folder), "--data", str(pictures), "--out", str(folder), "--held-out", held_out,
-                     timeout=120)  # fmt: skip
+        done = said("calibrate", str(folder), "--data", str(pictures), "--out", str(folder), "--held-out", held_out)
         assert done.returncode == 0, done.stderr
         hashes.add(load_bundle(folder).hash)
         manifest = json.loads((folder / MANIFEST).read_text())
@@ -178,16 +177,16 @@ def test_spinn_calibrate_can_measure_payloads_alone(tmp_path: Path, pictures: Pa
 
 
 @pytest.mark.parametrize(
-    ("bundle_name", "data_name", "said"),
+    ("bundle_name", "data_name", "expected"),
     [("nowhere", "pictures", "nowhere is not a bundle"), ("draft", "nothing", "nothing")],
 )
 def test_spinn_calibrate_says_in_one_line_what_is_wrong(
-    tmp_path: Path, pictures: Path, bundle_name: str, data_name: str, said: str
+    tmp_path: Path, pictures: Path, bundle_name: str, data_name: str, expected: str
 ) -> None:
     export(tmp_path / "draft")
-    done = spinn("calibrate", str(tmp_path / bundle_name), "--data", str(tmp_path / data_name),
-                 "--out", str(tmp_path / "new"))  # fmt: skip
-    assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr, done.stderr
+    done = said("calibrate", str(tmp_path / bundle_name), "--data", str(tmp_path / data_name),
+                "--out", str(tmp_path / "new"))  # fmt: skip
+    assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr, done.stderr
     assert not (tmp_path / "new").exists()
 
 

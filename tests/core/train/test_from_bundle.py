@@ -45,9 +45,6 @@ def write(net: EarlyExitNetwork, folder: Path, labels: str = "abc") -> Bundle:
     return load_bundle(folder)
 
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     net = network(exits=("stem", "middle"))

@@ -22,14 +22,6 @@ from spinn_stream.train.cut.tracing import Trace, trace_backbone
 from .zoo import CLASSES, ZOO, Oddities, ResNet, Tutorial, build
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def traces() -> dict[str, tuple[nn.Module, Trace]]:
     found = {}
@@ -250,9 +242,9 @@ def test_kept_names_must_be_known() -> None:
 def test_a_deep_network_is_traced_quickly() -> None:
     network = efficientnet_lite(2, image_size=64, num_classes=CLASSES, pretrained=False)
     trace_backbone(network, (3, 64, 64))  # loads what torch loads late
-    start = time.perf_counter()
+    start = time.process_time()  # others may run beside it
     trace_backbone(network, (3, 64, 64))
-    assert time.perf_counter() - start < 3  # 0.2 s on one free core
+    assert time.process_time() - start < 3  # 0.2 s
 
 
 class Custom(nn.Module):

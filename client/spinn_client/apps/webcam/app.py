@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from nicegui import ui
 from starlette.staticfiles import StaticFiles
 
+from spinn_stream.cli.signals import heeded
 from spinn_stream.errors import ConfigError
 
 from .camera import LARGEST_JPEG, VISITOR
@@ -28,7 +28,6 @@ STATIC = Path(__file__).parent / "static"
 FILES = "/webcam/static"
 
 END_S = 2
-ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ async def serve(
     def end() -> None:
         server.force_exit, server.should_exit = server.should_exit, True  # the second signal is in earnest
 
-    for number in ENDS:
+    for number in heeded():
         asyncio.get_running_loop().add_signal_handler(number, end)
 
     async def watch() -> None:

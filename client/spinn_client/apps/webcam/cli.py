@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from spinn_client.sinks.summary import Tally
 from spinn_client.sources.quiet import quiet_decoders
 from spinn_stream.bundle import DEFAULT_BUNDLE
 from spinn_stream.cli.options import Threads, plain_console, read_threads, read_token
+from spinn_stream.cli.signals import heeded
 from spinn_stream.errors import ConfigError
 
 from .backend import traces_in
@@ -27,8 +27,6 @@ from .camera import VISITOR
 from .controls import Controls, Setup
 from .record import Recorder
 from .session import Answer
-
-ENDS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def webcam(
@@ -176,7 +174,7 @@ def _headless(make: Callable[..., Controls], recorder: Recorder | None) -> None:
 
     async def main() -> None:
         stop = asyncio.Event()
-        for number in ENDS:
+        for number in heeded():
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         view.start()
         working = asyncio.ensure_future(_work(controls)())

@@ -1,0 +1,1 @@
+"""Parts of benchmarks/fuzz.py: what is sent, who gets it, and what is a fault."""
