@@ -173,6 +173,15 @@ def wait_for_server(client: ClientProcess, after: int = 0, count: int = 1) -> No
     wait_for(lambda: sum(r["where"] == "server" for r in client.results()[after:]) >= count, "server answer")
 
 
+def recover(*clients: ClientProcess) -> float:
+    """Run until a server has answered each of them again, and a while longer; gives when the wait began."""
+    healthy = time.monotonic()
+    for client in clients:
+        wait_for_server(client, after=len(client.results()))
+        run_for(client, 1.0)
+    return healthy
+
+
 def run_for(client: ClientProcess, seconds: float) -> None:
     """Let it run; it must not end meanwhile."""
     end = time.monotonic() + seconds
