@@ -165,7 +165,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s"
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def wait_for_server(client: ClientProcess, after: int = 0, count: int = 1) -> None:

@@ -25,7 +25,7 @@ from ..bundles import DEFAULT
 from ..client.link.certificates import server_context
 from ..processes import ClientProcess, server
 from .matrix import Row
-from .real import FPS, Scene, memory_mb, per_s, run_for, wait_for, wait_for_server
+from .real import FPS, Scene, memory_mb, per_s, recover, run_for, wait_for, wait_for_server
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
