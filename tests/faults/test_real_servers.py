@@ -154,7 +154,7 @@ def test_five_unpaced_clients_with_a_fixed_plan_against_one_server(scene: Scene,
     rate = sum(map(per_s, alone)) / 5
     with server() as serving:
         before = memory_mb(serving.process.pid)
-        outs = all_five("five", "--split", "block3", "--threshold", "none", "--server", serving.address)
+        outs = all_five("five", "--split", "block3", "--server", serving.address)
         grown = memory_mb(serving.process.pid) - before
         rows = serving.metric("spinn_requests_total")
         used = sum(out.summary["server"] for out in outs)
