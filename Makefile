@@ -11,6 +11,9 @@ BUILDER := setuptools>=77
 INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml examples/drone/pyproject.toml
 
+# One more than there are cores on the smallest machine: a third of the tests' time is spent in waiting for something.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -32,20 +35,20 @@ drone: .venv/.drone ## install what it needs, then: a drone flies through a fore
 webcam-soak: .venv/.setup ## ten minutes of the page with two viewers: memory of the server and of the page stays flat
 	@$(BIN)/python benchmarks/webcam.py --soak
 
-# What tests measure of this machine is measured once for both halves, and not kept for the next time.
+# What tests measure of this machine is measured once for both halves, by the first, beside which nothing runs.
 test test-all: export SPINN_TESTS_CACHE := $(CURDIR)/.venv/tests-cache
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
 	@rm -rf "$$SPINN_TESTS_CACHE"
-	@echo "== tests of parts and of commands, two at a time"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not slow"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
 	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
+	@echo "== tests of parts and of commands, three at a time"
+	@$(BIN)/python -m pytest $(TOGETHER) -m "not alone and not slow"
 
 test-all: test ## these, and those that make environments or train
 	@$(BIN)/python -m pytest --durations=5 -m slow
 
 check: .venv/.setup lint ## style, types and the tests of parts, for between two changes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not alone and not slow" \
+	@$(BIN)/python -m pytest $(TOGETHER) -q -m "not alone and not slow" \
 	    tests/core/bundle tests/core/codec tests/core/plan tests/core/wire tests/client tests/server tests/test_house.py
 
 lint: .venv/.setup ## ruff and mypy --strict

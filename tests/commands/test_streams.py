@@ -106,15 +106,26 @@ def python(script: str, *options: str, ignored: bool = False) -> subprocess.Comp
         "cli._load = lambda verb: interrupt()",
         "cli._load = lambda verb: interrupt",
         "def verb():\n    try: interrupt()\n    finally: interrupt()\ncli._load = lambda _: verb",
-        "cli._load = lambda verb: lambda: atexit.register(interrupt)",
-        "import threading\nthread = threading.Thread(target=lambda: (time.sleep(0.1), interrupt(), time.sleep(30)))\n"
-        "def verb(): thread.start()\ncli._load = lambda _: verb",
     ],
-    ids=["while a verb is imported", "in a verb", "twice", "at the exit", "while the exit waits for a thread"],
+    ids=["while a verb is imported", "in a verb", "twice"],
 )
 def test_ctrl_c_is_exit_code_130_without_a_word(script: str) -> None:
     done = python(script)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "cli._load = lambda verb: lambda: atexit.register(interrupt)",
+        "import threading\nthread = threading.Thread(target=lambda: (time.sleep(0.1), interrupt(), time.sleep(30)))\n"
+        "def verb(): thread.start()\ncli._load = lambda _: verb",
+    ],
+    ids=["at the exit", "while the exit waits for a thread"],
+)
+def test_ctrl_c_when_all_is_done_leaves_the_exit_code_as_it_is(script: str) -> None:
+    done = python(script)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "", "")
 
 
 def test_a_verb_tidies_up_after_ctrl_c() -> None:

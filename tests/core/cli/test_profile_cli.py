@@ -1,4 +1,4 @@
-"""`spinn profile`: what it prints, draws and keeps. The README's, in test_readme, chooses the engine, too."""
+"""`spinn profile`: what it prints, draws and keeps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spinn_stream.profile import Profile
 from spinn_stream.runtime import open_engine, stored_profile
 
 from ...bundles import SMALL
-from ...processes import spinn
+from ...processes import said, spinn
 
 SEVENTEEN = ",".join(str(n) for n in range(1, 18))  # more than a server tells its clients of
 COMMON = ("profile", *SMALL, "--quick", "--batches", "1,2", "--threads", "2")  # nobody else's figures have two threads
@@ -26,11 +26,11 @@ def test_the_profile_is_printed_drawn_and_kept(bundle: Bundle, tmp_path: Path) -
     plot = tmp_path / "plot.png"
     done = spinn(*COMMON, "--runtime", "onnxruntime", "--json", "--plot", str(plot), timeout=TIMEOUT_S)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said.keys() == {"bundle", "runtime", "threads", "machine", "why", "profile"}
-    assert said["bundle"] == bundle.hash and said["why"] == "asked for with --runtime onnxruntime"
-    found = Profile.from_json(said["profile"])
-    assert found.runtime == said["runtime"] and [b.batch for b in found.batches] == [1, 2]
+    told = json.loads(done.stdout)
+    assert told.keys() == {"bundle", "runtime", "threads", "machine", "why", "profile"}
+    assert told["bundle"] == bundle.hash and told["why"] == "asked for with --runtime onnxruntime"
+    found = Profile.from_json(told["profile"])
+    assert found.runtime == told["runtime"] and [b.batch for b in found.batches] == [1, 2]
     assert all(len(b.segments) == bundle.last for b in found.batches)
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -49,6 +49,14 @@ def test_the_table_has_every_segment_and_exit_in_its_place(bundle: Bundle) -> No
     for i, cut in enumerate(bundle.cut_points[1:], start=1):
         expected += [cut.name, f"exit {cut.name}"] if i in bundle.exit_at and i < bundle.last else [cut.name]
     assert rows == [*expected, "a cut", "preprocess", "one graph", "total"]
+
+
+def test_without_a_runtime_the_engine_is_chosen_and_it_is_said_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spinn_stream.runtime.choice.installed", lambda: ["onnxruntime"])
+    done = said(*COMMON, "--batches", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["runtime"] == "onnxruntime" and found["why"].startswith("onnxruntime is the fastest here for a batch")
 
 
 @pytest.mark.parametrize("batches", ["", "0,1", "2,1", "1,1", "1,x", "1,257", "-1", "1.5", "99999999999", SEVENTEEN])
