@@ -33,7 +33,7 @@ class Scene:
 
     def __init__(self, right: Mapping[int, set[str]], pictures: Sequence[Pixels], folder: Path) -> None:
         self.folder = folder
-        self.source = ("--source", str(folder / "pictures"), "--loop", "--fps", str(FPS))
+        self.source = ("--source", str(folder / "pictures"), "--loop")
         (folder / "pictures").mkdir()
         for index, picture in enumerate(pictures):
             cv2.imwrite(str(folder / "pictures" / f"{index}.png"), picture)
@@ -48,10 +48,10 @@ class Scene:
             self._alone = per_s(alone.finish())
         return self._alone
 
-    def client(self, folder: Path, *options: str, core: int | None = DEVICE) -> ClientProcess:
+    def client(self, folder: Path, *options: str, core: int | None = DEVICE, fps: float = FPS) -> ClientProcess:
         """A client that sends every frame from block3 on, unless the options say otherwise. core: None: any."""
         plan = () if {"--split", "--policy"} & set(options) else ("--split", "block3", "--threshold", "none")
-        client = ClientProcess(folder, *self.source, *plan, *options)
+        client = ClientProcess(folder, *self.source, "--fps", str(fps), *plan, *options)
         if core is not None:
             place(client.process.pid, {core})
         return client
@@ -165,12 +165,21 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s"
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def wait_for_server(client: ClientProcess, after: int = 0, count: int = 1) -> None:
     """Until a server has answered `count` frames after these results."""
     wait_for(lambda: sum(r["where"] == "server" for r in client.results()[after:]) >= count, "server answer")
+
+
+def recover(*clients: ClientProcess) -> float:
+    """Run until a server has answered each of them again, and a while longer; gives when the wait began."""
+    healthy = time.monotonic()
+    for client in clients:
+        wait_for_server(client, after=len(client.results()))
+        run_for(client, 1.0)
+    return healthy
 
 
 def run_for(client: ClientProcess, seconds: float) -> None:

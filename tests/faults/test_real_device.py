@@ -20,8 +20,8 @@ from .. import processes
 from ..client.sources.cameras import web_camera
 from ..processes import ClientProcess, RunOutput, ServerProcess, server
 from ..shaped import shaped_link
-from .matrix import Row
-from .real import ALLOWED_MS, DEADLINE_MS, Scene, memory_mb, missed, per_s, run_for, wait_for, wait_for_server
+from .matrix import LEAST_OVER_DEVICE_ONLY, Row
+from .real import ALLOWED_MS, DEADLINE_MS, FPS, Scene, memory_mb, missed, per_s, run_for, wait_for, wait_for_server
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -201,29 +201,40 @@ def test_the_disk_is_full_while_it_records(scene: Scene, serving: ServerProcess,
     assert out.summary["taken"] == out.summary["final"] > 60
 
 
-def test_the_camera_goes_stalls_and_changes(scene: Scene, serving: ServerProcess, tmp_path: Path) -> None:
-    small, large = (320, 240), (640, 480)
-    plans: list[list[tuple[object, ...]]] = [
-        [("show", 60, small)], [("refuse", 404)], [("show", 60, large), ("stall",)], [("show", 60, small)],
-        [("burst", 40, large), ("show", 100, large)],
-    ]  # fmt: skip
-    with web_camera(*plans, period_s=1 / 30) as camera:
-        client = ClientProcess(
-            tmp_path, "--source", camera.address, "--server", serving.address, "--source-timeout-s", "1",
-            "--split", "block3", "--threshold", "none",
-        )  # fmt: skip
-        wait_for(lambda: bool(client.results()), "result")
-        before = memory_mb(client.process.pid)
-        wait_for(lambda: camera.visits >= 5, "fifth connection")
-        run_for(client, 3.0)
-        grown = memory_mb(client.process.pid) - before
-        out = client.finish(interrupt=True)
+CAMERA_PLANS: list[list[tuple[object, ...]]] = [
+    [("show", 60, (320, 240))],
+    [("refuse", 404)],
+    [("show", 60, (640, 480)), ("stall",)],
+    [("show", 60, (320, 240))],
+    [("burst", 40, (640, 480)), ("show", 100, (640, 480))],
+]
+"""What a camera does at each connection; then it closes it."""
+
+
+def test_the_camera_goes_stalls_and_changes(serving: ServerProcess, tmp_path: Path) -> None:
+    def with_camera(folder: Path, *options: str) -> tuple[RunOutput, float]:
+        with web_camera(*CAMERA_PLANS, period_s=1 / FPS) as camera:
+            client = ClientProcess(folder, "--source", camera.address, "--source-timeout-s", "1", *options)
+            wait_for(lambda: bool(client.results()), "result")
+            before = memory_mb(client.process.pid)
+            wait_for(lambda: camera.visits >= len(CAMERA_PLANS), "last connection")
+            run_for(client, 3.0)
+            grown = memory_mb(client.process.pid) - before
+            return client.finish(interrupt=True), grown
+
+    alone, _ = with_camera(tmp_path / "alone", "--policy", "device-only")
+    out, grown = with_camera(tmp_path / "both", "--server", serving.address, "--split", "block3", "--threshold", "none")
+    labels = {r["label"] for r in alone.finals}
     row = Row(
         "camera gone, stalled, changing", out.summary["taken"], missed(out),
-        len(out.finals) - len({r["frame"] for r in out.finals}), 0, len(out.unanswered), None, None, round(grown, 1),
+        len(out.finals) - len({r["frame"] for r in out.finals}),
+        sum(r["label"] not in labels for r in out.finals if r["label"]), len(out.unanswered),
+        round(per_s(out) / per_s(alone), 3), None, round(grown, 1),
     )  # fmt: skip
     row.write()
-    assert row.missed <= out.few and row.duplicates == 0 and row.no_answer <= out.few
+    print(row, alone.summary, out.summary)
+    assert row.missed <= out.few and (row.duplicates, row.wrong) == (0, 0) and row.no_answer <= out.few
+    assert row.answers_over_device_only is not None and row.answers_over_device_only >= LEAST_OVER_DEVICE_ONLY
     assert out.summary["captured"] == out.summary["taken"] + out.summary["dropped"] and "Traceback" not in out.errors
 
 

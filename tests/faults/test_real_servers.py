@@ -25,11 +25,12 @@ from ..bundles import DEFAULT
 from ..client.link.certificates import server_context
 from ..processes import ClientProcess, server
 from .matrix import Row
-from .real import FPS, Scene, memory_mb, per_s, run_for, wait_for, wait_for_server
+from .real import FPS, Scene, memory_mb, per_s, recover, run_for, wait_for, wait_for_server
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
-AWAY_S, WELL_S = 3.0, 3.0
+AWAY_S = 3.0
+BACK_S = 6.0  # a better server gets the frames back when it has been well for 5 s
 
 
 def test_the_server_is_stopped_for_10_seconds(scene: Scene, tmp_path: Path) -> None:
@@ -40,8 +41,7 @@ def test_the_server_is_stopped_for_10_seconds(scene: Scene, tmp_path: Path) -> N
         serving.process.send_signal(signal.SIGSTOP)
         run_for(client, 10.0)
         serving.process.send_signal(signal.SIGCONT)
-        healthy = time.monotonic()
-        run_for(client, WELL_S)
+        healthy = recover(client)
         out = client.finish(interrupt=True)
         grown = memory_mb(serving.process.pid) - before
     scene.judge("a real server stopped for 10 s", [out], healthy=healthy, growth_mb=grown)
@@ -54,7 +54,7 @@ def test_it_is_ended_under_load(scene: Scene, tmp_path: Path, number: signal.Sig
     """Three clients. If it is asked to end, it is gone within 5 s."""
     with server() as first:
         port = first.port
-        clients = [scene.client(tmp_path / str(n), "--server", first.address, core=None) for n in range(3)]
+        clients = [scene.client(tmp_path / str(n), "--server", first.address, core=None, fps=10) for n in range(3)]
         for client in clients:
             wait_for_server(client, count=20)
         before = [memory_mb(client.process.pid) for client in clients]
@@ -64,11 +64,11 @@ def test_it_is_ended_under_load(scene: Scene, tmp_path: Path, number: signal.Sig
         took = time.monotonic() - asked
         run_for(clients[0], AWAY_S)
     with server(port=port):
-        healthy = time.monotonic()
-        run_for(clients[0], WELL_S)
+        healthy = recover(*clients)
         grown = max(memory_mb(c.process.pid) - was for c, was in zip(clients, before, strict=True))
         outs = [client.finish(interrupt=True) for client in clients]
-    scene.judge(f"{number.name} under load", outs, healthy=healthy, growth_mb=grown, least_over=0.8)
+    scene.judge(f"{number.name} under load", outs, healthy=healthy, growth_mb=grown,
+                alone_per_s=10.0)  # fmt: skip
     assert took < 5.0, f"it took {took:.1f} s to end"
 
 
@@ -95,8 +95,7 @@ def restarted_as_another(
         seen = len(client.results())
         assert not any(r["where"] == "server" for r in client.results()[seen - FPS :]), "it is not used"
     with server(*usual, port=port):
-        healthy = time.monotonic()
-        run_for(client, WELL_S)
+        healthy = recover(client)
         grown = memory_mb(client.process.pid) - before
         out = client.finish(interrupt=True)
     scene.judge(name, [out], healthy=healthy, growth_mb=grown)
@@ -134,8 +133,8 @@ def test_each_of_two_servers_is_killed_in_turn(scene: Scene, tmp_path: Path) -> 
             killed.kill()
             run_for(client, AWAY_S)
             stack.enter_context(server(port=port))
-            healthy = time.monotonic()
-            run_for(client, 2 * WELL_S)
+            healthy = recover(client)
+            run_for(client, BACK_S)
         grown = memory_mb(client.process.pid) - before
         out = client.finish(interrupt=True)
     scene.judge("two real servers, each killed in turn", [out], healthy=healthy, growth_mb=grown)
@@ -155,7 +154,7 @@ def test_five_unpaced_clients_with_a_fixed_plan_against_one_server(scene: Scene,
     rate = sum(map(per_s, alone)) / 5
     with server() as serving:
         before = memory_mb(serving.process.pid)
-        outs = all_five("five", "--split", "block3", "--threshold", "none", "--server", serving.address)
+        outs = all_five("five", "--split", "block3", "--server", serving.address)
         grown = memory_mb(serving.process.pid) - before
         rows = serving.metric("spinn_requests_total")
         used = sum(out.summary["server"] for out in outs)

@@ -23,6 +23,9 @@ from spinn_stream.runtime import Answer
 from .reliance import Reliance
 from .results import Reason
 
+SPARE_MS = 5.0
+"""Kept between the end of local work and a deadline, for the way back through the event loop."""
+
 
 class State(enum.Enum):
     """Where a frame is."""
@@ -100,3 +103,10 @@ class Flight:
             KeyError: it cannot happen in this state: a fault of the caller.
         """
         self.state = TRANSITIONS[self.state][what]
+
+
+def checked_deadline(ms: float) -> float:
+    """A deadline that frames can have. Raises ValueError: it is none."""
+    if not 1 <= ms <= 600_000:
+        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
+    return ms

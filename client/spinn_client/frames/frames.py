@@ -14,8 +14,8 @@ and nothing that is taken in afterwards.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,11 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
-from .actions import Action, Cancel, Emit, Finish, LinkIs, Manner, Send
-from .flight import Flight, Happens, State
+from .actions import Action, Cancel, DeviceTimes, Emit, Finish, LinkIs, Manner, Send
+from .flight import SPARE_MS, Flight, Happens, State
 from .ledger import Ledger
 from .reliance import Reliance
 from .results import Reason, Result
-
-SPARE_MS = 5.0
-"""Kept between the end of local work and a deadline, for the way back through the event loop."""
 
 GRACE_MS = 10.0
 """How long after its deadline a frame without any answer still waits for work on it that is under way.
@@ -39,18 +36,14 @@ GRACE_MS = 10.0
 Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
 """
 
+FRAMES = 8
+"""The youngest of the last frames is as young as they come: a camera and its driver take their time, too."""
+
+SAME_S = 1e-6
+"""Captures nearer to each other are of one frame."""
+
 FORGET = 0.9
 """How fast the longest time that a frame took to be ready is forgotten: it guards deadlines, as `StageClock` does."""
-
-
-class DeviceTimes(Protocol):
-    """How long the device takes, by what was seen; ms."""
-
-    def first_exit_ms(self, start: int) -> float:
-        """From a cut point to the first exit behind it."""
-
-    def head_ms(self, plan: Plan) -> float:
-        """A plan's head, without what comes before and after the network."""
 
 
 class Frames:
@@ -76,6 +69,8 @@ class Frames:
         self._ready_s: dict[tuple[int, bool], float] = {}
         self._unfinished = 0  # jobs that the device was asked for and has not done
         self._in_need = 0  # frames without any answer that the device was asked to finish
+        self._seen = -math.inf  # capture of the last frame that waited
+        self._ages: deque[float] = deque(maxlen=FRAMES)  # of the last ones that waited, when that was first seen
         self.taken = 0
 
     def __len__(self) -> int:
@@ -88,8 +83,15 @@ class Frames:
 
     # Taking frames
 
-    def to_begin(self, now: float, captured: float, plan: Plan, *, link: LinkIs) -> bool:
-        """Whether to take a frame of that age now, or to drop it; else ask again when something happened."""
+    def to_begin(self, now: float, age: float | None, plan: Plan, *, link: LinkIs) -> bool:
+        """Whether to take a frame of that age now, or to drop it; else ask again when something happened.
+
+        age: seconds; None: no frame waits.
+        """
+        captured = now - (age or 0.0)
+        if age is not None and captured > self._seen + SAME_S:
+            self._seen = captured
+            self._ages.append(age)
         return captured + self.deadline_s <= now or self._manner(now, captured, plan, link) is not None
 
     def take(
@@ -269,7 +271,8 @@ class Frames:
                 return Manner(relies=True, sends=True)
             if waited <= longest and self._device.head_ms(self._whole) / 1000 > longest - waited:
                 return None  # there is room again before the device would be done with it
-        too_slow = self._head_s(plan, False) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
+        youngest = min(self._ages, default=0.0)
+        too_slow = youngest + self._head_s(plan, False) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
         asks = may_send and too_slow and self._reliance.worth_a_risk(left, now) and not len(self._ledger)
         if guaranteed or (asks and self._owed_by(ready)):
             return Manner(relies=not guaranteed, sends=True)
@@ -387,10 +390,3 @@ class Frames:
 
 def _emitted(result: Result | None) -> list[Action]:
     return [] if result is None else [Emit(result)]
-
-
-def checked_deadline(ms: float) -> float:
-    """A deadline that frames can have. Raises ValueError: it is none."""
-    if not 1 <= ms <= 600_000:
-        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
-    return ms

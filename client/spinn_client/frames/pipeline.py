@@ -31,9 +31,9 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
-from .flight import State
+from .flight import SPARE_MS, State
 from .frame_source import FrameSource
-from .frames import SPARE_MS, Frames
+from .frames import Frames
 from .ledger import Ledger
 from .results import Result
 
@@ -94,8 +94,7 @@ class Pipeline:
         self._link = link
         self._unpaced = unpaced
         self._keep_late = keep_late
-        self._emit_to = emit
-        self._tell = tell
+        self._emit_to, self._tell = emit, tell
         self._wait_for = wait_for
         self._now = host.clock
         self.plan = guide.plan
@@ -185,8 +184,8 @@ class Pipeline:
                 return
             flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin, link=self._link_is)
             if flight is None:
-                expired = frame.captured + self._frames.deadline_s <= taken
-                self._feed.drop(frame.index, "expired" if expired else "no_time")
+                too_old = frame.captured + self._frames.deadline_s <= taken
+                self._feed.drop(frame.index, "expired" if too_old else "no_time")
                 continue
             self.limited += self._link is not None and self._link.up and self._link.limits(taken)
             self._set_timer()
@@ -201,7 +200,7 @@ class Pipeline:
             now, link = self._now(), self._link
             age = self._feed.age(now)
             for_room = self._unpaced and now < patience and link is not None and link.up and not link.ready
-            begins = self._frames.to_begin(now, now - (age or 0.0), self.plan, link=self._link_is) and not for_room
+            begins = self._frames.to_begin(now, age, self.plan, link=self._link_is) and not for_room
             idle_since = (idle_since or now) if begins else None
             if idle_since is not None and age is not None:
                 return idle_since
