@@ -2,7 +2,8 @@
 
     python benchmarks/soak_client.py SPLIT SERVER [SERVER ...]
 
-SPLIT: a name, or `plan` for a policy that plans. Prints a JSON object a second: memory, files, tasks, threads, and what
+SPLIT: a name, or `plan` for a policy that plans, on a device that is four times as slow, so that it plans to use the
+servers. Prints a JSON object a second: memory, files, tasks, threads, and what
 its finals were; the last one, after Ctrl-C, has "ended". Ends with 1 if a frame had no final, or two.
 """
 
@@ -81,7 +82,7 @@ async def main(split: str, servers: list[str]) -> int:
         deadline_ms=DEADLINE_MS,
         plan=None if split == "plan" else FixedPlan(split),
         feed=spinn.FeedConfig(fps=FPS, loop=True),
-        device=spinn.DeviceConfig(BUNDLE, runtime="onnxruntime"),
+        device=spinn.DeviceConfig(BUNDLE, runtime="onnxruntime", slowdown=4.0 if split == "plan" else 1.0),
         on_result=watched.result,
     )
     async with stream:

@@ -205,7 +205,7 @@ class ClientProcess:
             str(self.summary),
             *_completed(options),
         ]
-        self._stalls = Stalls()
+        self.stalls = Stalls()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def results(self) -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ class ClientProcess:
             _, errors = self.process.communicate(timeout=RUN_TIMEOUT_S)
         finally:
             self.process.kill()
-            self._stalls.end()
+            self.stalls.end()
         return self.process.returncode, errors
 
     def finish(self, *, interrupt: bool = False, code: int = 0) -> RunOutput:
@@ -232,9 +232,9 @@ class ClientProcess:
             _, errors = self.process.communicate(timeout=RUN_TIMEOUT_S)
         finally:
             self.process.kill()
-            self._stalls.end()
+            self.stalls.end()
         assert self.process.returncode == code, errors
-        return RunOutput(self.results(), json.loads(self.summary.read_text()), errors, self._stalls)
+        return RunOutput(self.results(), json.loads(self.summary.read_text()), errors, self.stalls)
 
 
 def run_client(folder: Path, *options: str) -> RunOutput:

@@ -27,6 +27,11 @@ class Stalls:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._found: list[tuple[float, float]] = []
 
+    @property
+    def pid(self) -> int:
+        """Of the process that watches."""
+        return self._process.pid
+
     def end(self) -> None:
         """What was seen can be asked for from now on. A second call does nothing."""
         if self._process.returncode is None:

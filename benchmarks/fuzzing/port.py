@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spinn_server.admin import logs
 from spinn_server.admin.metrics import Metrics
 from spinn_server.carriers.peers import Front, read_networks
@@ -145,7 +147,7 @@ class PortGame:
         self.errors = Errors()
         loop.set_exception_handler(self.errors.uncaught)
         split = bundle.last - 1
-        payload = cnn_co.encode(0 * _activation(bundle, split))
+        payload = cnn_co.encode(np.zeros(bundle.cut_points[split].shape, np.float32))
         hello = Hello(bundle.hash, SUPPORTED, None, "test")
         self._first: list[Message] = [hello]
         self._then: list[Message] = [Cancel(1), Cancel(2), Infer(3, split, cnn_co.NAME, None, 5000.0, payload)]
@@ -207,12 +209,6 @@ class PortGame:
         code = status[1].decode() if status else "closed"
         self._found.count(code)
         assert code != "500", f"{written[:300]!r}"
-
-
-def _activation(bundle: Bundle, split: int) -> Any:
-    import numpy as np
-
-    return np.ones(bundle.cut_points[split].shape, np.float32)
 
 
 def request(rng: random.Random) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from spinn_stream.errors import ReaderGone, SlaError, SpinnError
 from spinn_stream.text import printable
 
-from .signals import heeded, ignore, leave_on
+from .signals import heeded, ignore, leave, leave_on
 from .streams import mend, stdout_failure
 
 if TYPE_CHECKING:  # whatever takes long is imported when Ctrl-C is in order
@@ -72,7 +72,7 @@ def main() -> None:
     leave_on(numbers, code)
     if code != 0 and failure is not None:
         print(f"spinn: cannot write to stdout: {failure.strerror}", file=sys.stderr)
-    sys.exit(code)
+    leave(code)
 
 
 def call(arguments: list[str]) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -84,3 +85,28 @@ def test_a_start_that_measures_the_machine_says_so_and_is_given_up_at_once(tmp_p
         process.kill()
     assert process.returncode == 130 and errors == ""
     assert not (tmp_path / "summary.json").exists() and not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_start_is_given_up_while_a_library_builds_the_network(tmp_path: Path) -> None:
+    process = start(tmp_path, "--runtime", "onnxruntime")
+    try:
+        assert process.stderr is not None
+        while "building the network" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (130, "")
+
+
+@pytest.mark.parametrize(("target", "said"), [("None", "tidied up\n"), ("lambda: sleep(60)", "")])
+def test_a_process_does_not_tidy_up_under_a_thread_that_works(target: str, said: str) -> None:
+    script = (
+        "import atexit\nfrom threading import Thread\nfrom time import sleep\n"
+        "from spinn_stream.cli.signals import leave\n"
+        f"thread = Thread(target={target}, daemon=True)\nthread.start()\nthread.join(0.2)\n"
+        "atexit.register(print, 'tidied up')\nleave(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (7, said)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import cv2
 
 from spinn_stream.frame import Pixels
 
-from ..processes import ClientProcess, RunOutput, run_client
+from ..processes import ClientProcess, RunOutput
 from .matrix import LEAST_OVER_DEVICE_ONLY, MOST_NO_ANSWER, MOST_RECOVERY_S, Row
 
 DEADLINE_MS, ALLOWED_MS = 150.0, 20.0
@@ -21,12 +23,17 @@ MOST_GROWTH_MB = 64.0
 """Of a server or client through a fault: its engine makes graphs and buffers for what it has not run before."""
 
 
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+DEVICE, ELSEWHERE = CORES[0], set(CORES[1:] or CORES)
+"""A client's core, and those of its server and of strangers: these are other machines, and take no time from it."""
+
+
 class Scene:
     """Four photographs in a folder, played over and over at 30 frames a second."""
 
     def __init__(self, right: Mapping[int, set[str]], pictures: Sequence[Pixels], folder: Path) -> None:
         self.folder = folder
-        self.source = ("--source", str(folder / "pictures"), "--loop", "--fps", str(FPS))
+        self.source = ("--source", str(folder / "pictures"), "--loop")
         (folder / "pictures").mkdir()
         for index, picture in enumerate(pictures):
             cv2.imwrite(str(folder / "pictures" / f"{index}.png"), picture)
@@ -37,13 +44,17 @@ class Scene:
     def alone_per_s(self) -> float:
         """Labelled answers a second that the device alone gives."""
         if self._alone is None:
-            self._alone = per_s(run_client(self.folder / "alone", *self.source, "--frames", str(4 * FPS)))
+            alone = self.client(self.folder / "alone", "--policy", "device-only", "--frames", str(4 * FPS))
+            self._alone = per_s(alone.finish())
         return self._alone
 
-    def client(self, folder: Path, *options: str, source: Sequence[str] = ()) -> ClientProcess:
-        """A client that sends every frame from block3 on, unless the options say otherwise."""
+    def client(self, folder: Path, *options: str, core: int | None = DEVICE, fps: float = FPS) -> ClientProcess:
+        """A client that sends every frame from block3 on, unless the options say otherwise. core: None: any."""
         plan = () if {"--split", "--policy"} & set(options) else ("--split", "block3", "--threshold", "none")
-        return ClientProcess(folder, *(source or self.source), *plan, *options)
+        client = ClientProcess(folder, *self.source, "--fps", str(fps), *plan, *options)
+        if core is not None:
+            place(client.process.pid, {core})
+        return client
 
     def judge(
         self, name: str, outs: Sequence[RunOutput], *, healthy: float | None = None,
@@ -120,6 +131,27 @@ def recovery_s(outs: Sequence[RunOutput], healthy: float) -> float | None:
     return round(max(found), 3)
 
 
+def place(pid: int, cores: set[int]) -> None:
+    """Let all threads of a process, and those to come, run on these cores alone."""
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores)
+
+
+@contextlib.contextmanager
+def elsewhere(*pids: int) -> Iterator[None]:
+    """Inside, these processes and this one leave the client's core alone."""
+    every = (*pids, os.getpid())
+    for pid in every:
+        place(pid, ELSEWHERE)
+    try:
+        yield
+    finally:
+        for pid in every:
+            place(pid, set(CORES))
+
+
 def memory_mb(pid: int) -> float:
     """Resident memory of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -133,12 +165,21 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, f"no {what} within {PATIENCE_S} s"
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def wait_for_server(client: ClientProcess, after: int = 0, count: int = 1) -> None:
-    """Until a server has answered so many frames after these results."""
+    """Until a server has answered `count` frames after these results."""
     wait_for(lambda: sum(r["where"] == "server" for r in client.results()[after:]) >= count, "server answer")
+
+
+def recover(*clients: ClientProcess) -> float:
+    """Run until a server has answered each of them again, and a while longer; gives when the wait began."""
+    healthy = time.monotonic()
+    for client in clients:
+        wait_for_server(client, after=len(client.results()))
+        run_for(client, 1.0)
+    return healthy
 
 
 def run_for(client: ClientProcess, seconds: float) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from .. import processes
 from ..client.sources.cameras import web_camera
 from ..processes import ClientProcess, RunOutput, ServerProcess, server
 from ..shaped import shaped_link
-from .matrix import Row
-from .real import Scene, memory_mb, missed, per_s, run_for, wait_for, wait_for_server
+from .matrix import LEAST_OVER_DEVICE_ONLY, Row
+from .real import ALLOWED_MS, DEADLINE_MS, FPS, Scene, memory_mb, missed, per_s, run_for, wait_for, wait_for_server
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -31,60 +31,68 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 @contextlib.contextmanager
-def little_processor(pid: int) -> Iterator[None]:
-    """A tenth of a core, in periods of 10 ms: by a control group if we may make one, by stopping the process if not."""
+def little_processor(*pids: int) -> Iterator[None]:
+    """A tenth of a core for these processes, in periods of 10 ms.
+
+    By a control group if we may make one; if not, they are stopped again and again.
+    """
     quota = _cgroup_v1 if (CGROUP / "cpu" / "cpu.cfs_quota_us").exists() else _cgroup_v2
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(quota(pid))
+            stack.enter_context(quota(pids))
         except OSError:
-            stack.enter_context(_stopped_again_and_again(pid))
+            stack.enter_context(_stopped_again_and_again(pids))
         yield
 
 
 @contextlib.contextmanager
-def _cgroup_v1(pid: int) -> Iterator[None]:
-    group = CGROUP / "cpu" / f"spinn-tests-{os.getpid()}"
-    home = next(line.split(":")[2] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if ":cpu:" in line)
+def _cgroup_v1(pids: Sequence[int]) -> Iterator[None]:
+    group, of = CGROUP / "cpu" / f"spinn-tests-{os.getpid()}", Path(f"/proc/{pids[0]}/cgroup")
+    home = next(line.split(":")[2] for line in of.read_text().splitlines() if ":cpu:" in line)
     group.mkdir()
     try:
         (group / "cpu.cfs_period_us").write_text(str(int(PERIOD_S * 1e6)))
         (group / "cpu.cfs_quota_us").write_text(str(int(SHARE * PERIOD_S * 1e6)))
-        (group / "cgroup.procs").write_text(str(pid))
         try:
+            _move(pids, group)
             yield
         finally:
-            (CGROUP / "cpu" / home.lstrip("/") / "cgroup.procs").write_text(str(pid))
+            _move(pids, CGROUP / "cpu" / home.lstrip("/"))
     finally:
         group.rmdir()
 
 
 @contextlib.contextmanager
-def _cgroup_v2(pid: int) -> Iterator[None]:
-    home = CGROUP / Path(f"/proc/{pid}/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
+def _cgroup_v2(pids: Sequence[int]) -> Iterator[None]:
+    home = CGROUP / Path(f"/proc/{pids[0]}/cgroup").read_text().strip().rpartition(":")[2].lstrip("/")
     group = home / f"spinn-tests-{os.getpid()}"
     group.mkdir()
     try:
         (group / "cpu.max").write_text(f"{int(SHARE * PERIOD_S * 1e6)} {int(PERIOD_S * 1e6)}")
-        (group / "cgroup.procs").write_text(str(pid))
         try:
+            _move(pids, group)
             yield
         finally:
-            (home / "cgroup.procs").write_text(str(pid))
+            _move(pids, home)
     finally:
         group.rmdir()
 
 
+def _move(pids: Sequence[int], group: Path) -> None:
+    for pid in pids:
+        (group / "cgroup.procs").write_text(str(pid))
+
+
 @contextlib.contextmanager
-def _stopped_again_and_again(pid: int) -> Iterator[None]:
+def _stopped_again_and_again(pids: Sequence[int]) -> Iterator[None]:
     over = threading.Event()
 
     def stop_and_go() -> None:
         while not over.is_set():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep((1 - SHARE) * PERIOD_S)
-            os.kill(pid, signal.SIGCONT)
-            time.sleep(SHARE * PERIOD_S)
+            for number, share in ((signal.SIGSTOP, 1 - SHARE), (signal.SIGCONT, SHARE)):
+                for pid in pids:
+                    os.kill(pid, number)
+                time.sleep(share * PERIOD_S)
 
     thread = threading.Thread(target=stop_and_go)
     thread.start()
@@ -96,23 +104,22 @@ def _stopped_again_and_again(pid: int) -> Iterator[None]:
 
 
 def test_the_processor_is_taken_away(scene: Scene, serving: ServerProcess, tmp_path: Path) -> None:
-    """A tenth is left of a core; the device alone answers a few frames a second then."""
+    """A tenth of a core is left for the client, and for the watch on the machine, which sees that it is used up."""
 
     def with_little(client: ClientProcess) -> RunOutput:
         wait_for(lambda: len(client.results()) > 30, "a second of results")
-        with little_processor(client.process.pid):
+        with little_processor(client.process.pid, client.stalls.pid):
             run_for(client, TAKEN_S)
         run_for(client, 2.0)
         return client.finish(interrupt=True)
 
     alone = with_little(scene.client(tmp_path / "alone", "--policy", "device-only"))
     client = scene.client(tmp_path / "both", "--server", serving.address)
-    before = memory_mb(client.process.pid)
     out = with_little(client)
-    print(f"device alone: {missed(alone)} of {len(alone.finals)} missed, {len(alone.unanswered)} without an answer")
-    scene.judge("a tenth of the processor for 4 s", [out], growth_mb=None, alone_per_s=per_s(alone),
-                most_no_answer=0.05)  # fmt: skip
-    assert before > 0
+    for who, found in ("device alone", alone), ("with a server", out):
+        old = [round(r["age_ms"]) for r in found.finals if r["age_ms"] > DEADLINE_MS + ALLOWED_MS]
+        print(f"{who}: ages over the limit {old} ms, {found.summary['reasons']}")
+    scene.judge("a tenth of the processor for 4 s", [out], growth_mb=None, alone_per_s=per_s(alone))
 
 
 def test_it_sleeps(scene: Scene, serving: ServerProcess, tmp_path: Path) -> None:
@@ -194,29 +201,40 @@ def test_the_disk_is_full_while_it_records(scene: Scene, serving: ServerProcess,
     assert out.summary["taken"] == out.summary["final"] > 60
 
 
-def test_the_camera_goes_stalls_and_changes(scene: Scene, serving: ServerProcess, tmp_path: Path) -> None:
-    small, large = (320, 240), (640, 480)
-    plans: list[list[tuple[object, ...]]] = [
-        [("show", 60, small)], [("refuse", 404)], [("show", 60, large), ("stall",)], [("show", 60, small)],
-        [("burst", 40, large), ("show", 100, large)],
-    ]  # fmt: skip
-    with web_camera(*plans, period_s=1 / 30) as camera:
-        client = ClientProcess(
-            tmp_path, "--source", camera.address, "--server", serving.address, "--source-timeout-s", "1",
-            "--split", "block3", "--threshold", "none",
-        )  # fmt: skip
-        wait_for(lambda: bool(client.results()), "result")
-        before = memory_mb(client.process.pid)
-        wait_for(lambda: camera.visits >= 5, "fifth connection")
-        run_for(client, 3.0)
-        grown = memory_mb(client.process.pid) - before
-        out = client.finish(interrupt=True)
+CAMERA_PLANS: list[list[tuple[object, ...]]] = [
+    [("show", 60, (320, 240))],
+    [("refuse", 404)],
+    [("show", 60, (640, 480)), ("stall",)],
+    [("show", 60, (320, 240))],
+    [("burst", 40, (640, 480)), ("show", 100, (640, 480))],
+]
+"""What a camera does at each connection; then it closes it."""
+
+
+def test_the_camera_goes_stalls_and_changes(serving: ServerProcess, tmp_path: Path) -> None:
+    def with_camera(folder: Path, *options: str) -> tuple[RunOutput, float]:
+        with web_camera(*CAMERA_PLANS, period_s=1 / FPS) as camera:
+            client = ClientProcess(folder, "--source", camera.address, "--source-timeout-s", "1", *options)
+            wait_for(lambda: bool(client.results()), "result")
+            before = memory_mb(client.process.pid)
+            wait_for(lambda: camera.visits >= len(CAMERA_PLANS), "last connection")
+            run_for(client, 3.0)
+            grown = memory_mb(client.process.pid) - before
+            return client.finish(interrupt=True), grown
+
+    alone, _ = with_camera(tmp_path / "alone", "--policy", "device-only")
+    out, grown = with_camera(tmp_path / "both", "--server", serving.address, "--split", "block3", "--threshold", "none")
+    labels = {r["label"] for r in alone.finals}
     row = Row(
         "camera gone, stalled, changing", out.summary["taken"], missed(out),
-        len(out.finals) - len({r["frame"] for r in out.finals}), 0, len(out.unanswered), None, None, round(grown, 1),
+        len(out.finals) - len({r["frame"] for r in out.finals}),
+        sum(r["label"] not in labels for r in out.finals if r["label"]), len(out.unanswered),
+        round(per_s(out) / per_s(alone), 3), None, round(grown, 1),
     )  # fmt: skip
     row.write()
-    assert row.missed <= out.few and row.duplicates == 0 and row.no_answer <= out.few
+    print(row, alone.summary, out.summary)
+    assert row.missed <= out.few and (row.duplicates, row.wrong) == (0, 0) and row.no_answer <= out.few
+    assert row.answers_over_device_only is not None and row.answers_over_device_only >= LEAST_OVER_DEVICE_ONLY
     assert out.summary["captured"] == out.summary["taken"] + out.summary["dropped"] and "Traceback" not in out.errors
 
 
@@ -256,11 +274,11 @@ def begun(
     """A client, and what waits until it is in this state."""
     if state == "connecting":
         silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        client = scene.client(folder, "--server", f"ws://127.0.0.1:{silent.getsockname()[1]}")
+        client = scene.client(folder, "--server", f"ws://127.0.0.1:{silent.getsockname()[1]}", core=None)
         silent.settimeout(30)
         return client, lambda: stack.enter_context(silent.accept()[0]) and None
     if state == "starting":
-        client = scene.client(folder, "--policy", "device-only")
+        client = scene.client(folder, "--policy", "device-only", core=None)
         return client, lambda: time.sleep(0.7)
     if state == "camera silent":
         camera = stack.enter_context(web_camera([("show", 20, (64, 48)), ("stall",)]))
@@ -269,7 +287,7 @@ def begun(
     serving = stack.enter_context(server())
     port = serving.port
     link = stack.enter_context(shaped_link(port)) if state == "link stalled" else None
-    client = scene.client(folder, "--server", f"ws://127.0.0.1:{port if link is None else link.port}")
+    client = scene.client(folder, "--server", f"ws://127.0.0.1:{port if link is None else link.port}", core=None)
 
     def ready() -> None:
         wait_for_server(client, count=5)
