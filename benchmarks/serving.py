@@ -153,6 +153,7 @@ def summary(tally: Tally, rate: float, seconds: float, budget_ms: float) -> dict
         "goodput": round(in_time / seconds, 1),
         "sent": tally.sent,
         "late": len(tally.answered) - in_time,
+        "late_there": sum(ms > budget_ms for ms in tally.there),
         "refused": len(tally.refused),
         "refused_late": sum(ms > budget_ms for ms in tally.refused),
         "lost": tally.lost,

@@ -36,11 +36,12 @@ class Ask:
 
 @dataclass
 class Tally:
-    """What came of requests. Times in ms since each was sent."""
+    """What came of requests. Times in ms since each was sent; there: our server's own, from arrival to departure."""
 
     sent: int = 0
     answered: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
+    there: list[float] = field(default_factory=list)
     lost: int = 0
     shortened: int = 0
 
@@ -98,7 +99,9 @@ class SpinnSession:
             return
         ms = (time.perf_counter() - began) * 1000
         (tally.answered if isinstance(event, Result) else tally.refused).append(ms)
-        tally.shortened += isinstance(event, Result) and event.shortened
+        if isinstance(event, Result):
+            tally.shortened += event.shortened
+            tally.there.append(event.left_ms - event.arrived_ms)
 
     async def close(self) -> None:
         self._reading.cancel()

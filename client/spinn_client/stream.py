@@ -16,8 +16,8 @@ from spinn_client.device.device import Device
 from spinn_client.device.opening import DeviceConfig, open_here
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
+from spinn_client.frames.flight import SPARE_MS, checked_deadline
 from spinn_client.frames.frame_source import FrameSource
-from spinn_client.frames.frames import SPARE_MS, checked_deadline
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result

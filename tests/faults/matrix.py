@@ -61,8 +61,7 @@ class Matrix:
 
     def judge(
         self, name: str, case: Case, fault: Fault = nothing, *, healthy_s: float | None = None,
-        recovers_s: float = MOST_RECOVERY_S, most_no_answer: float = MOST_NO_ANSWER, answered_by: str | None = None,
-        of_device: bool = False, least_over: float = LEAST_OVER_DEVICE_ONLY,
+        recovers_s: float = MOST_RECOVERY_S, answered_by: str | None = None, of_device: bool = False,
     ) -> World:  # fmt: skip
         """Play it; every frame has its final result in time, and no worse ones than the device alone would give.
 
@@ -80,8 +79,8 @@ class Matrix:
             None if recovery_s is None else round(recovery_s, 3), None,
         ).write()  # fmt: skip
         assert (world.missed, world.duplicates, wrong) == (0, 0, 0)
-        assert world.no_answer <= most_no_answer * world.taken, f"{world.no_answer} of {world.taken} without an answer"
-        assert over >= least_over, f"{over:.2f} of the answers that the device gives alone"
+        assert world.no_answer <= MOST_NO_ANSWER * world.taken, f"{world.no_answer} of {world.taken} without an answer"
+        assert over >= LEAST_OVER_DEVICE_ONLY, f"{over:.2f} of the answers that the device gives alone"
         assert world.captured == world.taken + sum(world.dropped.values())
         if healthy_s is not None:
             assert recovery_s is not None and recovery_s <= recovers_s, f"the server answered after {recovery_s} s"

@@ -21,6 +21,4 @@ def test_the_processor_is_taken_away_for_a_while(matrix: Matrix, split: str) -> 
         world.device.slowdown /= 2
 
     case = Case(matrix.plan(split))
-    matrix.judge(
-        f"half of the processor is taken away, split {split}", case, fault, most_no_answer=0.04, of_device=True
-    )
+    matrix.judge(f"half of the processor is taken away, split {split}", case, fault, of_device=True)

@@ -9,7 +9,16 @@ import pytest
 
 from spinn_server.work.costs import Costs
 from spinn_server.work.request import PATIENCE_S, Owner, Request
-from spinn_server.work.scheduler import RESERVE, BatchLimits, Decision, Policy, Refusal, Scheduler, Step
+from spinn_server.work.scheduler import (
+    BUSY_RESERVE,
+    RESERVE,
+    BatchLimits,
+    Decision,
+    Policy,
+    Refusal,
+    Scheduler,
+    Step,
+)
 from spinn_stream.profile import BatchProfile, Profile, Timing
 
 from .owners import Told
@@ -172,7 +181,9 @@ def test_a_request_that_cannot_be_answered_in_time_is_not_admitted() -> None:
     admitted = 0
     while scheduler.admit(request(expires=0.100), 0.0) is None:
         admitted += 1
-    assert admitted * 4 * 0.001 <= 0.100 < (admitted + 3) * 4 * 0.001 * RESERVE  # 4 ms each, and the last batch of two
+    each, last_batch = 0.004, 2 * 0.004  # 4 segments of 1 ms for each; the last batch is of two
+    assert BUSY_RESERVE * (admitted - 1) * each + RESERVE * last_batch <= 0.100
+    assert BUSY_RESERVE * admitted * each + RESERVE * last_batch > 0.100
 
 
 def test_a_load_that_nobody_has_seen_for_a_while_refuses_nobody() -> None:

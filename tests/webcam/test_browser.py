@@ -77,7 +77,7 @@ def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server
     stalls.end()
     began = min(at for at, _, cut in kinds if cut)
     ended = max(at for at, _, cut in kinds if cut)
-    last = max(at for at, kind, _ in kinds if kind == "server" and at < ended)
+    last = max((at for at, kind, _ in kinds if kind == "server" and at < ended), default=began)
     back = min(at for at, kind, _ in kinds if kind == "server" and at > ended)
 
     def stood_still_ms(since: float, until: float) -> float:

@@ -15,7 +15,7 @@ from statistics import median
 import cv2
 import uvloop
 
-from spinn_client.frames.frames import SPARE_MS
+from spinn_client.frames.flight import SPARE_MS
 from spinn_client.sources.base import Picture
 from spinn_client.sources.names import shown
 from spinn_client.sources.registry import open_source

@@ -231,7 +231,7 @@ class Device:
         *,
         first_by: float | None = None,
         only_first_exit: bool = False,
-        go_on: Callable[[bool], bool] = lambda first: True,
+        go_on: Callable[[bool, float], bool] = lambda first, until: True,
     ) -> Answer | None:
         """Go on from a cut point without the server.
 
@@ -239,7 +239,8 @@ class Device:
             stop_at: the host's time by which to be done; a stage that would end later is not begun.
             first_by: the same for the first stage, since any answer is better than none; None: `stop_at`.
             only_first_exit: go no further than the next exit, confident or not.
-            go_on: asked in the thread before each stage, whether it is still wanted; first: nothing has run yet.
+            go_on: asked in the thread before each stage, whether it is still wanted. first: nothing has run yet.
+                until: when the stage will end.
 
         Returns:
             The answer of a confident exit or of the final one; None: time ran out before.
@@ -307,7 +308,7 @@ class Device:
         *,
         stop_at: float | None = None,
         first_by: float | None = None,
-        go_on: Callable[[bool], bool] = lambda first: True,
+        go_on: Callable[[bool, float], bool] = lambda first, until: True,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`.
 
@@ -318,9 +319,8 @@ class Device:
         for begin, end in self._bundle.pieces(start, stop, evaluated):
             limit = first_by if begin == start and first_by is not None else stop_at
             now = self._now()
-            if limit is not None and now + self.clock.expected_ms([(begin, end)], now) / 1000 > limit:
-                return x, None
-            if not go_on(begin == start):
+            until = now + self.clock.expected_ms([(begin, end)], now) / 1000
+            if (limit is not None and until > limit) or not go_on(begin == start, until):
                 return x, None
             with_exit = end in evaluated or end == self._bundle.last
             x, output = self._timed(begin, end, x, exit=with_exit)

@@ -1,12 +1,15 @@
-"""What `Frames` is told of the link, and what it wants done."""
+"""What `Frames` is told of device and link, and what it wants done."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from spinn_stream.plan import Plan
 
 from .flight import Flight
 from .results import Result
@@ -18,6 +21,16 @@ class LinkIs(enum.Enum):
     READY = enum.auto()  # one more request may be sent
     FULL = enum.auto()  # not before one that is under way is answered
     AWAY = enum.auto()  # there is none, or it is in doubt
+
+
+class DeviceTimes(Protocol):
+    """How long the device takes, by what was seen; ms."""
+
+    def first_exit_ms(self, start: int) -> float:
+        """From a cut point to the first exit behind it."""
+
+    def head_ms(self, plan: Plan) -> float:
+        """A plan's head, without what comes before and after the network."""
 
 
 @dataclass(frozen=True)

@@ -19,28 +19,13 @@ from spinn_client.sources.resilient import Act, Resilience
 from spinn_stream.errors import SourceError
 from spinn_stream.frame import Pixels
 
-from .feed_config import FeedConfig
+from .feed_config import AHEAD, BACKLOG_S, OPENING, WAITED_S, FeedConfig
 from .reading import read
 from .slot import Frame, Slot
 
 __all__ = ["Feed", "FeedConfig", "Frame"]
 
 log = logging.getLogger(__name__)
-
-OPENING = 2.0
-"""A source may take this many times `source_timeout_s` to open: address, connection, and a first whole picture."""
-
-BACKLOG_S = 0.5
-"""Longest wait for a live source that was just opened to give what was buffered before."""
-
-AHEAD = 3.0
-"""A recorded picture is read this many times as long ahead of its time as the one before it took to read.
-
-If it were read at once, a device with one core would do so while it runs the network on the frame before.
-"""
-
-WAITED_S = 0.01
-"""A picture that takes this long to come was not buffered."""
 
 CLOSE_S = 0.8
 """How long `close` waits for a reader; one that hangs is left to itself."""
@@ -147,13 +132,23 @@ class Feed:
         if self._slot.error is not None:
             raise self._slot.error
 
-    def start(self) -> None:
+    def age(self, now: float) -> float | None:
+        """See `FrameSource`. The time of a recorded frame that waits begins when it is taken."""
+        age = self._slot.age(now)
+        return 0.0 if age is not None and self._recorded else age
+
+    @property
+    def _recorded(self) -> bool:
+        return self.waits and not self._source.live
+
+    def start(self, arrived: Callable[[], object] = _ignore) -> None:
         """Frames are numbered from 0 from here on, but for pushed ones, which have their numbers.
 
         Opens the source if nobody did; `next` says then what is wrong with it.
         """
         if self._loop is None:
             self._begin()
+        self._slot.on_arrival = arrived
         self._slot.start(count_kept=not isinstance(self._source, Pushed))
 
     def drop(self, index: int, reason: str) -> None:
@@ -174,8 +169,7 @@ class Feed:
         while True:
             frame = self._slot.take()
             if frame is not None:
-                recorded = self.waits and not self._source.live
-                return replace(frame, captured=time.monotonic()) if recorded else frame
+                return replace(frame, captured=time.monotonic()) if self._recorded else frame
             if self._slot.over:
                 if self._slot.error is not None and not self._slot.stopped:
                     raise self._slot.error

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OPENING = 2.0
+"""A source may take this many times `source_timeout_s` to open: address, connection, and a first whole picture."""
+
+BACKLOG_S = 0.5
+"""Longest wait for a live source that was just opened to give what was buffered before."""
+
+AHEAD = 3.0
+"""A recorded picture is read this many times as long ahead of its time as the one before it took to read.
+
+If it were read at once, a device with one core would do so while it runs the network on the frame before.
+"""
+
+WAITED_S = 0.01
+"""A picture that takes this long to come was not buffered."""
+
 
 @dataclass(frozen=True)
 class FeedConfig:

@@ -20,7 +20,11 @@ from spinn_stream.codec import PayloadSender
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
+from .reliance import Reliance
 from .results import Reason
+
+SPARE_MS = 5.0
+"""Kept between the end of local work and a deadline, for the way back through the event loop."""
 
 
 class State(enum.Enum):
@@ -66,7 +70,8 @@ class Flight:
     what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
-    in_need: the device was asked for its first answer, and has not given one.
+    in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
+    server that it was sent to took.
     """
 
     frame: int
@@ -87,6 +92,7 @@ class Flight:
     in_need: bool = False
     sent_at: float | None = None
     rescue_at: float | None = None
+    reliance: Reliance | None = None
 
     def happens(self, what: Happens) -> None:
         """Move on as the table says.
@@ -95,3 +101,10 @@ class Flight:
             KeyError: it cannot happen in this state: a fault of the caller.
         """
         self.state = TRANSITIONS[self.state][what]
+
+
+def checked_deadline(ms: float) -> float:
+    """A deadline that frames can have. Raises ValueError: it is none."""
+    if not 1 <= ms <= 600_000:
+        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
+    return ms

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from .feed import Frame
@@ -25,9 +26,13 @@ class FrameSource(Protocol):
     def dropped(self) -> Counter[str]:
         """How many of them were dropped, by reason."""
 
+    def age(self, now: float) -> float | None:
+        """How old a frame is that `next` gives at once, in seconds; None: it has to wait for one. 0.0 at the end."""
+
     async def open(self) -> None: ...
 
-    def start(self) -> None: ...
+    def start(self, arrived: Callable[[], object]) -> None:
+        """arrived: called on the event loop if another frame may wait."""
 
     def drop(self, index: int, reason: str) -> None:
         """A frame that was given is not taken in after all."""

@@ -14,8 +14,8 @@ and nothing that is taken in afterwards.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,11 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
-from .actions import Action, Cancel, Emit, Finish, LinkIs, Manner, Send
-from .flight import Flight, Happens, State
+from .actions import Action, Cancel, DeviceTimes, Emit, Finish, LinkIs, Manner, Send
+from .flight import SPARE_MS, Flight, Happens, State
 from .ledger import Ledger
 from .reliance import Reliance
 from .results import Reason, Result
-
-SPARE_MS = 5.0
-"""Kept between the end of local work and a deadline, for the way back through the event loop."""
 
 GRACE_MS = 10.0
 """How long after its deadline a frame without any answer still waits for work on it that is under way.
@@ -39,18 +36,14 @@ GRACE_MS = 10.0
 Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
 """
 
+FRAMES = 8
+"""The youngest of the last frames is as young as they come: a camera and its driver take their time, too."""
+
+SAME_S = 1e-6
+"""Captures nearer to each other are of one frame."""
+
 FORGET = 0.9
 """How fast the longest time that a frame took to be ready is forgotten: it guards deadlines, as `StageClock` does."""
-
-
-class DeviceTimes(Protocol):
-    """How long the device takes, by what was seen; ms."""
-
-    def first_exit_ms(self, start: int) -> float:
-        """From a cut point to the first exit behind it."""
-
-    def head_ms(self, plan: Plan) -> float:
-        """A plan's head, without what comes before and after the network."""
 
 
 class Frames:
@@ -74,9 +67,11 @@ class Frames:
         self._reliance = Reliance()
         # By (split, whether it was sent): from beginning with a frame to its head's end.
         self._ready_s: dict[tuple[int, bool], float] = {}
-        self._free_at = 0.0  # the device is done with what it was asked to finish, as far as one can tell
-        self._unfinished = 0  # of that
+        self._unfinished = 0  # jobs that the device was asked for and has not done
         self._in_need = 0  # frames without any answer that the device was asked to finish
+        self._next_rescue = math.inf
+        self._seen = -math.inf  # capture of the last frame that waited
+        self._ages: deque[float] = deque(maxlen=FRAMES)  # of the last ones that waited, when that was first seen
         self.taken = 0
 
     def __len__(self) -> int:
@@ -89,9 +84,16 @@ class Frames:
 
     # Taking frames
 
-    def to_begin(self, now: float, plan: Plan, *, link: LinkIs) -> bool:
-        """Whether to take the newest frame now; else ask again when something happened."""
-        return self._manner(now, now, plan, link) is not None
+    def to_begin(self, now: float, age: float | None, plan: Plan, *, link: LinkIs) -> bool:
+        """Whether to take a frame of that age now, or to drop it; else ask again when something happened.
+
+        age: seconds; None: no frame waits.
+        """
+        captured = now - (age or 0.0)
+        if age is not None and captured > self._seen + SAME_S:
+            self._seen = captured
+            self._ages.append(age)
+        return captured + self.deadline_s <= now or self._manner(now, captured, plan, link) is not None
 
     def take(
         self, frame: int, captured: float, plan: Plan, now: float, origin: str | None = None, *, link: LinkIs
@@ -104,7 +106,6 @@ class Frames:
         if captured + self.deadline_s <= now or manner is None:
             return None
         self.taken += 1
-        self._free_at = max(now, self._free_at) + self._head_s(plan, manner.sends)
         return self._ledger.take(
             frame, captured=captured, deadline=captured + self.deadline_s, plan=plan, origin=origin,
             relies=manner.relies, sends=manner.sends,
@@ -122,13 +123,12 @@ class Frames:
                 actions += self._give_up(flight, now)
         return actions
 
-    def others_in_need(self, flight: Flight) -> bool:
-        """Whether the device was asked for an answer to another frame that has none. May be asked in any thread."""
-        return self._in_need > flight.in_need
+    def others_in_need(self, flight: Flight, until: float) -> bool:
+        """Whether the device is to work on another frame before that time, for its first answer. From any thread."""
+        return self._in_need > flight.in_need or until > self._next_rescue
 
     def answered_here(self, frame: int, answer: Answer, now: float) -> list[Action]:
         """An exit was confident enough on the device, or its final exit ran."""
-        self._rested(now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "confident"
         return _emitted(self._ledger.settle_locally(frame, answer, reason, now))
 
@@ -141,7 +141,6 @@ class Frames:
         Args:
             payload: the activation, coded; None: it cannot be sent. began: when the device could begin with the frame.
         """
-        self._rested(now)
         if flight.state is State.SETTLED:  # its deadline came while the head ran
             return []
         flight.activation = activation
@@ -151,7 +150,7 @@ class Frames:
             return [self._finish(flight)]
         flight.happens(Happens.UNSURE)
         if payload is None:
-            return self._leave(flight, None if link_up else "disconnected")
+            return self._leave(flight, None if link_up else "disconnected", now)
         flight.payload = payload
         return [Send(flight)]
 
@@ -161,7 +160,6 @@ class Frames:
             flight.finishing -= 1
             self._unfinished -= 1
         self._satisfied(flight)
-        self._rested(now)
         if answer is not None:
             return self.answered_here(flight.frame, answer, now)
         if only_first_exit:
@@ -173,21 +171,21 @@ class Frames:
     def sent(self, flight: Flight, now: float) -> list[Action]:
         """The link took the payload."""
         flight.happens(Happens.SENT)
-        flight.sent_at, flight.payload = now, None
-        self._set_rescues()
+        flight.sent_at, flight.payload, flight.reliance = now, None, self._reliance
+        self._set_rescues(now)
         return []
 
-    def not_sent(self, flight: Flight, *, link_up: bool) -> list[Action]:
+    def not_sent(self, flight: Flight, now: float, *, link_up: bool) -> list[Action]:
         """The link did not take the payload."""
-        return self._leave(flight, None if link_up else "disconnected")
+        return self._leave(flight, None if link_up else "disconnected", now)
 
     def server_answered(
         self, frame: int, answer: Answer, now: float, server: str | None = None, *, shortened: bool = False
     ) -> list[Action]:
         """An exit answered on the server. server: which one. shortened: it is an earlier exit than was asked for."""
         flight = self._ledger.flight(frame)
-        if flight is not None and flight.sent_at is not None:
-            self._reliance.answered(now - flight.sent_at, now)
+        if flight is not None and flight.sent_at is not None and flight.reliance is not None:
+            flight.reliance.answered(now - flight.sent_at, now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "shortened" if shortened else "confident"
         return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 
@@ -196,15 +194,19 @@ class Frames:
         flight = self._ledger.flight(frame)
         if flight is None:
             return []
-        self._reliance.missed(now)
-        return self._leave(flight, "rejected")
+        self._missed(flight, now)
+        return self._leave(flight, "rejected", now)
 
     def lost(self, frames: Sequence[int], now: float) -> list[Action]:
         """The connection ended with these frames under way."""
         flights = [flight for frame in frames if (flight := self._ledger.flight(frame)) is not None]
-        for _ in flights:
-            self._reliance.missed(now)
-        return [action for flight in flights for action in self._leave(flight, "disconnected")]
+        if flights:
+            self.server_changed()
+        return [action for flight in flights for action in self._leave(flight, "disconnected", now)]
+
+    def server_changed(self) -> None:
+        """Frames go to another server, or over another connection, from now on."""
+        self._reliance = Reliance()
 
     # What the clock tells
 
@@ -220,14 +222,14 @@ class Frames:
     def look(self, now: float) -> list[Action]:
         """What is due."""
         actions: list[Action] = []
-        self._set_rescues()
+        self._set_rescues(now)
         for flight in self._ledger:
             if flight.rescue_at is not None and flight.rescue_at <= now:
                 flight.rescue_at, flight.rescued = None, True
                 if flight.state is State.AWAY and flight.best is None and self._may_rescue(flight, now):
-                    actions.append(self._finish(flight, now, only_first_exit=True))
+                    actions.append(self._finish(flight, only_first_exit=True))
             if flight.deadline <= now and flight.state is State.AWAY:
-                self._reliance.missed(now)
+                self._missed(flight, now)
             if flight.state is State.OVERDUE:
                 if flight.deadline + GRACE_MS / 1000 <= now:
                     actions += self._give_up(flight, now)
@@ -251,32 +253,33 @@ class Frames:
         None: it cannot, or a newer one can better a little later. A frame that even a device without other work could
         not answer is tried all the same if nothing else is owed: nobody suffers, and something is learned.
         """
+        if self._unfinished:  # its head would only stand in line
+            return None
         deadline = captured + self.deadline_s
-        begin = max(now, self._free_at)
-        ready = begin + self._head_s(plan, True)
+        ready = now + self._head_s(plan, True)
         left = deadline - ready
         first_exit_s = self._first_exit_s(plan)
-        expected = self._reliance.longest(now)
+        longest = self._reliance.longest(now)
         sends = plan.split < self._bundle.last and link is not LinkIs.AWAY and self._reliance.perhaps(left, now)
         may_send = sends and (link is LinkIs.READY or not first_exit_s)
         guaranteed = may_send and self._owed_by(ready, (plan, deadline))
         # The device would have to begin before the answer comes.
-        in_vain = guaranteed and expected > left - first_exit_s
-        if sends and first_exit_s and expected <= left and (in_vain or not guaranteed) and self._owed_by(ready):
-            waited = max((now - f.sent_at for f in self._ledger if f.relies and f.sent_at is not None), default=0.0)
-            if waited <= left and link is LinkIs.READY:
+        in_vain = guaranteed and self._reliance.usual(now) > left - first_exit_s
+        if sends and first_exit_s and longest <= left and (in_vain or not guaranteed) and self._owed_by(ready):
+            waited = max((now - f.sent_at for f in self._ledger if f.sent_at is not None), default=0.0)
+            if waited <= longest and link is LinkIs.READY:
                 return Manner(relies=True, sends=True)
-            if waited <= left and self._device.head_ms(self._whole) / 1000 > expected - waited:
+            if waited <= longest and self._device.head_ms(self._whole) / 1000 > longest - waited:
                 return None  # there is room again before the device would be done with it
-        too_slow = self._head_s(plan, True) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
-        asks = may_send and too_slow and self._reliance.worth_a_risk(now) and not any(f.relies for f in self._ledger)
+        youngest = min(self._ages, default=0.0)
+        too_slow = youngest + self._head_s(plan, False) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
+        asks = may_send and too_slow and self._reliance.worth_a_risk(left, now) and not len(self._ledger)
         if guaranteed or (asks and self._owed_by(ready)):
             return Manner(relies=not guaranteed, sends=True)
-        alone = begin + self._head_s(plan, False)
+        alone = now + self._head_s(plan, False)
         if self._owed_by(alone, (plan, deadline)):
             return Manner(relies=False, sends=False)
-        hopeless = not self._owed_by(alone, (plan, now + self.deadline_s))
-        return Manner(relies=True, sends=link is LinkIs.READY) if hopeless and not len(self._ledger) else None
+        return Manner(relies=True, sends=link is LinkIs.READY) if too_slow and not len(self._ledger) else None
 
     def _owed_by(self, ready: float, one_more: tuple[Plan, float] | None = None) -> bool:
         """Whether the device, free at `ready`, can give every frame that it owes one a first exit in time.
@@ -297,33 +300,41 @@ class Frames:
         self._in_need -= flight.in_need
         flight.in_need = False
 
-    def _rested(self, now: float) -> None:
-        """The device did something; if it was asked for nothing more, it is free now."""
-        if not self._unfinished:
-            self._free_at = now
+    def _set_rescues(self, now: float) -> None:
+        """When the device is to begin with each frame that is AWAY without an answer.
 
-    def _set_rescues(self) -> None:
-        """When the device must begin, at the latest, with each frame that is AWAY without an answer.
-
-        Frames that it owes a first exit are worked on one after the other. A frame that relies on the server is worked
-        on only if the server failed other frames and the device has nothing else to do.
+        At once if the server usually answers later than the device would have to begin, else as late as possible:
+        frames that it owes a first exit are worked on one after the other. A frame that relies on the server is worked
+        on if its answer is overdue and the device has nothing else to do.
         """
-        begin = math.inf
+        begin, usual, longest = math.inf, self._reliance.usual(now), self._reliance.longest(now)
+        self._next_rescue = math.inf
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
             if flight.best is not None or flight.finishing:
                 continue
             end, first_exit_s = flight.deadline - SPARE_MS / 1000, self._first_exit_s(flight.plan)
             if not flight.relies:
                 begin = min(begin, end) - first_exit_s
-            if flight.state is State.AWAY and not flight.rescued:
-                flight.rescue_at = end - first_exit_s if flight.relies else begin
+            if flight.sent_at is None or flight.state is not State.AWAY or flight.rescued:
+                continue
+            if flight.relies:
+                flight.rescue_at = min(flight.sent_at + longest, end - first_exit_s)
+            else:
+                flight.rescue_at = begin if flight.sent_at + usual <= begin else flight.sent_at
+                self._next_rescue = min(self._next_rescue, flight.rescue_at)
 
     def _may_rescue(self, flight: Flight, now: float) -> bool:
         if not flight.relies:
             return True
         assert flight.sent_at is not None
         in_order = now - flight.sent_at < self._reliance.longest(now) < math.inf
-        return not in_order and self._free_at <= now and self._owed_by(now + self._first_exit_s(flight.plan))
+        return not in_order and not self._unfinished and self._owed_by(now + self._first_exit_s(flight.plan))
+
+    def _missed(self, flight: Flight, now: float) -> None:
+        """The server did not answer it in time, or will not."""
+        if flight.sent_at is not None and flight.reliance is not None:
+            flight.reliance.missed(flight.deadline - flight.sent_at, now)
+            self._set_rescues(now)
 
     def _head_s(self, plan: Plan, sends: bool) -> float:
         """From beginning with a frame until its head is done, and coded if it is to be sent."""
@@ -335,26 +346,34 @@ class Frames:
             return 0.0
         return self._device.first_exit_ms(plan.split) / 1000
 
-    def _leave(self, flight: Flight, trouble: Reason | None) -> list[Action]:
-        """The server will not answer this frame: the device goes on with it."""
+    def _leave(self, flight: Flight, trouble: Reason | None, now: float) -> list[Action]:
+        """The server will not answer this frame: the device goes on with it.
+
+        Before that with those of an earlier deadline that would have their first exit too late after it.
+        """
         if trouble is not None:
             flight.trouble = trouble
         flight.rescue_at = flight.payload = None
-        if flight.state in (State.HELD, State.AWAY):
-            flight.happens(Happens.LEFT)
-            return [self._finish(flight)]
-        return []
+        if flight.state not in (State.HELD, State.AWAY):
+            return []
+        flight.happens(Happens.LEFT)
+        actions: list[Action] = []
+        done = now + self._first_exit_s(flight.plan)
+        for other in sorted(self._ledger, key=lambda f: f.deadline):
+            if other.state is not State.AWAY or other.relies or other.rescue_at is None or other.best is not None:
+                continue
+            if other.deadline < min(flight.deadline, done + self._first_exit_s(other.plan)):
+                other.rescue_at, other.rescued = None, True
+                actions.append(self._finish(other, only_first_exit=True))
+        return [*actions, self._finish(flight)]
 
-    def _finish(self, flight: Flight, now: float = 0.0, *, only_first_exit: bool = False) -> Finish:
+    def _finish(self, flight: Flight, *, only_first_exit: bool = False) -> Finish:
         assert flight.activation is not None
         flight.finishing += 1
         self._unfinished += 1
         if flight.best is None and not flight.in_need:
             flight.in_need = True
             self._in_need += 1
-        first_s = self._first_exit_s(flight.plan)
-        done = max(self._free_at, now) + first_s
-        self._free_at = done if only_first_exit else max(done, flight.deadline - SPARE_MS / 1000)
         return Finish(
             flight,
             flight.activation,
@@ -373,10 +392,3 @@ class Frames:
 
 def _emitted(result: Result | None) -> list[Action]:
     return [] if result is None else [Emit(result)]
-
-
-def checked_deadline(ms: float) -> float:
-    """A deadline that frames can have. Raises ValueError: it is none."""
-    if not 1 <= ms <= 600_000:
-        raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
-    return ms

@@ -12,6 +12,7 @@ feed ─► take ─► head on the device ─► confident ─► result
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import deque
@@ -30,9 +31,9 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
-from .flight import State
+from .flight import SPARE_MS, State
 from .frame_source import FrameSource
-from .frames import SPARE_MS, Frames
+from .frames import Frames
 from .ledger import Ledger
 from .results import Result
 
@@ -93,8 +94,7 @@ class Pipeline:
         self._link = link
         self._unpaced = unpaced
         self._keep_late = keep_late
-        self._emit_to = emit
-        self._tell = tell
+        self._emit_to, self._tell = emit, tell
         self._wait_for = wait_for
         self._now = host.clock
         self.plan = guide.plan
@@ -158,7 +158,7 @@ class Pipeline:
         self._start_guide()
         if self._link is not None:
             self._own(self._link.run(self), "the connection to the server")
-        self._feed.start()
+        self._feed.start(self._changed.set)
         try:
             await self._take_frames()
         finally:
@@ -175,8 +175,7 @@ class Pipeline:
 
     async def _take_frames(self) -> None:
         while True:
-            await self._until_one_may_be_taken()
-            asked = self._now()
+            asked = await self._until_one_may_be_taken()
             frame = await self._feed.next()
             if self._link is not None:
                 self._link.choose()
@@ -185,26 +184,28 @@ class Pipeline:
                 return
             flight = self._frames.take(frame.index, frame.captured, self.plan, taken, frame.origin, link=self._link_is)
             if flight is None:
-                self._feed.drop(
-                    frame.index, "expired" if frame.captured + self._frames.deadline_s <= taken else "no_time"
-                )
+                too_old = frame.captured + self._frames.deadline_s <= taken
+                self._feed.drop(frame.index, "expired" if too_old else "no_time")
                 continue
             self.limited += self._link is not None and self._link.up and self._link.limits(taken)
             self._set_timer()
             await self._treat(frame, began=frame.captured if frame.captured >= asked else taken)
 
-    async def _until_one_may_be_taken(self) -> None:
+    async def _until_one_may_be_taken(self) -> float:
+        """Gives since when the device could have begun with it."""
         if self._wait_for is not None:
             await self._wait_for()
-        patience = self._now() + self._frames.deadline_s
-        while self._unpaced and self._link is not None and self._link.up and not self._link.ready:
-            left = patience - self._now()
-            if left <= 0:
-                break
-            await self._something_happens(left)
-        while not self._frames.to_begin(self._now(), self.plan, link=self._link_is):
+        patience, idle_since = self._now() + self._frames.deadline_s, None
+        while True:
+            now, link = self._now(), self._link
+            age = self._feed.age(now)
+            for_room = self._unpaced and now < patience and link is not None and link.up and not link.ready
+            begins = self._frames.to_begin(now, age, self.plan, link=self._link_is) and not for_room
+            idle_since = (idle_since or now) if begins else None
+            if idle_since is not None and age is not None:
+                return idle_since
             self._set_timer()
-            await self._something_happens(math.inf)
+            await self._something_happens(math.inf if age is None else self._frames.deadline_s - age)
 
     @property
     def _link_is(self) -> LinkIs:
@@ -271,26 +272,28 @@ class Pipeline:
         assert flight.payload is not None
         size = len(flight.payload)
         if link is None or not link.send(flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender):
-            return self._frames.not_sent(flight, link_up=link is None or link.up)
+            return self._frames.not_sent(flight, self._now(), link_up=link is None or link.up)
         actions = self._frames.sent(flight, self._now())
         self._guide.sent(flight.plan, size)
         return actions
 
     async def _finish(self, action: Finish) -> None:
-        flight = action.flight
-        answer = await self._device.complete(
-            action.activation,
-            flight.plan.split,
-            flight.plan,
-            action.stop_at,
-            lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
-            first_by=action.first_by,
-            only_first_exit=action.only_first_exit,
-            go_on=lambda first: (
-                flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight))
-            ),
-        )
-        self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
+        flight, answer = action.flight, None
+        try:
+            answer = await self._device.complete(
+                action.activation,
+                flight.plan.split,
+                flight.plan,
+                action.stop_at,
+                lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
+                first_by=action.first_by,
+                only_first_exit=action.only_first_exit,
+                go_on=lambda first, until: (
+                    flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight, until))
+                ),
+            )
+        finally:  # else no frame would be taken any more
+            self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
     def _set_timer(self) -> None:
         """One timer for all that `Frames` waits for. One that rings early is harmless, and spares setting it anew."""
@@ -310,11 +313,9 @@ class Pipeline:
 
     async def _something_happens(self, most_s: float) -> None:
         self._changed.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if most_s == math.inf else most_s):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
 
     # What the link tells: see `LinkEvents`
 
@@ -351,6 +352,7 @@ class Pipeline:
         self._do(self._frames.lost(lost, self._now()))
 
     def on_switch(self, before: str, server: str) -> None:
+        self._frames.server_changed()
         self._tell(ServerChanged(self._now(), before, server))
         self._look()
 

@@ -1,12 +1,18 @@
-"""Whether the server can be relied on to answer in time: by how long its last answers took."""
+"""How long the server's answers take, and whether it can be relied on to answer in time.
+
+As TCP does for its acknowledgements (RFC 6298): a mean, and four times the mean deviation from it as a margin. So a
+server is relied on if its answers are early enough, or if they are steady.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import deque
 
-RECENT = 3
-"""Requests that are remembered. More make a client slow to trust a server again, and to send anything at all."""
+MEAN_STEP, SPREAD_STEP, MARGIN = 1 / 8, 1 / 4, 4.0
+"""As in RFC 6298: the share of a new difference in the mean and in the mean deviation, and the factor on the latter."""
+
+MISSED = 2.0
+"""An answer that did not come in time counts as one that took this many times as long as it was allowed to take."""
 
 FRESH_S = 1.0
 """What is older says nothing any more. So a server that did not answer in time is asked again this much later."""
@@ -19,27 +25,34 @@ class Reliance:
     """Told how each request ended. Times in seconds; how long one took is from giving it to the link to its answer."""
 
     def __init__(self) -> None:
-        self._took: deque[tuple[float, float]] = deque(maxlen=RECENT)  # (when it ended, how long it took)
+        self._mean = self._spread = 0.0
+        self._at = -math.inf  # when something was learned last
 
     def answered(self, took_s: float, now: float) -> None:
         """The server's answer came."""
-        self._took.append((now, took_s))
+        if now - self._at > FRESH_S:
+            self._mean, self._spread = took_s, took_s / 2
+        else:
+            self._spread += SPREAD_STEP * (abs(took_s - self._mean) - self._spread)
+            self._mean += MEAN_STEP * (took_s - self._mean)
+        self._at = now
 
-    def missed(self, now: float) -> None:
-        """It did not, or too late."""
-        self._took.append((now, math.inf))
+    def missed(self, allowed_s: float, now: float) -> None:
+        """It did not come within `allowed_s`, or will not come."""
+        self.answered(MISSED * allowed_s, now)
+
+    def usual(self, now: float) -> float:
+        """How long an answer takes on average; infinite: nothing is known."""
+        return self._mean if now - self._at <= FRESH_S else math.inf
 
     def longest(self, now: float) -> float:
-        """Of the last ones; infinite: one did not come in time, or nothing is known."""
-        return max(self._recent(now), default=math.inf)
+        """How long one takes at most; infinite: nothing is known."""
+        return self.usual(now) + MARGIN * self._spread
 
     def perhaps(self, within_s: float, now: float) -> bool:
-        """Whether it may: one of the last ones did, or nothing is known."""
-        return min(self._recent(now), default=0.0) <= within_s
+        """Whether the next answer may take no longer than that: on average they do not, or nothing is known."""
+        return now - self._at > FRESH_S or self._mean <= within_s
 
-    def worth_a_risk(self, now: float) -> bool:
-        """Whether nothing was learned for RISK_S, or ever."""
-        return not self._took or now - self._took[-1][0] > RISK_S
-
-    def _recent(self, now: float) -> list[float]:
-        return [took for at, took in self._took if now - at <= FRESH_S]
+    def worth_a_risk(self, within_s: float, now: float) -> bool:
+        """Whether to send a frame that nobody else can answer, although the server cannot be relied on."""
+        return now - self._at > RISK_S or self.usual(now) <= within_s

@@ -50,6 +50,7 @@ class Slot:
         self._counted = False  # whether that is one of the stream's
         self._notes: deque[Callable[[], object]] = deque()
         self._arrived = asyncio.Event()
+        self.on_arrival: Callable[[], object] = lambda: None
         self._told = False
         self.changed = threading.Condition()
         self.begun: float | None = None  # when frames began to be counted
@@ -73,6 +74,13 @@ class Slot:
     def free(self) -> bool:
         """Whether no frame waits."""
         return self._frame is None
+
+    def age(self, now: float) -> float | None:
+        """How old the frame is that waits; None: none does. 0.0 if there will be none."""
+        frame = self._frame
+        if frame is None:
+            return 0.0 if self.over else None
+        return now - frame.captured
 
     @property
     def crowded(self) -> bool:
@@ -168,6 +176,7 @@ class Slot:
     def _look(self) -> None:
         self._told = False
         self._arrived.set()
+        self.on_arrival()
         self.tell()
 
     def tell(self) -> None:

@@ -100,7 +100,10 @@ class Connection:
         if not self._session.ready or self._session.in_flight + self._queued >= self._config.max_in_flight:
             return False
         now = self._now()
-        return self._window.open(now) and self._supervisor.look(now) is State.CONNECTED  # else it is to catch up
+        state = self._supervisor.look(now)
+        for request in self._supervisor.overtaken:
+            self._window.settled(request, now, answered=False)
+        return state is State.CONNECTED and self._window.open(now)  # else it is to catch up
 
     @property
     def under_way(self) -> int:

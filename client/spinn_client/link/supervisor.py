@@ -7,7 +7,7 @@ OPEN ──try──► PROBING ──welcomed──► CONNECTED ──overdue�
 
 A connection is no proof of health: the pauses between two tries begin anew only after one that lasted. A peer that died
 without a word is found by our own pings: TCP would take minutes. A request that is never answered holds up the next
-ones only until one that was sent later is answered.
+ones for a moment only: if the server is there, another one is tried.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ PING_S = 0.5
 SILENT_S = 2.0
 """Nothing came for this long although a ping is under way: nobody is there. A link whose queue takes longer to empty is
 of no use for frames; one whose packets vanish is dialled anew, which is sooner than TCP's own repeats."""
+
+PATIENCE_S = 0.5
+"""A request that is overdue for this long, while the server answers pings, holds up nothing any more: the next request
+tells whether the server is well."""
 
 UNANSWERED_S = 3.0
 """A request is given up this long after its deadline: alone if a later one was answered, else with the connection."""
@@ -69,7 +73,8 @@ class Supervisor:
         self._heard = 0.0
         self._pinged: float | None = None  # a ping is under way, since
         self._owed: dict[int, float] = {}  # request -> its deadline, oldest first
-        self._overtaken: dict[int, float] = {}  # the same, of requests that a later one's answer came before
+        self.overtaken: dict[int, float] = {}  # the same, of requests that hold up nothing any more
+        self._unanswered: float | None = None  # the first deadline that passed since the last answer
 
     # Connecting
 
@@ -93,7 +98,8 @@ class Supervisor:
             self._backoff.reset()
         self._happens(Happens.ENDED, now)
         self._owed.clear()
-        self._overtaken.clear()
+        self.overtaken.clear()
+        self._unanswered = None
 
     # While connected
 
@@ -105,9 +111,10 @@ class Supervisor:
         """It was answered or refused. What was sent before it is overtaken, and holds nothing up any more."""
         if request in self._owed:
             while (oldest := next(iter(self._owed))) != request:
-                self._overtaken[oldest] = self._owed.pop(oldest)
+                self.overtaken[oldest] = self._owed.pop(oldest)
             del self._owed[request]
-        self._overtaken.pop(request, None)
+        self.overtaken.pop(request, None)
+        self._unanswered = None
         self.look(now)
 
     def pinged(self, now: float) -> None:
@@ -126,6 +133,13 @@ class Supervisor:
 
     def look(self, now: float) -> State:
         """The state by now."""
+        for request, deadline in list(self._owed.items()):
+            if deadline > now:
+                break
+            if self._unanswered is None:
+                self._unanswered = deadline
+            if now - deadline >= PATIENCE_S and self._heard > deadline:
+                self.overtaken[request] = self._owed.pop(request)
         overdue = next(iter(self._owed.values()), now + 1) <= now
         if overdue and self.state is State.CONNECTED:
             self._happens(Happens.OVERDUE, now)
@@ -135,16 +149,17 @@ class Supervisor:
 
     def given_up(self, now: float) -> list[int]:
         """Requests that nobody will answer any more, although later ones were."""
-        lost = [request for request, deadline in self._overtaken.items() if now - deadline >= UNANSWERED_S]
+        lost = [request for request, deadline in self.overtaken.items() if now - deadline >= UNANSWERED_S]
         for request in lost:
-            del self._overtaken[request]
+            del self.overtaken[request]
         return lost
 
     def dead(self, now: float) -> str | None:
         """Why the connection is to be ended, in words; None: it is not."""
         if self._pinged is not None and now - max(self._heard, self._pinged) >= SILENT_S:
             return f"nothing came for {SILENT_S:g} s"
-        if now - next(iter(self._owed.values()), now) >= UNANSWERED_S:
+        self.look(now)
+        if self._unanswered is not None and now - self._unanswered >= UNANSWERED_S:
             return f"it has not answered for {UNANSWERED_S:g} s"
         return None
 

@@ -15,6 +15,10 @@ RESERVE = 1.2
 """A request counts as in time if the expected time, times this, fits: expected times are medians, and answers must be
 sent."""
 
+BUSY_RESERVE = 1.6
+"""The same for the wait behind other requests, and for a batch that could be smaller. A safer choice costs no answer
+there: another request takes the place."""
+
 
 class Policy(enum.Enum):
     """SEGMENTS: requests join others at every cut point. RUN_TO_END: a batch goes to the end, and no request joins
@@ -285,15 +289,15 @@ class Scheduler:
         work = self._work(company) * max(0, ahead) / len(company) if company else 0.0
         together = min(self._costs.enough(request.at), len(company) + 1)
         last_batch = self._costs.run(request.at, self._goal(request), together)
-        return max(0.0, self._busy_until - now) + RESERVE * (work + last_batch)
+        return max(0.0, self._busy_until - now) + BUSY_RESERVE * work + RESERVE * last_batch
 
     def _is_strained(self, now: float, begun: Sequence[Request] = ()) -> bool:
         """Whether a request would be late if all requests, the running ones included, went as far as they ask."""
         costs, total = self._costs, 0.0
         for count, request in enumerate([*begun, *sorted(self._requests(), key=lambda r: r.due)], 1):
             total += costs.row(request.at, costs.last)
-            alone = costs.run(request.at, costs.last, min(count, costs.enough(request.at)))  # with those before it
-            if RESERVE * max(total, alone) > request.expires - now:
+            together = costs.run(request.at, costs.last, min(count, costs.enough(request.at)))
+            if max(BUSY_RESERVE * total, RESERVE * together) > request.expires - now:
                 return True
         return False
 
@@ -338,7 +342,8 @@ class Scheduler:
         ordered = sorted(queue, key=lambda r: (rank[r], r.due))[: self._limits.max_batch_size]
         first = min(r.expires for r in ordered)
         size = len(ordered)
-        while size > self._costs.enough(cut) and now + RESERVE * self._costs.run(cut, self._costs.last, size) > first:
+        costs = self._costs
+        while size > costs.enough(cut) and now + BUSY_RESERVE * costs.run(cut, costs.last, size) > first:
             size -= 1
         return ordered[:size]
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinn_client.frames.actions import Action, Cancel, Emit, Finish, LinkIs, Send
-from spinn_client.frames.flight import Flight, State
-from spinn_client.frames.frames import GRACE_MS, SPARE_MS, Frames, checked_deadline
+from spinn_client.frames.flight import SPARE_MS, Flight, State, checked_deadline
+from spinn_client.frames.frames import GRACE_MS, Frames
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.reliance import FRESH_S
 from spinn_client.frames.results import Result
@@ -75,6 +75,21 @@ class Case:
         assert self.frames.sent(flight, at + 0.01) == []
         return flight
 
+    def learn(self, took_s: float, answers: int = 20) -> None:
+        """The server answered frames until 0 s, each this long after it was sent."""
+        for n in range(answers):
+            at = (n - answers) * 0.05
+            self.away(-1 - n, at - 0.01 - took_s)
+            assert result(self.frames.server_answered(-1 - n, answer(), at)).where == "server"
+
+    def miss(self, flight: Flight) -> None:
+        """Nobody answers it; the device gets nowhere either."""
+        for at in (flight.deadline, flight.deadline + GRACE_MS / 1000):
+            for action in self.frames.look(at):
+                if isinstance(action, Finish):
+                    self.frames.finished(action.flight, None, only_first_exit=True, now=at)
+        assert flight.state is State.SETTLED
+
 
 @pytest.fixture
 def case(bundle: Bundle) -> Case:
@@ -129,7 +144,7 @@ def test_without_a_connection_the_device_finishes_and_says_why(case: Case) -> No
 def test_a_link_that_takes_no_more_leaves_the_frame_to_the_device(case: Case) -> None:
     flight = case.take()
     assert case.unsure(flight) == [Send(flight)]
-    (finish,) = case.frames.not_sent(flight, link_up=True)
+    (finish,) = case.frames.not_sent(flight, 0.01, link_up=True)
     assert isinstance(finish, Finish) and flight.trouble is None
 
 
@@ -214,6 +229,7 @@ def test_a_rescue_that_found_nothing_sure_leaves_the_frame_to_the_server(case: C
 
 def test_each_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_first(case: Case) -> None:
     """Two frames of one age: the later one's first exit ends at the deadline, the earlier one's when that begins."""
+    case.learn(0.05)
     one, two = case.away(1), case.away(2)
     end = DEADLINE_S - SPARE_MS / 1000
     starts = [end - 2 * FIRST_EXIT_MS / 1000, end - FIRST_EXIT_MS / 1000]
@@ -224,73 +240,142 @@ def test_each_frame_that_no_exit_has_seen_is_worked_on_here_in_time_for_the_firs
     assert case.frames.look(starts[0]) == [] and case.frames.wake_at() == pytest.approx(starts[1])
 
 
+def test_the_device_begins_at_once_if_the_server_would_not_answer_before_it_had_to(case: Case) -> None:
+    """Nothing is known of the server; and then, that its answers usually take longer than the device can wait."""
+    for frame, usual_s in ((1, None), (2, 0.12)):
+        if usual_s is not None:
+            case.frames.end(0.0)
+            case.learn(usual_s)
+        flight = case.away(frame)
+        (finish,) = case.frames.look(0.01)
+        assert isinstance(finish, Finish) and finish.flight is flight and finish.only_first_exit
+        case.frames.finished(flight, None, only_first_exit=True, now=0.03)
+
+
 def test_a_frame_that_the_device_has_no_time_for_is_not_taken_and_waits_for_its_time(case: Case) -> None:
     """Head and first exit take 90 ms: of two frames within 150 ms, the second would be too late."""
     case.numbers.first_exit, case.numbers.head = 80.0, 10.0
     flight = case.take(1, 0.0, LinkIs.AWAY)
     assert case.try_to_take(2, 0.03, LinkIs.AWAY) is None
-    assert not case.frames.to_begin(0.03, case.plan, link=LinkIs.AWAY)
+    assert not case.frames.to_begin(0.03, None, case.plan, link=LinkIs.AWAY)
     (finish,) = case.unsure(flight, 0.01, payload=None, up=False)
     assert isinstance(finish, Finish)
+    assert not case.frames.to_begin(0.05, None, case.plan, link=LinkIs.AWAY), "its head would stand in line"
     case.frames.finished(flight, answer(), only_first_exit=False, now=0.09)
-    assert case.frames.to_begin(0.09, case.plan, link=LinkIs.AWAY)
+    assert case.frames.to_begin(0.09, 0.03, case.plan, link=LinkIs.AWAY)
+    assert not case.frames.to_begin(0.09, 0.08, case.plan, link=LinkIs.AWAY), "a newer one is waited for"
+    assert case.frames.to_begin(0.09, DEADLINE_S, case.plan, link=LinkIs.AWAY), "to be dropped"
     assert case.try_to_take(2, 0.09, LinkIs.AWAY, age=0.08) is None, "too old by now"
     assert case.try_to_take(3, 0.09, LinkIs.AWAY, age=0.03) is not None
 
 
-def test_a_server_whose_last_answers_were_soon_enough_is_relied_on(case: Case) -> None:
+def test_where_frames_never_come_young_enough_the_newest_is_tried_all_the_same(case: Case) -> None:
+    """Every frame is 20 ms old when it comes. The device was disturbed once, and seems to take 135 ms of the 150."""
+    case.numbers.first_exit, case.numbers.head = 5.0, 130.0
+    assert case.frames.to_begin(0.0, None, case.plan, link=LinkIs.AWAY)
+    assert case.frames.to_begin(0.02, 0.02, case.plan, link=LinkIs.AWAY)
+    assert case.try_to_take(1, 0.02, LinkIs.AWAY, age=0.02) is not None
+    case.frames.end(0.1)
+    assert case.frames.to_begin(0.105, 0.005, case.plan, link=LinkIs.AWAY), "this one is young enough"
+    assert not case.frames.to_begin(0.12, 0.02, case.plan, link=LinkIs.AWAY), "so a younger one is waited for"
+
+
+def test_a_server_whose_answers_are_soon_enough_is_relied_on(case: Case) -> None:
     case.numbers.first_exit = 100.0
     flight = case.away(0)
-    assert not flight.relies and flight.rescue_at is not None, "the device can answer it"
+    assert not flight.relies, "the device can answer it"
     case.frames.server_answered(0, answer(), 0.06)
-    one, two = case.away(10, at=0.5), case.away(11, at=0.53)
+    case.frames.end(0.06)
+    assert case.try_to_take(1, 0.06) is not None and not case.frames.flight(1).relies  # type: ignore[union-attr]
+    case.frames.end(0.07)
+    case.learn(0.05)
+    one, two = case.away(10, at=0.1), case.away(11, at=0.13)
     assert one.relies and two.relies
-    assert case.frames.look(0.546) == [], "the device would only be busy with what the server answers soon"
-    assert not case.frames.to_begin(0.555, case.plan, link=LinkIs.FULL), "it waits for room, which comes soon"
+    assert case.frames.look(0.146) == [], "the device would only be busy with what the server answers soon"
+    assert not case.frames.to_begin(0.155, None, case.plan, link=LinkIs.FULL), "it waits for room, which comes soon"
+
+
+def test_no_frame_relies_on_a_server_while_an_answer_is_overdue(case: Case) -> None:
+    case.numbers.first_exit = 100.0
+    case.learn(0.05)
+    assert case.away(10, at=0.0).relies
+    assert case.take(11, 0.05).relies
+    assert not case.take(12, 0.08).relies, "nobody knows whether the server is still there"
 
 
 def test_the_device_keeps_its_time_for_a_frame_if_it_need_not_begin_before_the_answer_comes(case: Case) -> None:
     """The answer is expected 60 ms after the capture; the device could begin at 125 ms."""
-    case.away(0)
-    case.frames.server_answered(0, answer(), 0.06)
-    flight = case.away(10, at=0.5)
-    assert not flight.relies and flight.rescue_at == pytest.approx(0.65 - (SPARE_MS + FIRST_EXIT_MS) / 1000)
+    case.learn(0.05)
+    flight = case.away(10, at=0.1)
+    assert not flight.relies and flight.rescue_at == pytest.approx(0.25 - (SPARE_MS + FIRST_EXIT_MS) / 1000)
 
 
-def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_that_fails_others_and_there_is_time(case: Case) -> None:
-    case.away(0)
-    case.frames.server_answered(0, answer(), 0.11)
+def test_a_frame_that_relied_on_the_server_is_worked_on_here_if_its_answer_is_overdue_and_there_is_time(
+    case: Case,
+) -> None:
+    """Sent at 10 ms. The device would have to begin at 95 ms; answers take 95 ms, and then 75 ms."""
     case.numbers.first_exit = 50.0
-    one, two = case.away(10, at=0.5), case.away(11, at=0.5)
-    case.frames.local_exit(11, answer("block11", 0.4), 0.52)
-    case.frames.server_refused(11, 0.55)  # so the server is not in order
-    case.frames.finished(two, answer(), only_first_exit=False, now=0.56)
-    at = 0.5 + DEADLINE_S - (SPARE_MS + 50) / 1000
-    assert one.relies and two.relies and one.rescue_at == pytest.approx(at)
-    (finish,) = case.frames.look(at)
+    case.learn(0.095)
+    flight = case.away(10)
+    assert flight.relies
+    at = DEADLINE_S - (SPARE_MS + 50) / 1000
+    assert flight.rescue_at == pytest.approx(at)
+    assert case.frames.look(at) == [], "its answer is not overdue"
+
+    case.frames.end(0.1)
+    case.frames.server_changed()
+    case.learn(0.075)
+    flight = case.away(11)
+    flight.relies = True
+    (finish,) = case.frames.look(0.09)
     assert isinstance(finish, Finish) and finish.only_first_exit
+
+
+def test_of_two_frames_without_an_answer_the_earlier_one_goes_first_if_it_would_be_too_late_after_the_other(
+    case: Case,
+) -> None:
+    case.learn(0.05)
+    one, two = case.away(1, 0.0), case.away(2, 0.03)
+    assert [f.rescue_at for f in (one, two)] == pytest.approx([0.125, 0.155])
+    finishes = case.frames.server_refused(2, 0.12)
+    assert [f.flight for f in finishes if isinstance(f, Finish)] == [one, two], "120 + 20 + 20 ms is too late"
+
+
+def test_a_frame_that_the_server_refused_is_worked_on_at_once_if_the_others_can_wait(case: Case) -> None:
+    case.learn(0.05)
+    one, two = case.away(1, 0.0), case.away(2, 0.03)
+    (finish,) = case.frames.server_refused(2, 0.05)
+    assert isinstance(finish, Finish) and finish.flight is two and one.rescue_at is not None
+    assert case.frames.others_in_need(two, until=one.rescue_at + 0.001), "a better answer would take too long"
+    assert not case.frames.others_in_need(two, until=one.rescue_at - 0.001)
 
 
 def test_after_an_answer_that_did_not_come_no_frame_relies_on_the_server(case: Case) -> None:
     case.numbers.first_exit = 100.0
-    for n in range(3):
-        case.away(n, at=n / 5)
-        case.frames.server_answered(n, answer(), n / 5 + 0.06)
-    assert case.away(10, at=0.6).relies
-    case.frames.look(0.75)
-    case.frames.look(0.77)
-    flight = case.take(13, 0.9)
-    assert not flight.relies and flight.sends
+    case.learn(0.05)
+    flight = case.away(10)
+    assert flight.relies
+    case.miss(flight)
+    flight = case.take(13, 0.3)
+    assert not flight.relies and flight.sends, "one is not many"
 
 
 def test_a_server_that_never_answers_in_time_is_asked_again_after_a_while(case: Case) -> None:
-    for n in range(3):
-        case.away(n, at=n / 5)
-        for at in (n / 5 + DEADLINE_S, n / 5 + DEADLINE_S + GRACE_MS / 1000):
-            case.frames.look(at)
-    assert not case.take(10, 0.7).sends
-    case.frames.end(0.8)
-    assert case.take(11, 0.4 + DEADLINE_S + FRESH_S + 0.1).sends
+    case.miss(case.away(1))
+    assert not case.take(10, 0.3).sends
+    case.frames.end(0.4)
+    assert case.take(11, DEADLINE_S + FRESH_S + 0.1).sends
+
+
+def test_what_is_known_of_one_server_does_not_count_for_the_next(case: Case) -> None:
+    case.numbers.first_exit = 100.0
+    case.learn(0.05)
+    before = case.away(1)
+    case.frames.server_changed()
+    case.frames.server_refused(1, 0.02)
+    case.frames.finished(before, answer(), only_first_exit=False, now=0.1)
+    flight = case.take(2, 0.1)
+    assert flight.sends and not flight.relies
 
 
 def test_what_nobody_can_answer_in_time_is_tried_only_if_nothing_else_is_owed(case: Case) -> None:

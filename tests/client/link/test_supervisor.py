@@ -6,7 +6,16 @@ import random
 
 import pytest
 
-from spinn_client.link.supervisor import HEALTHY_S, PING_S, SILENT_S, TRANSITIONS, UNANSWERED_S, State, Supervisor
+from spinn_client.link.supervisor import (
+    HEALTHY_S,
+    PATIENCE_S,
+    PING_S,
+    SILENT_S,
+    TRANSITIONS,
+    UNANSWERED_S,
+    State,
+    Supervisor,
+)
 
 
 @pytest.fixture
@@ -40,6 +49,20 @@ def test_a_request_that_is_never_answered_holds_nothing_up_once_a_later_one_is_a
     assert connected.look(10.2) is State.CONNECTED
     assert connected.given_up(10.15 + UNANSWERED_S - 0.01) == []
     assert connected.given_up(10.15 + UNANSWERED_S) == [0] and connected.given_up(99.0) == []
+
+
+def test_one_that_is_overdue_for_long_holds_up_nothing_if_the_server_answers_pings(connected: Supervisor) -> None:
+    """It was the last one that was sent, so that no later one's answer can come before its own."""
+    connected.sent(1, deadline=10.15)
+    assert connected.look(10.2) is State.SUSPECT
+    connected.pinged(10.3)
+    assert connected.look(10.15 + PATIENCE_S) is State.SUSPECT, "nothing came since"
+    connected.heard(10.66, pong=True)
+    assert connected.look(10.66) is State.CONNECTED, "another one may be tried"
+    connected.sent(2, deadline=10.9)
+    assert connected.look(10.9) is State.SUSPECT
+    assert connected.dead(10.15 + UNANSWERED_S - 0.01) is None
+    assert connected.dead(10.15 + UNANSWERED_S) is not None, "no answer came since the first was overdue"
 
 
 def test_order_is_that_of_sending_and_not_of_the_numbers(connected: Supervisor) -> None:

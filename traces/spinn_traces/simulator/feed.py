@@ -35,6 +35,7 @@ class VirtualFeed:
         self._began = began
         self._slot: Frame | None = None
         self._changed = asyncio.Event()
+        self._arrived: Callable[[], object] = lambda: None
         self._taken = asyncio.Event()
         self._ended = False
         self._player: asyncio.Task[None] | None = None
@@ -44,7 +45,14 @@ class VirtualFeed:
     async def open(self) -> None:
         """Nothing to do."""
 
-    def start(self) -> None:
+    def age(self, now: float) -> float | None:
+        """See `FrameSource`."""
+        if self._slot is None:
+            return 0.0 if self._ended else None
+        return now - self._slot.captured
+
+    def start(self, arrived: Callable[[], object]) -> None:
+        self._arrived = arrived
         self._began()
         self._player = asyncio.create_task(self._play(), name="source")
 
@@ -61,6 +69,7 @@ class VirtualFeed:
             self._slot = None
         self._ended = True
         self._changed.set()
+        self._arrived()
 
     async def close(self) -> None:
         self.stop()
@@ -88,7 +97,9 @@ class VirtualFeed:
             self.captured += 1
             self._taken.clear()
             self._changed.set()
+            self._arrived()
             if self.fps is None:
                 await self._taken.wait()
         self._ended = True
         self._changed.set()
+        self._arrived()
