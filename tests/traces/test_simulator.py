@@ -221,7 +221,7 @@ def test_the_server_finishes_what_was_sent(
     system: System, bundle: Bundle, engine: Engine, photographs: list[npt.NDArray[np.uint8]]
 ) -> None:
     outcome = play(replace(system, trace=link(5.0, 50.0)), photographs)
-    assert where(outcome)["server"] >= 30 and where(outcome).keys() <= {"server", "device"}
+    assert where(outcome)["server"] >= 35 and where(outcome).keys() <= {"server", "device"}
     whole = play(replace(system, server=None, plan=Plan(1, bundle.last, None)), photographs)
     labels = [{result.frame: result.label for _, result in o.results} for o in (outcome, whole)]
     assert labels[0].items() <= labels[1].items()
@@ -243,11 +243,11 @@ def test_a_dead_link_is_left_and_found_again(
     plan = Plan(1, bundle.split_index(split), None)
     outcome = play(replace(system, plan=plan, trace=trace, frames=900), photographs)
     assert all(result.label for _, result in outcome.results)
-    assert outcome.captured == 900 and outcome.taken == len(outcome.results) >= 890
-    assert len({result.frame for _, result in outcome.results}) == outcome.taken
+    assert outcome.captured == outcome.taken == len(outcome.results) == 900
+    assert {result.frame for _, result in outcome.results} == set(range(900))
     assert max(ages(outcome)) <= 150 + 20
     by_second = [Counter(r.where for at, r in outcome.results if second <= at < second + 1) for second in range(30)]
-    assert min(by_second[1]["server"], by_second[28]["server"]) >= 15
+    assert min(by_second[1]["server"], by_second[28]["server"]) >= 29
     assert by_second[8] == by_second[12] == {"device": 30}
     reasons = Counter(r.reason for _, r in outcome.results)
     assert reasons["disconnected"] > 100
@@ -314,7 +314,7 @@ def test_frames_wait_for_a_link_that_is_too_slow_and_not_behind_each_other(
     service_ms = 8e-3 * outcome.bytes_up / where(outcome)["server"] / 0.5
     assert service_ms > 45 and len(served) > 0.8 * 7 * 1000 / service_ms
     ages_ms = [result.age_ms for _, result in served]
-    assert np.percentile(ages_ms, 90) < 0.3 * 16 * service_ms, "16 requests on the way would be 16 services"
+    assert np.percentile(ages_ms, 90) < 3 * service_ms, "16 requests on the way would be 16 services"
 
 
 def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(
@@ -326,9 +326,9 @@ def test_a_link_too_slow_for_the_frames_is_not_buried_under_them(
     """
     plan = Plan(1, bundle.split_index("block7"), None, CodecSetting("cnn-co", 8))
     outcome = play(replace(system, plan=plan, trace=link(0.6, 10.0), frames=150), photographs)
-    assert outcome.captured == 150 and outcome.taken == len(outcome.results) >= 100
+    assert outcome.captured == outcome.taken == len(outcome.results) == 150
     assert max(ages(outcome)) <= 150 + 20 and all(result.label for _, result in outcome.results)
-    assert where(outcome)["server"] >= 8
+    assert where(outcome)["server"] >= 20
     assert outcome.bytes_up > 5_000 * where(outcome)["server"]
 
 

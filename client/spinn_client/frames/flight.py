@@ -68,6 +68,7 @@ class Flight:
     best: the most confident local answer. trouble: why the server will not answer, once that is known.
     activation: at the plan's split, (1, C, H, W), once the head is done. payload: it, coded, until it is sent; sender:
     what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
+    has_room: the link had room for it when it was taken, and nothing else gets that.
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
     in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
@@ -81,6 +82,7 @@ class Flight:
     origin: str | None = None
     relies: bool = False
     sends: bool = True
+    has_room: bool = False
     state: State = State.HEAD
     best: Answer | None = None
     trouble: Reason | None = None

@@ -69,7 +69,6 @@ class Frames:
         self._ready_s: dict[tuple[int, bool], float] = {}
         self._unfinished = 0  # jobs that the device was asked for and has not done
         self._in_need = 0  # frames without any answer that the device was asked to finish
-        self._next_rescue = math.inf
         self._seen = -math.inf  # capture of the last frame that waited
         self._ages: deque[float] = deque(maxlen=FRAMES)  # of the last ones that waited, when that was first seen
         self.taken = 0
@@ -108,7 +107,7 @@ class Frames:
         self.taken += 1
         return self._ledger.take(
             frame, captured=captured, deadline=captured + self.deadline_s, plan=plan, origin=origin,
-            relies=manner.relies, sends=manner.sends,
+            relies=manner.relies, sends=manner.sends, has_room=link is LinkIs.READY,
         )  # fmt: skip
 
     # What the device tells
@@ -125,7 +124,8 @@ class Frames:
 
     def others_in_need(self, flight: Flight, until: float) -> bool:
         """Whether the device is to work on another frame before that time, for its first answer. From any thread."""
-        return self._in_need > flight.in_need or until > self._next_rescue
+        owed = [at for f in self._ledger if not f.relies and (at := f.rescue_at) is not None]
+        return self._in_need > flight.in_need or min(owed, default=math.inf) < until
 
     def answered_here(self, frame: int, answer: Answer, now: float) -> list[Action]:
         """An exit was confident enough on the device, or its final exit ran."""
@@ -308,7 +308,6 @@ class Frames:
         on if its answer is overdue and the device has nothing else to do.
         """
         begin, usual, longest = math.inf, self._reliance.usual(now), self._reliance.longest(now)
-        self._next_rescue = math.inf
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
             if flight.best is not None or flight.finishing:
                 continue
@@ -321,7 +320,6 @@ class Frames:
                 flight.rescue_at = min(flight.sent_at + longest, end - first_exit_s)
             else:
                 flight.rescue_at = begin if flight.sent_at + usual <= begin else flight.sent_at
-                self._next_rescue = min(self._next_rescue, flight.rescue_at)
 
     def _may_rescue(self, flight: Flight, now: float) -> bool:
         if not flight.relies:

@@ -72,11 +72,12 @@ class Ledger:
         origin: str | None = None,
         relies: bool = False,
         sends: bool = True,
+        has_room: bool = False,
     ) -> Flight:
         """From now on this frame is owed a final result by `deadline` (seconds, the caller's clock)."""
         if frame in self._open or frame in self._settled:
             raise ValueError(f"frame {frame} was taken in already")
-        self._open[frame] = Flight(frame, captured, deadline, plan, origin, relies, sends)
+        self._open[frame] = Flight(frame, captured, deadline, plan, origin, relies, sends, has_room)
         return self._open[frame]
 
     def local_exit(self, frame: int, answer: Answer, now: float) -> Result | None:

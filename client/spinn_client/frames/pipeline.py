@@ -270,12 +270,11 @@ class Pipeline:
     def _send(self, action: Send) -> list[Action]:
         flight, link = action.flight, self._link
         assert flight.payload is not None
-        size = len(flight.payload)
-        if link is None or not link.send(flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender):
+        request = flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender
+        if link is None or not (flight.has_room or link.ready) or not link.send(*request):
             return self._frames.not_sent(flight, self._now(), link_up=link is None or link.up)
-        actions = self._frames.sent(flight, self._now())
-        self._guide.sent(flight.plan, size)
-        return actions
+        self._guide.sent(flight.plan, len(flight.payload))
+        return self._frames.sent(flight, self._now())
 
     async def _finish(self, action: Finish) -> None:
         flight, answer = action.flight, None
@@ -327,8 +326,7 @@ class Pipeline:
         if flight is not None and not message.shortened:  # else the exit says nothing of the plan
             self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
-        answered = self._frames.server_answered(message.id, answer, self._now(), server, shortened=message.shortened)
-        self._do(answered)
+        self._do(self._frames.server_answered(message.id, answer, self._now(), server, shortened=message.shortened))
 
     def on_reject(self, message: Reject) -> None:
         if message.id is not None:

@@ -96,14 +96,19 @@ class Connection:
 
     @property
     def ready(self) -> bool:
-        """Whether one more request may be given to `send` now."""
-        if not self._session.ready or self._session.in_flight + self._queued >= self._config.max_in_flight:
+        """Whether there is room for one more request."""
+        if not self._may_send:
             return False
         now = self._now()
-        state = self._supervisor.look(now)
         for request in self._supervisor.overtaken:
             self._window.settled(request, now, answered=False)
-        return state is State.CONNECTED and self._window.open(now)  # else it is to catch up
+        return self._window.open(now)
+
+    @property
+    def _may_send(self) -> bool:
+        if not self._session.ready or self._session.in_flight + self._queued >= self._config.max_in_flight:
+            return False
+        return self._supervisor.look(self._now()) is State.CONNECTED  # else it is to catch up
 
     @property
     def under_way(self) -> int:
@@ -111,8 +116,8 @@ class Connection:
         return self._session.in_flight + self._queued
 
     def send(self, request: int, plan: Plan, payload: bytes, deadline: float) -> bool:
-        """Queue a request. False: it is not `ready`, or the server takes no such payload."""
-        if not self.ready or self._outgoing.full() or plan.codec is None:
+        """Queue a request, also if it finds no room any more. False: none may be sent, or the server takes no such."""
+        if not self._may_send or self._outgoing.full() or plan.codec is None:
             return False
         if not self._session.takes(plan.codec.codec, len(payload)):
             return False

@@ -101,7 +101,7 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Whether one more request may be given to `send` now."""
+        """Whether there is room for one more request."""
         return self.server.ready
 
     @property
@@ -147,7 +147,7 @@ class Link:
             sender: what coded the payload, which means nothing on another connection; None: it stands for itself.
 
         Returns:
-            False: the link is not `ready`, the connection is another one by now, or the server takes no such payload.
+            False: no request may be sent now, the connection is another one, or the server takes no such payload.
         """
         return self.server.send(request, plan, payload, deadline, sender)
 

@@ -96,7 +96,7 @@ class ServerLink:
 
     @property
     def ready(self) -> bool:
-        """Whether one more request may be given to `send` now."""
+        """Whether there is room for one more request."""
         return self._connection is not None and self._connection.ready
 
     @property
