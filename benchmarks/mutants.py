@@ -84,7 +84,7 @@ def changed(node: ast.AST) -> tuple[str, ast.AST] | None:
             new.value = not value
         case ast.Constant(value=int(value) | float(value)):
             new.value = value + 1
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr() as value) if ast.unparse(value) != "None":
             new.value = ast.Constant(None)
         case ast.Expr(value=ast.Call()) | ast.Raise():
             return f"without: {ast.unparse(node)}", ast.Pass()

@@ -1,18 +1,20 @@
 """What does our server cost beyond its engine, and what does it do under overload? Against LitServe and Ray Serve.
 
-    python benchmarks/serving.py [--json] [--parts plain,overload,mixed,idle,default] [--others PYTHON] [--into FILE]
+    python benchmarks/serving.py [--json] [--parts plain,overload,mixed,idle,default] [--contestants spinn,litserve,ray]
+                                 [--others PYTHON] [--repeats N] [--into FILE]
 
 The bundle of 200 classes, the tail from block11, payloads of transform:6 (key frames). Clients on core 0; each server
 in a process of its own on core 1, in turn, one engine thread, ONNX Runtime. The interpreter `--others` runs LitServe
-and Ray Serve. If a contestant is missing, it is left out, with the reason. `--into` adds the measured parts to a file
-of others.
+and Ray Serve. If a contestant is missing, it is left out, with the reason. `--into` adds what was measured to a file.
+Without ours, `--parts overload --into FILE` offers the others the load that FILE says ours was offered.
 
 plain     decoding and tail in a loop at the best batch (raw_engine_rps), before and after each server; each server with
           16 and 32 requests in flight from four sessions: requests a second, and CPU for each; p99 at 70 % of the
           lowest capacity
 overload  open loop at 1, 1.5 and 3 times the capacity of ours, budgets of 150 ms: answers in time a second (goodput);
-          ours with leaving early allowed, too
-mixed     four cut points, 80, 100 and 150 % load: batches per segment against batches that run to the end
+          ours with leaving early allowed, too. `late_there`: of the late answers of ours, those that left it late
+mixed     four cut points, 80, 100 and 150 % load: batches per segment against batches that run to the end, in turn,
+          `--repeats` times; medians, and from least to most
 idle      500 sessions that say nothing and 100 with a request a second each, in one server
 default   as plain, for the built-in bundle
 """
@@ -29,6 +31,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,12 +111,17 @@ def asks_of(bundle: Bundle, splits: Sequence[int], **more: Any) -> list[Ask]:
     return [Ask(split, payload, **more) for split in splits for payload in key_frames(bundle, engine, split)]
 
 
-async def warm(contestant: Contestant, sessions: Sequence[Session], asks: Sequence[Ask], in_flight: int) -> None:
-    """Until the server builds no more graphs for these requests."""
+async def warm(
+    contestant: Contestant, sessions: Sequence[Session], asks: Sequence[Ask], in_flight: int, rate: float | None = None
+) -> None:
+    """Until the server builds no more graphs for these requests. rate: of the load that ours is to get, as other graphs
+    are wanted under overload."""
     before = -1.0
     while (graphs := contestant.graphs()) != before:
         before = graphs
         await closed_loop(sessions, asks, in_flight, 1.5)
+        if rate is not None and contestant.name == "spinn":
+            await open_loop(sessions, asks, rate, 1.5, seed=0)
 
 
 async def closed(contestant: Contestant, asks: Sequence[Ask]) -> dict[str, Any]:
@@ -136,7 +144,7 @@ async def at_rate(
     contestant: Contestant, asks: Sequence[Ask], rate: float, seconds: float, sessions: int
 ) -> dict[str, Any]:
     async with opened([contestant.opener()] * sessions) as open_sessions:
-        await warm(contestant, open_sessions, asks, sessions)
+        await warm(contestant, open_sessions, asks, sessions, rate)
         before = tree_memory_mb(contestant.pid)
         began = time.perf_counter()
         tally = await open_loop(open_sessions, asks, rate, seconds, seed=1)
@@ -202,7 +210,8 @@ def plain(bundle_name: str, python: str, names: Sequence[str]) -> dict[str, Any]
     return found
 
 
-def overload(python: str, names: Sequence[str]) -> dict[str, Any]:
+def overload(python: str, names: Sequence[str], before: dict[str, Any]) -> dict[str, Any]:
+    """before: what is known of this part already."""
     bundle = chosen_bundle("200")
     asks = asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)
     shorten = [Ask(a.split, a.payload, a.budget_ms, None, may_shorten=True) for a in asks]
@@ -213,26 +222,38 @@ def overload(python: str, names: Sequence[str]) -> dict[str, Any]:
             await closed_loop(sessions, patient, 32, 2.0)
             return len((await closed_loop(sessions, patient, 32, CLOSED_S)).answered) / CLOSED_S
 
-    capacity = Contestant("spinn", "200", python).run(capacity_of)  # now: a machine's speed changes
-    found: dict[str, Any] = {"capacity": round(capacity, 1)}
+    def rates(name: str, some: Sequence[Ask], times: Sequence[float]) -> dict[str, Any]:
+        """Each with a server of its own: those that refuse nobody still work on what came before."""
 
-    async def rates(c: Contestant, some: Sequence[Ask], times: Sequence[float]) -> dict[str, Any]:
-        return {f"{k:g}": await at_rate(c, some, k * capacity, OPEN_S, OVERLOAD_SESSIONS) for k in times}
+        def one(times: float) -> dict[str, Any]:
+            work = partial(at_rate, asks=some, rate=times * capacity, seconds=OPEN_S, sessions=OVERLOAD_SESSIONS)
+            row: dict[str, Any] = Contestant(name, "200", python).run(work)
+            return row
 
+        return {f"{k:g}": one(k) for k in times}
+
+    found = dict(before)
+    if "spinn" in names:  # of now: a machine's speed changes
+        found["capacity"] = round(Contestant("spinn", "200", python).run(capacity_of), 1)
+    capacity = found["capacity"]
     for name in names:
-        found[name] = Contestant(name, "200", python).run(lambda c: rates(c, asks, (1, 1.5, 3)))
-    found["spinn_shortened"] = Contestant("spinn", "200", python).run(lambda c: rates(c, shorten, (1.5,)))
-    ours = {k: v["goodput"] for k, v in found["spinn"].items()}
-    peak = max(ours.values())
-    found["goodput_over_peak"] = {k: round(v / peak, 3) for k, v in ours.items()}
-    found["shortened_over_plain"] = round(found["spinn_shortened"]["1.5"]["goodput"] / ours["1.5"], 2)
+        found[name] = rates(name, asks, (1, 1.5, 3))
+    if "spinn" in names:
+        found["spinn_shortened"] = rates("spinn", shorten, (1.5,))
+        ours = {k: v["goodput"] for k, v in found["spinn"].items()}
+        peak = max(ours.values())
+        found["goodput_over_peak"] = {k: round(v / peak, 3) for k, v in ours.items()}
+        found["shortened_over_plain"] = round(found["spinn_shortened"]["1.5"]["goodput"] / ours["1.5"], 2)
     return found
 
 
-def mixed(python: str) -> dict[str, Any]:
+POLICIES = ("segments", "run-to-end")
+
+
+def mixed(python: str, repeats: int) -> dict[str, Any]:
+    """The two policies in turn, at loads over what run-to-end answers just then: a machine's speed changes."""
     bundle = chosen_bundle("200")
     asks = asks_of(bundle, MIXED_SPLITS, budget_ms=BUDGET_MS)
-    policies = ("segments", "run-to-end")
 
     async def capacity(c: Contestant) -> float:
         async with opened([c.opener()] * SESSIONS) as sessions:
@@ -249,16 +270,37 @@ def mixed(python: str) -> dict[str, Any]:
         grown = {key: after[key] - before.get(key, 0.0) for key in after}
         return summary(tally, rate, MIXED_S, BUDGET_MS) | {"mean_batch": round(mean_batch(grown, bundle), 2)}
 
-    full = Contestant("spinn", "200", python, ["--policy", "run-to-end"]).run(capacity)
-    found: dict[str, Any] = {"splits": [bundle.cut_points[s].name for s in MIXED_SPLITS], "capacity": round(full, 1)}
-    for share in (0.8, 1.0, 1.5):
-        for policy in policies:
-            contestant = Contestant("spinn", "200", python, ["--policy", policy])
-            row = contestant.run(lambda c, rate=share * full: load(c, rate))
-            found.setdefault(policy, {})[f"{share:g}"] = row
-    one, other = (found[policy]["1"]["mean_batch"] for policy in policies)
-    found["batch_over_run_to_end"] = round(one / other, 2)
-    return found
+    runs: dict[str, dict[str, list[Any]]] = {policy: {} for policy in POLICIES}
+    capacities = []
+    for repeat in range(repeats):
+        full = Contestant("spinn", "200", python, ["--policy", "run-to-end"]).run(capacity)
+        capacities.append(round(full, 1))
+        for share in (0.8, 1.0, 1.5):
+            for policy in POLICIES if repeat % 2 == 0 else reversed(POLICIES):
+                contestant = Contestant("spinn", "200", python, ["--policy", policy])
+                runs[policy].setdefault(f"{share:g}", []).append(contestant.run(partial(load, rate=share * full)))
+    return {
+        "splits": [bundle.cut_points[s].name for s in MIXED_SPLITS], "capacity": capacities,
+        **{policy: {share: medians(rows) for share, rows in by_load.items()} for policy, by_load in runs.items()},
+        "goodput_over_run_to_end": {share: over(runs, share, "goodput") for share in runs[POLICIES[0]]},
+        "batch_over_run_to_end": {share: over(runs, share, "mean_batch") for share in runs[POLICIES[0]]},
+    }  # fmt: skip
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(float(np.median(values)), 2), "least": min(values), "most": max(values)}
+
+
+def medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each figure its median; of goodput and mean batch also the least and the most."""
+    found = {key: float(np.median([row[key] for row in rows])) for key in rows[0]}
+    return found | {f"{key}_spread": spread([row[key] for row in rows]) for key in ("goodput", "mean_batch")}
+
+
+def over(runs: dict[str, dict[str, list[Any]]], share: str, figure: str) -> dict[str, float]:
+    """The first policy's figure over the second's, in each repeat."""
+    pairs = zip(*(runs[policy][share] for policy in POLICIES), strict=True)
+    return spread([round(one[figure] / other[figure], 2) for one, other in pairs])
 
 
 def mean_batch(grown: dict[str, float], bundle: Bundle) -> float:
@@ -314,18 +356,23 @@ def main() -> None:
     parser.add_argument("--parts", default="plain,overload,mixed,idle,default")
     parser.add_argument("--contestants", default="spinn,litserve,ray")
     parser.add_argument("--others", default=sys.executable, help="the interpreter that has LitServe and Ray Serve")
+    parser.add_argument("--repeats", type=int, default=3, help="of the part mixed")
     parser.add_argument("--into", type=Path, help="a file of results that these parts are added to")
     args = parser.parse_args()
     os.sched_setaffinity(0, {CLIENTS})
     names = args.contestants.split(",")
     found: dict[str, Any] = json.loads(args.into.read_text()) if args.into and args.into.exists() else {}
+    if "overload" in args.parts and "spinn" not in names and "capacity" not in found.get("overload", {}):
+        parser.error("overload without spinn takes the load from --into FILE, which says none")
     for part in args.parts.split(","):
         if part in ("plain", "default"):
             found[part] = plain("200" if part == "plain" else "default", args.others, names)
         elif part == "overload":
-            found[part] = overload(args.others, names)
+            found[part] = overload(args.others, names, found.get(part, {}))
+        elif part == "mixed":
+            found[part] = mixed(args.others, args.repeats)
         else:
-            found[part] = {"mixed": mixed, "idle": idle}[part](args.others)
+            found[part] = idle(args.others)
     if args.into:
         args.into.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found)) if args.json else Console().print_json(data=found)

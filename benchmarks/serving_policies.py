@@ -13,6 +13,10 @@ bundle of 200 classes); how much cheaper each request of a larger batch is, is o
 
 For each policy and load (a share of what run-to-end answers of 64 requests that are always in flight): answers in time
 a second, and how many requests go through a segment together.
+
+Then, for the policy of segments and the prices of cpu: what the reserve for waits is worth (`BUSY_RESERVE`) if steps do
+not take exactly what is expected, but that times a random factor (lognormal, of this standard deviation), and answers
+are 3 ms on their way, on average.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from lite2_200 import LITE2_200
 from rich.console import Console
 from rich.table import Table
 
+from spinn_server.work import scheduler as scheduling
 from spinn_server.work.costs import Costs
 from spinn_server.work.request import Request
 from spinn_server.work.scheduler import BatchLimits, Policy, Scheduler, Step
@@ -44,6 +49,8 @@ BUDGET_S, LASTS_S = 0.15, 10.0
 LOADS = (0.8, 1.0, 1.5, 3.0)
 STEP_S = 0.0003
 """To hand a step to the engine, and its results back."""
+
+RESERVES, SPREADS, AWAY_S = (1.2, 1.6, 2.0), (0.0, 0.1, 0.2, 0.4), 0.003
 
 PRICES = {
     "flat": dict.fromkeys((1, 2, 4, 8, 16), 1.0),
@@ -93,9 +100,16 @@ class Played:
 
 
 class Play:
-    """One server, with requests that arrive."""
+    """One server, with requests that arrive.
 
-    def __init__(self, bundle: Bundle, profile: Profile, policy: Policy, seed: int = 1) -> None:
+    Args:
+        spread: of the logarithm of steps' times. away_s: mean time that an answer is on its way.
+    """
+
+    def __init__(
+        self, bundle: Bundle, profile: Profile, policy: Policy, seed: int = 1, *, spread: float = 0, away_s: float = 0
+    ) -> None:
+        self._spread, self._away_s = spread, away_s
         limits = BatchLimits(policy=policy)
         self._costs = Costs(bundle, profile, limits.max_batch_size)
         self._scheduler = Scheduler(limits, self._costs)
@@ -150,9 +164,11 @@ class Play:
         length, rows = step.stop - step.start, len(step.batch)
         self.played.steps += length
         self.played.rows += length * rows
-        self.now += self._costs.run(step.start, step.stop, rows) + STEP_S
+        factor = self._random.lognormvariate(0, self._spread)
+        self.now += factor * self._costs.run(step.start, step.stop, rows) + STEP_S
         answered = self._scheduler.ran(step, [0.0] * rows if step.stop in self._costs.exits else None, self.now)
-        in_time = sum(self.now <= request.expires for request, _ in answered)
+        away_s = [self._random.expovariate(1 / self._away_s) if self._away_s else 0.0 for _ in answered]
+        in_time = sum(self.now + s <= request.expires for (request, _), s in zip(answered, away_s, strict=True))
         self.played.good += in_time
         self.played.late += len(answered) - in_time
         return len(answered)
@@ -182,13 +198,33 @@ def measure() -> dict[str, Any]:
     return found
 
 
+def measure_reserves() -> dict[str, Any]:
+    """By reserve, spread and load."""
+    bundle = load_bundle(LITE2_200)
+    engine = open_engine(bundle, "onnxruntime", threads=1)
+    profile = priced(stored_profile(bundle, engine, threads=1), PRICES["cpu"])
+    play = Play(bundle, profile, Policy.SEGMENTS)
+    play.closed_loop()
+    full = play.played.good / play.now
+    found: dict[str, Any] = {}
+    for reserve in RESERVES:
+        scheduling.BUSY_RESERVE = reserve
+        for spread in SPREADS:
+            rows = found.setdefault(f"{reserve:g}", {})[f"{spread:g}"] = {}
+            for load in LOADS:
+                play = Play(bundle, profile, Policy.SEGMENTS, spread=spread, away_s=AWAY_S if spread else 0.0)
+                play.open_loop(load * full)
+                rows[f"{load:g}"] = play.played.row(LASTS_S)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
-    found = measure()
+    found, reserves = measure(), measure_reserves()
     if args.json:
-        print(json.dumps(found))
+        print(json.dumps({**found, "reserves": reserves}))
         return
     heads = [text for policy in Policy for text in (f"{policy.value}: in time a second", "mean batch")]
     table = Table("prices", "load", *heads)
@@ -197,6 +233,13 @@ def main() -> None:
             row = rows[f"{load:g}"]
             cells = [str(row[policy.value][key]) for policy in Policy for key in ("goodput", "mean_batch")]
             table.add_row(name, f"{load:g}", *cells)
+    Console().print(table)
+    loads = [text for load in LOADS for text in (f"load {load:g}: in time a second", "late")]
+    table = Table("reserve", "spread of steps", *loads)
+    for reserve, by_spread in reserves.items():
+        for spread, row in by_spread.items():
+            cells = [str(row[f"{load:g}"][key]) for load in LOADS for key in ("goodput", "late")]
+            table.add_row(reserve, spread, *cells)
     Console().print(table)
 
 

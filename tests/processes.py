@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from spinn_stream.cli.main import call
 
@@ -193,6 +193,9 @@ class RunOutput:
 class ClientProcess:
     """A running `spinn run` that writes its results to files."""
 
+    running: ClassVar[list[ClientProcess]] = []
+    """Those that were begun since `kill_all`."""
+
     def __init__(self, folder: Path, *options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.jsonl, self.summary = folder / "results.jsonl", folder / "summary.json"
@@ -207,6 +210,16 @@ class ClientProcess:
         ]
         self.stalls = Stalls()
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.running.append(self)
+
+    @classmethod
+    def kill_all(cls) -> None:
+        """What a test that failed has left behind."""
+        for client in cls.running:
+            client.process.kill()
+            client.process.wait()
+            client.stalls.end()
+        cls.running.clear()
 
     def results(self) -> list[dict[str, Any]]:
         """The lines written so far."""

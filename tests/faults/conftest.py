@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,8 +12,15 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import Engine
 from spinn_traces.simulator import MemoEngine
 
+from ..processes import ClientProcess
 from .matrix import Matrix
 from .real import Scene
+
+
+@pytest.fixture(autouse=True)
+def no_client_is_left_behind() -> Iterator[None]:
+    yield
+    ClientProcess.kill_all()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import cv2
 
 from spinn_stream.frame import Pixels
 
-from ..processes import ClientProcess, RunOutput
+from ..processes import ClientProcess, RunOutput, ServerProcess, server
 from .matrix import LEAST_OVER_DEVICE_ONLY, MOST_NO_ANSWER, MOST_RECOVERY_S, Row
 
 DEADLINE_MS, ALLOWED_MS = 150.0, 20.0
@@ -150,6 +150,15 @@ def elsewhere(*pids: int) -> Iterator[None]:
     finally:
         for pid in every:
             place(pid, set(CORES))
+
+
+@contextlib.contextmanager
+def served(*options: str, port: int = 0) -> Iterator[ServerProcess]:
+    """As `server`, on other cores than the client's from its first moment."""
+    with contextlib.ExitStack() as stack:
+        with elsewhere():
+            running = stack.enter_context(server(*options, port=port))
+        yield running
 
 
 def memory_mb(pid: int) -> float:

@@ -25,7 +25,7 @@ from ..bundles import DEFAULT
 from ..client.link.certificates import server_context
 from ..processes import ClientProcess, server
 from .matrix import Row
-from .real import FPS, Scene, memory_mb, per_s, recover, run_for, wait_for, wait_for_server
+from .real import FPS, Scene, memory_mb, per_s, recover, run_for, served, wait_for, wait_for_server
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ BACK_S = 6.0  # a better server gets the frames back when it has been well for 5
 
 
 def test_the_server_is_stopped_for_10_seconds(scene: Scene, tmp_path: Path) -> None:
-    with server() as serving:
+    with served() as serving:
         client = scene.client(tmp_path, "--server", serving.address, "--late")
         wait_for_server(client, count=30)
         before = memory_mb(serving.process.pid)
@@ -52,7 +52,7 @@ def test_the_server_is_stopped_for_10_seconds(scene: Scene, tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_it_is_ended_under_load(scene: Scene, tmp_path: Path, number: signal.Signals) -> None:
     """Three clients. If it is asked to end, it is gone within 5 s."""
-    with server() as first:
+    with served() as first:
         port = first.port
         clients = [scene.client(tmp_path / str(n), "--server", first.address, core=None, fps=10) for n in range(3)]
         for client in clients:
@@ -63,7 +63,7 @@ def test_it_is_ended_under_load(scene: Scene, tmp_path: Path, number: signal.Sig
         assert first.process.wait(15) == (0 if number is signal.SIGTERM else -number)
         took = time.monotonic() - asked
         run_for(clients[0], AWAY_S)
-    with server(port=port):
+    with served(port=port):
         healthy = recover(*clients)
         grown = max(memory_mb(c.process.pid) - was for c, was in zip(clients, before, strict=True))
         outs = [client.finish(interrupt=True) for client in clients]
@@ -81,20 +81,20 @@ def restarted_as_another(
     Args:
         refusal: as which the other one counts a client; None: the client does not get that far.
     """
-    with server(*usual) as first:
+    with served(*usual) as first:
         port = first.port
         client = scene.client(folder / "run", "--server", first.address, *client_options)
         wait_for_server(client, count=20)
         before = memory_mb(client.process.pid)
         first.kill()
-    with server(*other, port=port) as second:
+    with served(*other, port=port) as second:
         if refusal is not None:
             line = f'spinn_refused_sessions_total{{reason="{refusal}"}}'
             wait_for(lambda: line in second.get("/metrics"), "session that is refused")
         run_for(client, AWAY_S)
         seen = len(client.results())
         assert not any(r["where"] == "server" for r in client.results()[seen - FPS :]), "it is not used"
-    with server(*usual, port=port):
+    with served(*usual, port=port):
         healthy = recover(client)
         grown = memory_mb(client.process.pid) - before
         out = client.finish(interrupt=True)
@@ -124,7 +124,7 @@ def test_it_comes_back_with_a_certificate_that_the_client_does_not_trust(scene: 
 
 def test_each_of_two_servers_is_killed_in_turn(scene: Scene, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
-        first, second = (stack.enter_context(server()) for _ in range(2))
+        first, second = (stack.enter_context(served()) for _ in range(2))
         ports = first.port, second.port
         client = scene.client(tmp_path, "--server", first.address, "--server", second.address, "--warm-spare")
         wait_for_server(client, count=20)
@@ -132,7 +132,7 @@ def test_each_of_two_servers_is_killed_in_turn(scene: Scene, tmp_path: Path) -> 
         for killed, port in ((first, ports[0]), (second, ports[1])):
             killed.kill()
             run_for(client, AWAY_S)
-            stack.enter_context(server(port=port))
+            stack.enter_context(served(port=port))
             healthy = recover(client)
             run_for(client, BACK_S)
         grown = memory_mb(client.process.pid) - before

@@ -6,16 +6,20 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from spinn_client.link.dial import dial
 from spinn_server import connection, server
+from spinn_server.admin.metrics import Metrics
 from spinn_server.work.scheduler import BatchLimits
+from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import SUPPORTED, cnn_co
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
-from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, SessionLimits
+from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, SessionLimits, encode
 
 from .carriers import MemoryCarrier
 from .engines import Held
@@ -100,6 +104,50 @@ def test_a_storm_of_cancels_and_departures_leaves_nothing_behind(world: Worlds) 
             assert len([task for task in w.tasks if not task.done()]) == 0
             assert w.total("spinn_reference_bytes") == 0
         assert len(asyncio.all_tasks()) == before
+
+    asyncio.run(main())
+
+
+def test_a_storm_of_sockets_leaves_no_task_and_no_file(world: Worlds, bundle: Bundle, engine: Engine) -> None:
+    """Clients send, cancel and are gone: some say good-bye, some do not wait for the welcome."""
+    rng = random.Random(7)
+
+    async def main() -> None:
+        limits, metrics = BatchLimits(max_batch_size=8, max_wait_ms=1), Metrics()
+        async with world() as w:
+            payload = w.payloads[0]
+        at_work = server.Server(
+            [TailEngine(bundle, engine, limits, metrics)], metrics, server.ServerConfig(port=0, batch=limits)
+        )
+
+        async def visit(address: str) -> None:
+            websocket = await dial(address, None, 1_000_000)
+            await websocket.send(encode(Hello(bundle.hash, SUPPORTED, None, "test")))
+            if rng.random() < 0.8:
+                await websocket.recv()
+                for id in range(rng.randrange(10)):
+                    await websocket.send(encode(Infer(id, SPLIT, cnn_co.NAME, None, rng.choice((5, 10_000)), payload)))
+                    if rng.random() < 0.5:
+                        await websocket.send(encode(Cancel(rng.randrange(id + 1))))
+            if rng.random() < 0.5:
+                await websocket.close()
+            websocket.transport.abort()
+
+        def files() -> int:
+            return len(list(Path("/proc/self/fd").iterdir()))
+
+        def count(name: str) -> float:
+            return sum(s.value for m in metrics.registry.collect() for s in m.samples if s.name == name)
+
+        async with at_work.listen() as address:
+            await asyncio.sleep(0)  # all tasks of the server have begun
+            before = files(), len(asyncio.all_tasks())
+            for _ in range(6):
+                await asyncio.gather(*(visit(address) for _ in range(25)))
+            await until(lambda: count("spinn_connections") == count("spinn_open_requests") == 0)
+            await until(lambda: (files(), len(asyncio.all_tasks())) == before)
+            outcomes = ("answers", "rejects", "cancelled", "abandoned")
+            assert count("spinn_requests_total") == sum(count(f"spinn_{name}_total") for name in outcomes) > 200
 
     asyncio.run(main())
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,22 @@ def test_options_that_are_used_are_those_of_the_verb() -> None:
         lines = [line for line in (DEPLOY / name).read_text().splitlines() if re.search(r"\bserve\b|command:", line)]
         used = {option for line in lines for option in re.findall(r"--[a-z-]+", line)}
         assert used <= known, f"{name}: {used - known}"
+
+
+def test_files_that_are_named_are_there() -> None:
+    root = DEPLOY.parents[1]
+    copied = [line.split()[1:-1] for line in (DEPLOY / "Dockerfile").read_text().splitlines() if line[:5] == "COPY "]
+    sources = [name for names in copied for name in names if not name.startswith(("-", "/"))]
+    mounted = re.findall(r"- (\./[^:\n]+):", (DEPLOY / "compose.yaml").read_text())
+    assert sources and all((root / name).exists() for name in sources)
+    assert mounted and all((DEPLOY / name).exists() for name in mounted)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    """With a program that is there."""
+    unit = tmp_path / "spinn-server.service"
+    unit.write_text((DEPLOY / unit.name).read_text().replace("/opt/spinn/bin/spinn", sys.executable))
+    command = ["systemd-analyze", "verify", unit]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert done.stderr == "" and done.returncode == 0

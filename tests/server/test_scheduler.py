@@ -186,6 +186,29 @@ def test_a_request_that_cannot_be_answered_in_time_is_not_admitted() -> None:
     assert BUSY_RESERVE * admitted * each + RESERVE * last_batch > 0.100
 
 
+def test_at_twice_the_capacity_the_capacity_is_answered_in_time() -> None:
+    """Six clients, budgets of 150 ms; a request takes 4 ms in a batch, so 250 a second can be answered."""
+    scheduler = make(max_queue=256)
+    clients = [Told() for _ in range(6)]
+    arrivals = [n * 0.002 for n in range(1000)]
+    now, in_time, late = 0.0, 0, 0
+    while arrivals or len(scheduler):
+        while arrivals and arrivals[0] <= now:
+            arrived = arrivals.pop(0)
+            one = request(arrived=arrived, expires=arrived + 0.150, owner=clients[len(arrivals) % 6])
+            if scheduler.admit(one, now) is None:
+                scheduler.decoded(one)
+        decision = scheduler.next(now, sources=6)
+        if decision.step is None:
+            now = max(now, min([*arrivals[:1], *([decision.wake_at] if decision.wake_at else [])], default=now))
+            continue
+        now += (decision.step.stop - decision.step.start) * max(2, len(decision.step.batch)) * 0.001
+        answered = scheduler.ran(decision.step, [0.0] * len(decision.step.batch), now)
+        in_time += sum(now <= one.expires for one, _ in answered)
+        late += sum(now > one.expires for one, _ in answered)
+    assert in_time > 0.9 * 250 * 2 and late == 0
+
+
 def test_a_load_that_nobody_has_seen_for_a_while_refuses_nobody() -> None:
     costs = Costs(BUNDLE, PROFILE, 4)
     scheduler = Scheduler(BatchLimits(), costs)

@@ -83,6 +83,20 @@ def test_units_and_spellings(text: str, canonical: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "bound"),
+    [
+        ("latency_ms <= 2 s", 2000), ("latency_ms <= 500 us", 0.5), ("server_cost <= 3 ms", 3),
+        ("throughput_fps >= 5 Hz", 5), ("throughput_fps >= 5 /s", 5),
+        ("uplink <= 7 B/s", 7), ("uplink <= 7 MB/s", 7e6), ("uplink <= 8 b/s", 1), ("uplink <= 8 kb/s", 1000),
+        ("uplink <= 8 Gb/s", 1e9), ("device_energy <= 2 uJ", 0.002), ("device_energy <= 2 J", 2000),
+    ],
+)  # fmt: skip
+def test_every_unit_is_its_part_of_the_canonical_one(text: str, bound: float) -> None:
+    (constraint,) = parse_sla(text).constraints
+    assert constraint.bound == pytest.approx(bound, rel=1e-12)
+
+
+@pytest.mark.parametrize(
     ("text", "word", "says"),
     [
         ("latncy_ms <= 3", "latncy_ms", "did you mean latency_ms?"),

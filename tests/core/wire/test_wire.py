@@ -306,6 +306,14 @@ def test_another_bundle_is_refused_and_both_are_named(pair: Pair, bundle: Bundle
     assert bundle.hash[:12] in str(said.value) and "ffffffffffff" in str(said.value)
 
 
+def test_a_welcome_to_another_bundle_is_refused_and_both_are_named(pair: Pair, bundle: Bundle) -> None:
+    pair.client.hello(token=None, client="test")
+    welcome = Welcome("ab" * 32, dict(SUPPORTED), 32, 100_000, "test")
+    with pytest.raises(ServerRefused, match=f"has abababababab, the client {bundle.name} {bundle.hash[:12]}"):
+        pair.client.receive(encode(welcome))
+    assert not pair.client.ready
+
+
 @pytest.mark.parametrize("token", [None, "", "wrong", "secret ", "\udcff"])
 def test_a_wrong_token_is_refused(bundle: Bundle, token: str | None) -> None:
     server = ServerSession({bundle: None}, SessionLimits(), token="secret", server="test", now=0.0)
