@@ -276,7 +276,7 @@ def mixed(python: str, repeats: int) -> dict[str, Any]:
         full = Contestant("spinn", "200", python, ["--policy", "run-to-end"]).run(capacity)
         capacities.append(round(full, 1))
         for share in (0.8, 1.0, 1.5):
-            for policy in POLICIES if repeat % 2 == 0 else reversed(POLICIES):
+            for policy in POLICIES if repeat % 2 == 0 else POLICIES[::-1]:
                 contestant = Contestant("spinn", "200", python, ["--policy", policy])
                 runs[policy].setdefault(f"{share:g}", []).append(contestant.run(partial(load, rate=share * full)))
     return {

@@ -210,7 +210,8 @@ def measure_reserves() -> dict[str, Any]:
     for reserve in RESERVES:
         scheduling.BUSY_RESERVE = reserve
         for spread in SPREADS:
-            rows = found.setdefault(f"{reserve:g}", {})[f"{spread:g}"] = {}
+            rows: dict[str, Any] = {}
+            found.setdefault(f"{reserve:g}", {})[f"{spread:g}"] = rows
             for load in LOADS:
                 play = Play(bundle, profile, Policy.SEGMENTS, spread=spread, away_s=AWAY_S if spread else 0.0)
                 play.open_loop(load * full)

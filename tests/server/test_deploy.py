@@ -67,6 +67,6 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     """With a program that is there."""
     unit = tmp_path / "spinn-server.service"
     unit.write_text((DEPLOY / unit.name).read_text().replace("/opt/spinn/bin/spinn", sys.executable))
-    command = ["systemd-analyze", "verify", unit]
+    command = ["systemd-analyze", "verify", str(unit)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.stderr == "" and done.returncode == 0
