@@ -34,9 +34,11 @@ class Events:
     def __init__(self) -> None:
         self.answers: list[Result] = []
         self.rejects: list[Reject] = []
+        self.look: Callable[[], object] = lambda: None  # called with each answer
 
     def on_answer(self, message: Result, server: str) -> None:
         self.answers.append(message)
+        self.look()
 
     def on_reject(self, message: Reject) -> None:
         self.rejects.append(message)
@@ -75,6 +77,8 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
         events = Events()
         async with Server([tail], Metrics(), ServerConfig(port=0)).listen() as address:
             links = [Link([LinkConfig(address)], bundle, random.Random(0)) for _ in range(2)]
+            seen: list[tuple[float | None, float | None]] = []  # with each answer; a moment later the server is idle
+            events.look = lambda: seen.append((links[0].server_queue_ms, links[0].server_load))
             running = []
             for link, told in zip(links, (events, Events()), strict=True):
                 await link.open()
@@ -94,8 +98,8 @@ def test_profile_and_queueing_delay_arrive_and_go_with_the_server(
                 events.answers.clear()
                 assert links[0].send(request, PLAN, payload, time.monotonic() + 30, None)
                 await until(lambda: bool(events.answers))
-                assert links[0].server_queue_ms is not None and links[0].server_queue_ms >= WAIT_MS - 1
-                assert links[0].server_load is not None and links[0].server_load > 0
+                queue_ms, load = seen[-1]
+                assert queue_ms is not None and queue_ms >= WAIT_MS - 1 and load is not None and load > 0
             assert events.rejects == []
             assert links[1].server_queue_ms is None  # word of the load goes with answers
 
@@ -138,6 +142,8 @@ def test_a_reject_brings_word_of_the_queue(bundle: Bundle, engine: Engine, profi
             [TailEngine(bundle, engine, limits, Metrics(), profile)], Metrics(), ServerConfig(port=0)
         ).listen() as address:
             links = [Link([LinkConfig(address)], bundle, random.Random(0)) for _ in range(2)]
+            seen: list[tuple[float | None, float | None]] = []  # with each answer; a moment later the server is idle
+            events.look = lambda: seen.append((links[0].server_queue_ms, links[0].server_load))
             running = []
             for link in links:  # as two clients could send, the first request waits for company
                 await link.open()
