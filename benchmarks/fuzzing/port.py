@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import random
 import re
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -273,9 +274,25 @@ def odd_frame(rng: random.Random, data: bytes) -> bytes:
     return ways[rng.randrange(len(ways))]()
 
 
+@contextlib.contextmanager
+def _only_errors(handler: logging.Handler) -> Iterator[None]:
+    """Errors of the server go to the handler, and nothing else is logged: what strangers do is thousands of lines."""
+    levels = {"spinn_server": logging.ERROR, "websockets": logging.CRITICAL}
+    before = {name: logging.getLogger(name).level for name in levels}
+    log = logging.getLogger("spinn_server")
+    log.addHandler(handler)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def measure(count: int, seed: int) -> Found:
     """Fuzz the port with this many requests and frames."""
-    logging.getLogger("websockets").setLevel(logging.CRITICAL)
     bundle, metrics, found = load_bundle(BUNDLE), Metrics(), Found()
     loop = Loop()
     front = Front("/spinn", read_networks(["10.0.0.0/8"]), frozenset({"https://example.org"}))
@@ -283,19 +300,16 @@ def measure(count: int, seed: int) -> Found:
     server = Server([tail], metrics, ServerConfig(port=0, front=front))
     listening = server.listen()
     loop.run_until_complete(listening.__aenter__())
-    log = logging.getLogger("spinn_server")
     game = PortGame(loop, bundle, found)
-    log.addHandler(game.errors)
-    log.setLevel(logging.ERROR)
     try:
-        fuzz(game, found, min(count, WARM), seed)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        fuzz(game, found, count, seed + 1)
-        growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-        if growth > MOST_GROWTH_MB:
-            found.faults.append(f"the process grew by {growth:.0f} MB")
+        with _only_errors(game.errors):
+            fuzz(game, found, min(count, WARM), seed)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            fuzz(game, found, count, seed + 1)
+            growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+            if growth > MOST_GROWTH_MB:
+                found.faults.append(f"the process grew by {growth:.0f} MB")
     finally:
-        log.removeHandler(game.errors)
         loop.run_until_complete(listening.__aexit__(None, None, None))
         loop.close()
     return found

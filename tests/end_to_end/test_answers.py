@@ -102,4 +102,4 @@ def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path
         answered = [r for r in out.finals if r["where"] == "server"]
         agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
         print(f"client {name}: {100 * agree:.1f} % of {len(answered)} server answers are its own frames' labels")
-        assert len(answered) > 30 and agree >= 0.97
+        assert len(answered) >= 10 and agree >= 0.97

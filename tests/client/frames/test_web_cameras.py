@@ -54,7 +54,7 @@ def test_a_stream_that_stalls_comes_back_in_another_size_and_dies_is_told_in_thi
         assert isinstance(changed, SourceChanged) and (changed.before, changed.after) == (SMALL[::-1], LARGE[::-1])
         assert isinstance(lost_again, SourceLost) and lost_again.why == "gives no more pictures"
         assert set(shapes) == {SMALL[::-1], LARGE[::-1]}
-        assert sorted([*taken, *drops]) == list(range(feed.captured)) and len(taken) > 20
+        assert sorted([*taken, *drops]) == list(range(feed.captured))
 
     play(main)
 
