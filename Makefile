@@ -11,8 +11,8 @@ BUILDER := setuptools>=77
 INSTALL := $(PIP) install --quiet --no-compile "$(BUILDER)" && $(PIP) install --no-compile --no-build-isolation
 PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/pyproject.toml examples/drone/pyproject.toml
 
-# One more than there are cores on the smallest machine: a third of the tests' time is spent in waiting for something.
-TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
+# As many as the smallest machine has cores. Three are an eighth quicker there, and tests of processes get too little.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
 export PYTHONDONTWRITEBYTECODE :=
@@ -41,7 +41,7 @@ test: .venv/.setup lint ## install everything, then check style and types and ru
 	@rm -rf "$$SPINN_TESTS_CACHE"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
 	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
-	@echo "== tests of parts and of commands, three at a time"
+	@echo "== tests of parts and of commands, two at a time"
 	@$(BIN)/python -m pytest $(TOGETHER) -m "not alone and not slow"
 
 test-all: test ## these, and those that make environments or train
