@@ -18,7 +18,6 @@ label in time; `kept`, points of the share of answers within the goal's bound; `
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import multiprocessing
@@ -42,17 +41,15 @@ from rich.table import Table
 from spinn_client.sources.base import pixels_of
 from spinn_client.sources.registry import open_source
 from spinn_client.steering.guide import Asked
-from spinn_stream.bundle import Bundle, load_bundle
+from spinn_stream.bundle import Bundle
 from spinn_stream.codec import default_setting
 from spinn_stream.frame import Pixels, crop
 from spinn_stream.plan import DEFAULT_SLA, POLICIES, Plan, parse_sla
-from spinn_stream.profile import Profile
-from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.trace import Trace
 from spinn_traces.readers import read_trace
-from spinn_traces.replay.store import write_json
 from spinn_traces.simulator import Costs, MemoEngine, Outcome, Side, System, play
-from spinn_traces.simulator.calibration import BATCHES, measure_apart
+from spinn_traces.simulator.calibration import measure_apart
+from spinn_traces.simulator.measured import Machine, measured
 
 DATA = Path(__file__).parent.parent / "traces" / "data"
 FPS, DEADLINE_MS, SECONDS, BLOCK_S = 30.0, 150.0, 60.0, 5.0
@@ -69,6 +66,7 @@ SLOWDOWNS, REPEATS = (8.0, 20.0), 2
 DIMMED, NOISE = 0.4, 8.0
 ROUNDS = 1000
 AS_IT_IS = "as it is"
+RUNTIME = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -94,33 +92,17 @@ def trace_of(network: str) -> Trace:
     return steps() if network == STEPS else read_trace(Path(network)).trace.filled()
 
 
-@dataclass(frozen=True)
-class Machine:
-    bundle: Bundle
-    engine: Engine
-    profile: Profile
-    costs: Costs
-    key: str
-
-
 @cache
 def machine(kept: Path) -> Machine:
-    """This machine, measured once. kept: file of its figures."""
-    bundle = load_bundle(LITE2_200)
-    engine = open_engine(bundle, "onnxruntime", threads=1)
-    if not kept.exists():
+    """This machine. kept: file of its figures."""
+
+    def costs(bundle: Bundle) -> Costs:
         split = bundle.exits[0].cut
         plan = Plan(1, split, None, default_setting(bundle, split))
-        costs = measure_apart(str(LITE2_200), "onnxruntime", "demo", plan, FPS, slowdown=1.0, core=None)
-        profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
-        write_json(kept, {"bundle": bundle.hash, "profile": profile.as_json(), "costs": costs.as_json()})
-    text = kept.read_text("utf-8")
-    values = json.loads(text)
-    if values["bundle"] != bundle.hash:
-        sys.exit(f"{kept} is of another bundle; remove it to measure again")
-    profile, costs = Profile.from_json(values["profile"]), Costs.from_json(values["costs"])
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Machine(bundle, MemoEngine(engine), profile, costs, key)
+        return measure_apart(str(LITE2_200), RUNTIME, "demo", plan, FPS, slowdown=1.0, core=None)
+
+    found = measured(LITE2_200, RUNTIME, kept, costs)
+    return replace(found, engine=MemoEngine(found.engine))
 
 
 @cache

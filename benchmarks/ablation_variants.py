@@ -142,6 +142,15 @@ def _same_repairs() -> Sequence[Change]:
     ]
 
 
+LEARNED: Sequence[Change] = (
+    (ExitRates, "shifts", lambda self, now: self._told),
+    (steering, "PAYLOAD_STEP", 0.0),
+    (steering, "OVERHEAD_STEP", 0.0),
+    (steering, "SERVER_OVERHEAD_STEP_MS", 0.0),
+    (StageClock, "load_of_prediction", lambda self, now: 1.0),
+)
+"""Each taken away alone, and all together."""
+
 NO_HOLDS = {"hold_s": 0.0, "least_hold_s": 0.0, "longest_hold_s": 0.0}
 NO_TIES = {"settle_s": float("inf")}
 NO_PATIENCE = {"patience_s": 1e-6, "rest_s": 0.0}
@@ -195,20 +204,12 @@ VARIANTS: dict[str, Variant] = {
         )
     ),
     # what is learned besides
-    "no exit shifts": Variant(lambda: [(ExitRates, "shifts", lambda self, now: self._told)]),
-    "no payload factors": Variant(lambda: [(steering, "PAYLOAD_STEP", 0.0)]),
-    "no device overhead": Variant(lambda: [(steering, "OVERHEAD_STEP", 0.0)]),
-    "no server overhead": Variant(lambda: [(steering, "SERVER_OVERHEAD_STEP_MS", 0.0)]),
-    "no load of the device": Variant(lambda: [(StageClock, "load_of_prediction", lambda self, now: 1.0)]),
-    "nothing learned but the link": Variant(
-        lambda: [
-            (ExitRates, "shifts", lambda self, now: self._told),
-            (steering, "PAYLOAD_STEP", 0.0),
-            (steering, "OVERHEAD_STEP", 0.0),
-            (steering, "SERVER_OVERHEAD_STEP_MS", 0.0),
-            (StageClock, "load_of_prediction", lambda self, now: 1.0),
-        ]
-    ),
+    "no exit shifts": Variant(lambda: LEARNED[:1]),
+    "no payload factors": Variant(lambda: LEARNED[1:2]),
+    "no device overhead": Variant(lambda: LEARNED[2:3]),
+    "no server overhead": Variant(lambda: LEARNED[3:4]),
+    "no load of the device": Variant(lambda: LEARNED[4:]),
+    "nothing learned but the link": Variant(lambda: LEARNED),
     # what is chosen
     "no exits": Variant(plans=without_exits),
     "split alone": Variant(plans=_split_alone),

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from spinn_drone.experiment.cells import CELLS, Cell, Setting, todo
 from spinn_drone.experiment.episode import fly
-from spinn_drone.experiment.machine import Machine, machine
+from spinn_drone.experiment.machine import machine
 from spinn_drone.experiment.plot import plot
 from spinn_drone.experiment.statistics import falanga_speed
 from spinn_drone.experiment.store import Row, Store
@@ -35,6 +35,7 @@ from spinn_drone.experiment.table import beyond_oracle, cell_rows, comparisons
 from spinn_drone.flight.realtime import BUNDLE
 from spinn_drone.perception.classes import SIGHT_M
 from spinn_drone.world.body import Limits
+from spinn_traces.simulator.measured import Machine
 
 TRACES = Path(__file__).parent.parent / "traces" / "data"
 

@@ -20,11 +20,12 @@ from rich.table import Table
 
 from spinn_drone.experiment.cells import Cell, Setting, offset_s, trace_of
 from spinn_drone.experiment.episode import fly as fly_virtually
-from spinn_drone.experiment.machine import RUNTIME, Machine, machine
+from spinn_drone.experiment.machine import RUNTIME, machine
 from spinn_drone.experiment.statistics import wilson
 from spinn_drone.experiment.store import Row, Store
 from spinn_drone.flight.realtime import BUNDLE, LinkShape, RealFlight, Watcher, fly
 from spinn_drone.world.scene import Scene
+from spinn_traces.simulator.measured import Machine
 
 TRACES = Path(__file__).parent.parent / "traces" / "data"
 CELLS = (Cell("spinn", "wifi"), Cell("device-only", "wifi"), Cell("server-only", "lte-walking"))

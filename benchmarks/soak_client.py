@@ -2,9 +2,9 @@
 
     python benchmarks/soak_client.py SPLIT SERVER [SERVER ...]
 
-SPLIT: a name, or `plan` for a policy that plans, on a device that is four times as slow, so that it plans to use the
-servers. Prints a JSON object a second: memory, files, tasks, threads, and what
-its finals were; the last one, after Ctrl-C, has "ended". Ends with 1 if a frame had no final, or two.
+SPLIT: a name, or `plan` for a policy that plans. Its device is then four times as slow, so that it plans to use the
+servers. Prints a JSON object a second: memory, files, tasks, threads, and counts of its final results. The last one,
+after Ctrl-C, has "ended". Ends with 1 if a frame had no final result, or two.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import pytest
 
 from spinn_drone.experiment.cells import Cell, Setting
 from spinn_drone.experiment.episode import fly
-from spinn_drone.experiment.machine import Machine
 from spinn_drone.flight.lockstep import LockStep, fly_by
 from spinn_drone.flight.realtime import BUNDLE
 from spinn_drone.flight.recording import load, save
@@ -23,6 +22,7 @@ from spinn_stream.errors import ConfigError
 from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import open_engine
 from spinn_traces.simulator import Costs
+from spinn_traces.simulator.measured import Machine
 
 TRACES = Path(__file__).parent.parent.parent / "traces" / "data"
 SEGMENT_MS, EXIT_MS, CALL_MS = 0.1, 0.05, 0.02

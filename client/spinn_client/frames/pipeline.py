@@ -205,7 +205,8 @@ class Pipeline:
             if idle_since is not None and age is not None:
                 return idle_since
             self._set_timer()
-            await self._something_happens(math.inf if age is None else self._frames.deadline_s - age)
+            frames_time = math.inf if age is None else self._frames.deadline_s - age
+            await self._something_happens(patience - now if for_room else frames_time)
 
     @property
     def _link_is(self) -> LinkIs:

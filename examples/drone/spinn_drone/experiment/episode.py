@@ -17,9 +17,9 @@ from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import CAMERA_HZ
 from spinn_stream.plan import DEFAULT_SLA
 from spinn_traces.simulator import MemoEngine, Side, System
+from spinn_traces.simulator.measured import Machine
 
 from .cells import Cell, Setting, offset_s, trace_of
-from .machine import Machine
 
 
 def fly(setting: Setting, cell: Cell, seed: int, machine: Machine, traces: Path) -> Flight:
