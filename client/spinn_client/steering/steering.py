@@ -27,6 +27,7 @@ from spinn_stream.plan import (
 )
 from spinn_stream.plan.predict.codec_costs import default_cost
 from spinn_stream.profile import Profile
+from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .exit_rates import ExitRates
@@ -108,6 +109,7 @@ class Steering:
 
     Args:
         fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
+        repeats: the repeat exit; it is told what it may cost.
         first_id: of the first plan.
 
     Raises:
@@ -125,6 +127,7 @@ class Steering:
         fps: float | None,
         unpaced: bool,
         power: PowerMeter | None = None,
+        repeats: Repeats | None = None,
         host: Host = THIS_MACHINE,
         first_id: int = 1,
     ) -> None:
@@ -144,12 +147,14 @@ class Steering:
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
         self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
+        table = self._known.table(bundle)
+        self._whole = table.reference  # accuracy of the whole network
         try:
-            self._scheduler = Scheduler(
-                bundle, self._known.table(bundle), asked.sla, chooses=asked.policy, power=power, first_id=first_id
-            )
+            self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
         except ValueError as error:
             raise _no_plan(bundle, error) from error
+        self._repeats = repeats
+        self._allow_repeats(asked)
         self._decide_first()
 
     def agree(self, asked: Asked, first_id: int) -> None:
@@ -165,6 +170,7 @@ class Steering:
             self._scheduler.agree(asked.sla, asked.policy, first_id)
         except ValueError as error:
             raise _no_plan(self._bundle, error) from error
+        self._allow_repeats(asked)
         self._decide_first()
 
     @property
@@ -300,6 +306,11 @@ class Steering:
             deadline_ms=self.deadline_ms,
             payload_factors=dict(self._payload_factors),
         )
+
+    def _allow_repeats(self, asked: Asked) -> None:
+        if self._repeats is not None:
+            allowed = asked.sla.most_lost(self._whole)
+            self._repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
 
     def _count_frames(self, now: float, captured: int) -> None:
         since, before = self._counted

@@ -21,6 +21,7 @@ class VirtualFeed:
     """
 
     name = "pictures"
+    one_camera = False
 
     def __init__(
         self,
