@@ -39,7 +39,7 @@ SHARE_FRAMES = 300
 """The share of repeats is a mean over about this number of frames, as the other exits' shares are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reference:
     """A frame that was answered. at: when it was looked at, in seconds."""
 
@@ -55,7 +55,7 @@ class Reference:
         return top[0][1] - top[1][1] if len(top) > 1 else top[0][1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Look:
     """What was seen of a frame.
 
@@ -151,8 +151,11 @@ class Repeats:
             repeated = look.nearest.answer.label
             lost = 0.0 if answer.label == repeated else answer.confidence - dict(answer.top).get(repeated, 0.0)
             self._agreement.observe(look.change, lost)
-            self.audits += look.audit
-            self.disagreed += look.audit and answer.label != repeated
+            if look.audit:
+                self.audits += 1
+                self.disagreed += answer.label != repeated
+                if answer.label != repeated and look.nearest in self._references:
+                    self._references.remove(look.nearest)  # the answer that follows takes its place
         self._references.append(Reference(frame, look.thumbnail, look.at, answer))
 
     def _count(self, repeated: bool) -> None:
