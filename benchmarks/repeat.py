@@ -3,11 +3,11 @@
     python benchmarks/repeat.py --clips DIR [--json] [--bundle DIR] [--plot FILE] [--part clips|scenes|classes ...]
     python benchmarks/repeat.py --clips DIR --real [--device-slowdown 8] [--rounds 3] [--json]
 
-clips    each clip with the exit, against the same run without it, every frame, as fast as the pipeline can. `alone`: the
-         whole network on the device. `served`: a device that is 8 times as slow, a server, our policy and the default
-         agreement. Client, codec, session and server are the real ones, in virtual time (docs/simulator.md), so these
-         figures do not depend on how busy the machine is. Agreement is with the whole network on every frame; `clear`
-         counts frames whose two likeliest classes are 0.1 apart.
+clips    each clip with the exit, against the same run without it: every frame, as fast as the pipeline can. `alone`:
+         the whole network on the device. `served`: a device that is 8 times as slow, a server, our policy and the
+         default agreement. Client, codec, session and server are the real ones, in virtual time (docs/simulator.md),
+         so these figures do not depend on how busy the machine is. Agreement is with the whole network on every frame;
+         `clear` counts frames whose two likeliest classes are 0.1 apart.
 scenes   what must not be missed: cuts between clips, a slow drift of brightness, an object that enters slowly, a camera
          that moves. The network is run on every frame, to compare.
 classes  by how much a frame has changed: how often the whole network then gives another answer than that for the

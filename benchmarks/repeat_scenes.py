@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -147,7 +148,7 @@ def pan(frame: int, picture: Pixels) -> Pixels:
 
 
 def classes(truths: Iterable[Truth]) -> dict[str, Any]:
-    """By class of change: frames, how many got another answer than the nearest of the last frames, and the mean loss."""
+    """By class of change: frames, how many got another answer than the nearest of the last ones, and the mean loss."""
     edges = [0.0, *EDGES, float("inf")]
     rows = np.zeros((len(EDGES) + 1, 3))
     for change, own, near in (pair for truth in truths for pair in neighbours(truth)):
@@ -157,7 +158,7 @@ def classes(truths: Iterable[Truth]) -> dict[str, Any]:
         f"{low:g} to {high:g}": {
             "frames": int(n), "another_answer": int(other), "lost": round(float(total / n), 5) if n else None,
         }
-        for (low, high), (n, other, total) in zip(zip(edges, edges[1:], strict=False), rows, strict=True)
+        for (low, high), (n, other, total) in zip(pairwise(edges), rows, strict=True)
     }  # fmt: skip
 
 

@@ -90,9 +90,6 @@ class State:
     dropped: Mapping[str, int]
     final: int
     device: int
-    repeated: int
-    audits: int
-    disagreed: int
     server: int
     shortened: int
     fallback: int
@@ -101,6 +98,9 @@ class State:
     unread: int
     bytes_up: int
     bytes_down: int
+    repeated: int = 0
+    audits: int = 0
+    disagreed: int = 0
 
     @classmethod
     def of(

@@ -109,8 +109,8 @@ class Repeats:
 
     @property
     def loss(self) -> float:
-        """The accuracy that a repeat may cost at most, as estimated."""
-        return self._agreement.loss(math.nextafter(self.limit, 0.0))
+        """The accuracy that the repeats of the largest changes cost, as estimated: others cost less."""
+        return self._agreement.loss(math.nextafter(self.limit, 0.0)) if self.limit else 0.0
 
     def look(self, frame: int, picture: Pixels, now: float) -> Look:
         """Compare a frame with the references.

@@ -26,12 +26,14 @@ from spinn_stream.plan import (
     build_table,
 )
 from spinn_stream.plan.predict.codec_costs import default_cost
+from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .exit_rates import ExitRates
 from .guide import Asked
+from .repeat_share import RepeatShare
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -99,9 +101,11 @@ class _Known:
     server: Profile | None
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
+    repeats: RepeatRates
 
     def table(self, bundle: Bundle) -> PlanTable:
-        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts)
+        server = self.server or self.device
+        return build_table(bundle, self.device, server, self.encoding, self.shifts, self.repeats)
 
 
 class Steering:
@@ -145,7 +149,8 @@ class Steering:
         self._rates = ExitRates(bundle)
         self._overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
-        self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
+        self._repeats, self._repeat_share = repeats, RepeatShare(repeats)
+        self._known = _Known(device.profile, None, {}, self._rates.shifts(now), self._repeat_share.rates(now))
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
         table = self._known.table(bundle)
         self._whole = table.reference  # accuracy of the whole network
@@ -153,7 +158,6 @@ class Steering:
             self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
         except ValueError as error:
             raise _no_plan(bundle, error) from error
-        self._repeats = repeats
         self._allow_repeats(asked)
         self._decide_first()
 
@@ -282,8 +286,8 @@ class Steering:
         itself."""
         before = self._known
         server = (None if self._link is None else self._link.server_profile) or before.server
-        shifts = self._rates.shifts(self._now())
-        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts)
+        shifts, repeats = self._rates.shifts(self._now()), self._repeat_share.rates(self._now())
+        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts, repeats)
         if self._known == before:  # the same figures from a new connection are compared once
             return
         loop = asyncio.get_running_loop()
