@@ -204,8 +204,6 @@ class Frames:
     def lost(self, frames: Sequence[int], now: float) -> list[Action]:
         """The connection ended with these frames under way."""
         flights = [flight for frame in frames if (flight := self._ledger.flight(frame)) is not None]
-        if flights:
-            self.server_changed()
         return [action for flight in flights for action in self._leave(flight, "disconnected", now)]
 
     def server_changed(self) -> None:

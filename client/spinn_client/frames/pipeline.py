@@ -364,6 +364,8 @@ class Pipeline:
         self._probes.frames.clear()
         instead = self._link.server.config.url if self._link is not None and self._link.up else None
         self._tell(ServerLost(self._now(), server, why, instead))
+        if instead is None:  # if another took its place, `on_switch` has said so; a spare's end changes nothing
+            self._frames.server_changed()
         self._look()
         self._do(self._frames.lost(lost, self._now()))
 

@@ -295,6 +295,15 @@ def test_a_server_whose_answers_are_soon_enough_is_relied_on(case: Case) -> None
     assert not case.frames.to_begin(0.155, None, case.plan, link=LinkIs.FULL), "it waits for room, which comes soon"
 
 
+def test_frames_lost_with_a_spare_say_nothing_of_the_server_that_is_used(case: Case) -> None:
+    case.numbers.first_exit = 100.0
+    case.learn(0.05)
+    (finish,) = case.frames.lost([case.away(10, at=0.0).frame], 0.02)
+    assert isinstance(finish, Finish)
+    case.frames.finished(finish.flight, answer(), only_first_exit=False, now=0.12)
+    assert case.take(11, 0.12).relies, "what is known of the other one was forgotten"
+
+
 def test_no_frame_relies_on_a_server_while_an_answer_is_overdue(case: Case) -> None:
     case.numbers.first_exit = 100.0
     case.learn(0.05)
