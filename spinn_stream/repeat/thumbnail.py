@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from spinn_stream.frame import Pixels
+from spinn_stream.frame import Pixels, reduced
 
 SIDE = 32
 """Pixels. An object of a hundredth of the picture fills 10 of its 1,024: one that is 0.2 lighter than what was there
@@ -18,8 +17,7 @@ Thumbnail = npt.NDArray[np.float32]
 
 def thumbnail(picture: Pixels) -> Thumbnail:
     """The mean colours of a prepared picture, (size, size, 3) uint8, as `frame.crop` gives it."""
-    small = cv2.resize(picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32).ravel() / np.float32(255)
+    return reduced(picture, SIDE).astype(np.float32).ravel() / np.float32(255)
 
 
 def distance(one: Thumbnail, other: Thumbnail) -> float:

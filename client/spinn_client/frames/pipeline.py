@@ -215,7 +215,7 @@ class Pipeline:
         flight = self._frames.flight(frame.index)
         if flight is None:
             return
-        plan, link, probe = flight.plan, self._link, self._guide.probe()
+        plan, link, probe, looking = flight.plan, self._link, self._guide.probe(), self._repeats
         sender = link.sender if link is not None and flight.sends else None
         outcome = await self._device.head(
             frame.index,
@@ -225,7 +225,7 @@ class Pipeline:
             sender=sender,
             answer_by=flight.deadline - SPARE_MS / 1000,
             probe=probe,
-            repeats=None if self._repeats is None else looks(self._repeats, frame.index, self._now, self._repeat),
+            repeats=None if looking is None else looks(looking, frame.index, self._now, self._repeat),
         )
         now = self._now()
         if outcome.repeated:
@@ -250,8 +250,6 @@ class Pipeline:
             self._guide.coded(0, probe, len(outcome.probe))
             if self._link is not None:
                 self._probes.send(frame, outcome.probe, self._link, self._now())
-
-    # Repeats
 
     def _repeat(self, frame: int, look: Look) -> None:
         assert look.answer is not None and look.nearest is not None
