@@ -130,3 +130,18 @@ def test_values_that_make_no_sense_are_refused() -> None:
         Target(METRICS["accuracy"], 0.1)
     with pytest.raises(ValueError, match="one target or more"):
         Sla((), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("accuracy_drop <= 1%; minimize latency_ms", 0.01),
+        ("accuracy >= 80%; minimize latency_ms", 0.1),  # of the whole network's 90 %
+        ("accuracy >= 95%; minimize latency_ms", 0.0),
+        ("accuracy >= 80%, accuracy_drop <= 2%; minimize latency_ms", 0.02),
+        ("latency_ms <= 50; minimize latency_ms", None),
+    ],
+)
+def test_how_much_accuracy_may_be_lost(text: str, allowed: float | None) -> None:
+    found = parse_sla(text).most_lost(whole=0.9)
+    assert found == (None if allowed is None else pytest.approx(allowed))
