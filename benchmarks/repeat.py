@@ -21,6 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from repeat_real import real_rates
-from repeat_scenes import Truth, classes, plot_scenes, scenes
+from repeat_scenes import Truth, classes, look_macs, plot_scenes, scenes
 from rich.console import Console
 from rich.table import Table
 
@@ -39,12 +42,9 @@ from spinn_client.steering.guide import Asked
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.frame import Pixels, crop
 from spinn_stream.plan import DEFAULT_SLA, Plan
-from spinn_stream.repeat.repeats import REFERENCES
-from spinn_stream.repeat.thumbnail import SIDE
 from spinn_stream.runtime import Engine, ExitOutput, open_engine, stored_profile
 from spinn_stream.runtime.engines.base import Activation
 from spinn_stream.trace import Trace
-from spinn_traces.replay.machine import this_machine
 from spinn_traces.simulator import Costs, MemoEngine, Outcome, Side, System, play
 from spinn_traces.simulator.calibration import BATCHES
 
@@ -80,7 +80,7 @@ class Contest:
         self.engine = MemoEngine(engine)
         profile = stored_profile(bundle, engine, threads=1, batches=BATCHES)
         self.side = Side(profile, Costs(profile.preprocess.median_ms))
-        self.look_macs = 3 * bundle.input.size**2 + REFERENCES * 3 * SIDE**2
+        self.look_macs = look_macs(bundle.input.size)
 
     def run(self, system: System, pictures: Sequence[Pixels], *, repeat: bool) -> tuple[Outcome, float]:
         """The outcome, and multiply-adds of all frames, comparison included."""
@@ -229,7 +229,12 @@ def main() -> None:
         plot_scenes(args.plot, found["scenes"])
     for scene in found.get("scenes", {}).values():
         scene.pop("course", None)
-    found = {"bundle": bundle.name, "machine": vars(this_machine(engine.name, None)), **found}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    found = {
+        "command": "python benchmarks/repeat.py --clips DIR --json", "commit": commit.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "bundle": bundle.name, "engine": engine.name, **found,
+    }  # fmt: skip
     print(json.dumps(found, indent=1)) if args.json else show(found)
 
 

@@ -19,13 +19,14 @@ from spinn_stream.frame import Pixels, crop, normalise
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.repeat.agreement import EDGES
 from spinn_stream.repeat.repeats import REFERENCES
-from spinn_stream.repeat.thumbnail import Thumbnail, distance, thumbnail
+from spinn_stream.repeat.thumbnail import SIDE, Thumbnail, distance, thumbnail
 from spinn_stream.runtime import Answer, Engine, answers
 
 FPS = 30.0
 CLEAR = 0.1
 DRIFT_S, DARKEST = 120.0, 0.5
 ENTERS_S, STAYS_S, OBJECT = 40.0, 20.0, 96  # pixels wide
+EVERY, SWITCHED = 60, 900  # frames
 PAN_FRAMES, WINDOW = 600, 0.6
 
 
@@ -65,8 +66,13 @@ def lost(own: Answer, repeated: Answer) -> float:
     return 0.0 if own.label == repeated.label else own.confidence - dict(own.top).get(repeated.label, 0.0)
 
 
-def play(truth: Truth) -> dict[str, Any]:
-    """A scene, and what the exit made of it. course: a row for each frame."""
+def look_macs(size: int) -> int:
+    """Of one look, counted as multiply-adds: reducing the picture, and comparing it with every reference."""
+    return 3 * size**2 + REFERENCES * 3 * SIDE**2
+
+
+def play(truth: Truth, macs: int) -> dict[str, Any]:
+    """A scene, and what the exit made of it. macs: of the whole network. course: a row for each frame."""
     repeats, course, stale = Repeats(), [], 0
     longest = wrong = 0
     before: Answer | None = None
@@ -87,9 +93,10 @@ def play(truth: Truth) -> dict[str, Any]:
                        clear, given.label == own.label))  # fmt: skip
     again = np.array([row[2] for row in course])
     same, clear_ones = np.array([row[6] for row in course]), np.array([row[5] for row in course])
-    losses = np.array([row[4] for row in course])
+    losses, run = np.array([row[4] for row in course]), np.array([not row[2] or row[3] for row in course])
     return {
         "frames": len(course), "repeated": round(float(again.mean()), 4), "audits": repeats.audits,
+        "macs_fraction": round(float(run.mean()) + look_macs(len(truth.pictures[0])) / macs, 4),
         "clear_changes": changes, "answered_with_the_old_label": stale, "longest_wrong_frames": longest,
         "agreement": round(float(same.mean()), 4), "agreement_clear": round(float(same[clear_ones].mean()), 4),
         "lost_of_repeats": round(float(losses[again].mean()), 5) if again.any() else 0.0,
@@ -106,11 +113,16 @@ def scenes(bundle: Bundle, engine: Engine, truths: Mapping[str, Truth]) -> dict[
         pictures = (change(n, still.pictures[n % len(still.pictures)]) for n in range(frames))
         return Truth.run(bundle, engine, (p[..., ::-1] for p in pictures))
 
+    def scene(truth: Truth) -> dict[str, Any]:
+        return play(truth, bundle.cut_points[-1].macs)
+
     return {
-        "cuts": play(interleaved(clips)),
-        "drift": play(made(round(DRIFT_S * FPS), drift)),
-        "object": play(made(round((ENTERS_S + STAYS_S) * FPS), Entering(bundle.input.size))),
-        "moving camera": play(made(PAN_FRAMES, pan)),
+        "cuts": scene(interleaved(clips)),
+        "drift": scene(made(round(DRIFT_S * FPS), drift)),
+        "lighting": scene(made(SWITCHED, lamp)),
+        "object in a corner": scene(made(SWITCHED, Corner(bundle.input.size))),
+        "object": scene(made(round((ENTERS_S + STAYS_S) * FPS), Entering(bundle.input.size))),
+        "moving camera": scene(made(PAN_FRAMES, pan)),
     }
 
 
@@ -126,11 +138,35 @@ def drift(frame: int, picture: Pixels) -> Pixels:
     return (picture * light).astype(np.uint8)
 
 
+def lamp(frame: int, picture: Pixels) -> Pixels:
+    """A lamp goes out, or on again, every two seconds: a fifth of the light."""
+    return picture if frame % (2 * EVERY) < EVERY else (picture * 0.8).astype(np.uint8)
+
+
+class Corner:
+    """A cup of a ninth of the picture's width is there for two seconds, and is not for two, in each corner in turn."""
+
+    def __init__(self, size: int) -> None:
+        self._cup = cup(size // 9)
+
+    def __call__(self, frame: int, picture: Pixels) -> Pixels:
+        turn, side = frame // EVERY, len(self._cup)
+        if turn % 2:
+            y, x = (0 if (turn // 2) & bit else len(picture) - side for bit in (1, 2))
+            picture = picture.copy()
+            picture[y : y + side, x : x + side] = self._cup
+        return picture
+
+
+def cup(side: int) -> Pixels:
+    return crop(np.asarray(data.coffee(), np.uint8)[..., ::-1], side)
+
+
 class Entering:
     """An espresso cup slides in from the left, for 40 s, and stays."""
 
     def __init__(self, size: int) -> None:
-        self._cup = crop(np.asarray(data.coffee(), np.uint8)[..., ::-1], OBJECT * size // 224)
+        self._cup = cup(OBJECT * size // 224)
 
     def __call__(self, frame: int, picture: Pixels) -> Pixels:
         width = min(len(self._cup), round(len(self._cup) * frame / (ENTERS_S * FPS)))
@@ -192,5 +228,5 @@ def plot_scenes(file: Path, found: Mapping[str, Any]) -> None:
         below.axhline(100 * DEFAULT_MOST_LOST, color="k", lw=1, label="allowed")
         below.set_xlabel("s")
         for axis in (above, below):
-            axis.legend(fontsize=7)
+            axis.legend(fontsize=7, loc="upper right", framealpha=0.9)
     save_figure(figure, file)

@@ -230,6 +230,18 @@ def test_the_server_finishes_what_was_sent(
     assert 50 + 2 + bundle.last * SEGMENT_MS <= first <= 50 + 2 + served + 20
 
 
+def test_frames_of_one_camera_are_repeated_and_photographs_are_not(
+    system: System, photographs: list[npt.NDArray[np.uint8]]
+) -> None:
+    """Four photographs in turn: as those of a camera, each but the first four has been seen before."""
+    asked = replace(system, plan=Asked.of("spinn", DEFAULT_SLA), trace=link(20.0, 20.0), fps=10.0, audit_rate=0.0)
+    films, pictures = play(replace(asked, one_camera=True), photographs), play(asked, photographs)
+    repeats = {result.frame: result.repeats for _, result in films.results if result.repeats is not None}
+    assert len(repeats) >= 30 and all(frame % 4 == of % 4 for frame, of in repeats.items())
+    assert all(result.repeats is None for _, result in pictures.results)
+    assert play(replace(asked, repeat=True, audit_rate=1.0), photographs).audits >= 30
+
+
 @pytest.mark.parametrize("split", ["block7", "input"])
 def test_a_dead_link_is_left_and_found_again(
     system: System, bundle: Bundle, photographs: list[npt.NDArray[np.uint8]], split: str
