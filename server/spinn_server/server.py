@@ -287,18 +287,23 @@ def listen_for(
     service: Service, bundles: Sequence[Bundle], config: ServerConfig, tls: ssl.SSLContext | None, metrics: Metrics
 ) -> contextlib.AbstractAsyncContextManager[str]:
     """Listen as configured, for clients with one of these bundles; see `carriers.websocket.listening`."""
-    largest = max(max_payload_bytes(bundle, split) for bundle in bundles for split in range(bundle.last))
     return listening(
         config.host,
         config.port,
         service,
         tls=tls,
-        max_message_bytes=largest + MAX_HEADER_BYTES + 2,
+        max_message_bytes=largest_message(bundles),
         name=NAME,
         metrics=metrics,
         front=config.front,
         max_sockets=config.max_sockets,
     )
+
+
+def largest_message(bundles: Sequence[Bundle]) -> int:
+    """Bytes of the largest message that an honest client with one of these bundles sends."""
+    largest = max(max_payload_bytes(bundle, split) for bundle in bundles for split in range(bundle.last))
+    return largest + MAX_HEADER_BYTES + 2
 
 
 def _how_it_ended(engine: asyncio.Task[None]) -> tuple[str, BaseException | None]:
