@@ -17,7 +17,7 @@ from spinn_server.server import Server, ServerConfig, largest_message
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import load_bundle
-from spinn_stream.runtime import open_engine
+from spinn_stream.runtime import open_engine, stored_profile
 
 from .bundles import LITE2_200
 from .server.asgi import config_of
@@ -25,7 +25,8 @@ from .server.asgi import config_of
 
 async def main() -> None:
     bundle, metrics, limits = load_bundle(LITE2_200), Metrics(), BatchLimits()
-    tail = TailEngine(bundle, open_engine(bundle, "onnxruntime"), limits, metrics)
+    engine = open_engine(bundle, "onnxruntime")
+    tail = TailEngine(bundle, engine, limits, metrics, stored_profile(bundle, engine, threads=1))
     tail.prepare(lambda done, total: None)
     server = Server([tail], metrics, ServerConfig(batch=limits))
     application = Application(server, metrics, max_message_bytes=largest_message([bundle]), life=server.running)
