@@ -14,6 +14,9 @@ PACKAGES := pyproject.toml client/pyproject.toml server/pyproject.toml traces/py
 # As many as the smallest machine has cores. Three are an eighth quicker there, and tests of processes get too little.
 TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
 
+# The files with such tests: the others need not be imported to find that they have none.
+ALONE := $(shell grep -rl --include='test_*.py' 'mark\.alone' tests | sort)
+
 # Every test starts processes: their byte code is kept. What is never imported needs none (pip would take 45 s for it).
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -40,7 +43,7 @@ test test-all: export SPINN_TESTS_CACHE := $(CURDIR)/.venv/tests-cache
 test: .venv/.setup lint ## install everything, then check style and types and run all tests but the slowest
 	@rm -rf "$$SPINN_TESTS_CACHE"
 	@echo "== tests of whole systems against the clock, one after the other, some minutes in all"
-	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow"
+	@$(BIN)/python -m pytest --durations=5 -m "alone and not slow" $(ALONE)
 	@echo "== tests of parts and of commands, two at a time"
 	@$(BIN)/python -m pytest $(TOGETHER) -m "not alone and not slow"
 

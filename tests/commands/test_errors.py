@@ -107,7 +107,7 @@ def test_one_file_for_two_outputs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--source", "demo", "--nonsense"], ["nonsense"], []])
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
-    assert spinn(*arguments).returncode == 2
+    assert said(*arguments).returncode == 2
 
 
 @pytest.fixture

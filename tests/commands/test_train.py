@@ -68,6 +68,7 @@ def test_it_runs_in_server_and_client_at_once_where_torch_is_not(trained: Path, 
         command = [
             str(SPINN), "run", "--source", str(clip), "--server", running.address, "--bundle", str(trained),
             "--split", str(bundle.last // 2), "--threshold", "none", "--unpaced", "--deadline-ms", "60000",
+            "--runtime", "onnxruntime",
             "--jsonl", str(tmp_path / "results"), "--summary", str(tmp_path / "summary"), "--quiet",
         ]  # fmt: skip
         environment = os.environ | {"PYTHONPATH": str(tmp_path)}
@@ -107,7 +108,7 @@ def test_a_training_continues_where_it_was_broken_off_to_the_same_bundle(toys: P
 
 
 def test_evaluate_prints_the_json_that_scripts_read(trained: Path, toys: Path, tmp_path: Path) -> None:
-    done = spinn("evaluate", str(trained), "--data", str(toys), "--json", "--plot", str(tmp_path / "curve.png"))
+    done = said("evaluate", str(trained), "--data", str(toys), "--json", "--plot", str(tmp_path / "curve.png"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found.keys() >= {"final_top1", "exits", "thresholds"} and found["images"] == 10
@@ -173,7 +174,8 @@ def test_an_empty_class_is_refused_and_a_corrupt_image_counted(toys: Path, tmp_p
     for i in range(5, 30):
         shutil.copy(toys / "red" / "0.png", data / "red" / f"{i}.png")
     (data / "blue" / "9.png").write_bytes(b"not a picture")
-    common = (*TRAIN, "--data", str(data), "--epochs", "0.3", "--held-out", "4")
+    quick = ("--image-size", "32", "--exits", "1", "--epochs", "0.3", "--held-out", "4")
+    common = (*TRAIN, "--data", str(data), *quick)
     done = said(*common, "--out", str(tmp_path / "a"))
     assert done.returncode == 0 and "1 images skipped" in done.stderr and "9.png" in done.stderr, done.stderr
     (data / "green").mkdir()

@@ -14,6 +14,8 @@ import pytest
 
 import spinn_drone.robot
 
+from ..processes import said
+
 SPINN = (sys.executable, "-m", "spinn_stream.cli.main")
 TIMEOUT_S = 180
 
@@ -31,15 +33,15 @@ def test_it_flies_through_a_cut_of_the_link_with_a_real_server(tmp_path: Path) -
         capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr == "", done.stderr
-    said = done.stdout
-    assert said.index("take-off") < said.index("the link is cut") and "Forest 1:" in said
+    told = done.stdout
+    assert told.index("take-off") < told.index("the link is cut") and "Forest 1:" in told
     flight = json.loads((tmp_path / "flight.json").read_text())
     assert flight["ending"] in ("arrived", "crashed", "out of time") and flight["metres"] > 5
     shown = subprocess.run(
         [*SPINN, "drone", "--replay", str(tmp_path / "flight.json")],
         capture_output=True, text=True, timeout=TIMEOUT_S, check=True,
     )  # fmt: skip
-    assert shown.stdout.strip() in said
+    assert shown.stdout.strip() in told
 
 
 @pytest.mark.alone
@@ -73,6 +75,6 @@ def test_ctrl_c_ends_it_and_all_its_processes() -> None:
     ],
 )
 def test_what_cannot_be_flown_is_one_line(arguments: list[str], expected: str) -> None:
-    done = subprocess.run([*SPINN, "drone", *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = said("drone", *arguments)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith(f"spinn drone: {expected}") and done.stderr.count("\n") == 1

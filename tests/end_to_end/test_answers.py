@@ -23,18 +23,19 @@ SUMMARY = {"captured", "taken", "dropped", "final", "device", "server", "fallbac
 
 def test_a_clip_is_answered_by_device_and_server(serving_default: ServerProcess, tmp_path: Path) -> None:
     """The main job: a clip in, an answer for every frame out, each where its plan says."""
-    options = (*DEFAULT, "--source", "demo", "--unpaced", "--threshold", "0.5", "--deadline-ms", str(PATIENT_MS))
+    options = (*DEFAULT, "--source", "demo", "--frames", "180", "--unpaced", "--threshold", "0.5", "--deadline-ms",
+               str(PATIENT_MS))  # fmt: skip
     split = run_client(tmp_path / "split", *options, "--server", serving_default.address, "--split", "13")
     split.check_contract(PATIENT_MS)
     assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
-    assert split.summary["taken"] == split.summary["final"] == 360
+    assert split.summary["taken"] == split.summary["final"] == 180
     where = {r["where"] for r in split.finals if r["reason"] == "confident"}
     assert "device" in where and split.summary["server"] > 0
     assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
 
     # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
     alone = run_client(tmp_path / "alone", *options)
-    assert alone.summary["final"] == alone.summary["device"] == 360
+    assert alone.summary["final"] == alone.summary["device"] == 180
     answered = [r for r in split.finals if r["where"] == "server"]
     agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"
@@ -81,7 +82,7 @@ def test_provisional_results_come_before_the_final_one(serving: ServerProcess, b
 def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path, bundle: Bundle) -> None:
     """Each client sees other pictures (its own speed through the clip), so answers of another would show."""
     speeds = {"a": "11", "b": "13", "c": "15", "d": "17"}  # five processes share what may be two slow cores
-    common = ("--source", "demo", "--frames", "60", "--split", "5", "--threshold", "none",
+    common = ("--source", "demo", "--frames", "40", "--split", "5", "--threshold", "none",
               "--deadline-ms", str(PATIENT_MS))  # fmt: skip
     with server("--max-wait-ms", "20") as running:
         clients = {
@@ -95,7 +96,7 @@ def test_four_clients_share_batches_and_each_gets_its_own_answers(tmp_path: Path
     assert sum(o.summary["server"] for o in outs.values()) <= served <= sum(o.summary["taken"] for o in outs.values())
     assert batches > singles, "no batch was larger than one"
     print(f"{batches:.0f} batches, {batches - singles:.0f} of them larger than one")
-    alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "60", "--unpaced", "--threshold", "none",
+    alone = run_client(tmp_path / "alone", "--source", "demo", "--frames", "40", "--unpaced", "--threshold", "none",
                        "--deadline-ms", "60000")  # fmt: skip
     for name, out in outs.items():
         out.check_contract(PATIENT_MS)

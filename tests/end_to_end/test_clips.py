@@ -16,7 +16,14 @@ THRESHOLD = "0.24"
 """In the middle of what the clips' frames reach: they show little that the model knows, so no exit is very sure."""
 
 
-@pytest.mark.parametrize("clip", ["bottle-detection.mp4", "one-by-one-person-detection.mp4", "book.mkv"])
+@pytest.mark.parametrize(
+    "clip",
+    [
+        "bottle-detection.mp4",
+        pytest.param("one-by-one-person-detection.mp4", marks=pytest.mark.slow),
+        pytest.param("book.mkv", marks=pytest.mark.slow),
+    ],
+)
 def test_a_clip_at_30_frames_a_second(shared: Path, serving: ServerProcess, tmp_path: Path, clip: str) -> None:
     options = ("--source", str(shared / "clips" / clip), "--frames", FRAMES, "--loop", "--threshold", THRESHOLD)
     out = run_client(tmp_path / "split", *options, "--fps", "30", "--server", serving.address, "--split", "13")

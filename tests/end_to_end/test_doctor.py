@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..bundles import DEFAULT
-from ..processes import ServerProcess, server, spinn
+from ..processes import ServerProcess, said, server, spinn
 
 STATES = {"ok", "warning", "failed", "skipped"}
 EVERY_CHECK = {"python", "packages", "clock", "bundle", "engine onnxruntime", "runtime", "server", "deadline"}
@@ -16,12 +16,12 @@ LONG = ("--deadline-ms", "600000")
 
 def doctor(*options: str, code: int) -> dict[str, list[dict[str, Any]]]:
     """Its lines by name."""
-    done = spinn("doctor", "--json", "--runtime", "onnxruntime", *options, timeout=300)
+    done = said("doctor", "--json", "--runtime", "onnxruntime", *options)
     assert done.returncode == code, done.stdout + done.stderr
-    said = json.loads(done.stdout)
-    assert said["ok"] == (code == 0) and "Traceback" not in done.stderr
+    found = json.loads(done.stdout)
+    assert found["ok"] == (code == 0) and "Traceback" not in done.stderr
     lines: dict[str, list[dict[str, Any]]] = {}
-    for line in said["checks"]:
+    for line in found["checks"]:
         assert line.keys() == {"name", "state", "text", "to_do"} and line["state"] in STATES
         lines.setdefault(line["name"], []).append(line)
     assert lines.keys() >= EVERY_CHECK
@@ -75,5 +75,5 @@ def test_the_table_is_printed_where_something_fails_too() -> None:
 
 
 def test_a_deadline_that_is_none_is_one_line() -> None:
-    done = spinn("doctor", "--deadline-ms", "0")
+    done = said("doctor", "--deadline-ms", "0")
     assert done.returncode == 1 and done.stderr.strip() == "spinn doctor: deadline_ms is 0.0, expected 1 to 600000"

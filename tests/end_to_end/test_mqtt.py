@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..client.sinks.brokers import broker, listener, wait_until
-from ..processes import ClientProcess, spinn
+from ..processes import ClientProcess, said
 
 DEADLINE_MS = 150
 FRAMES = 1000
@@ -35,17 +35,17 @@ def test_no_answer_is_late_for_a_broker_that_is_killed_and_comes_back(tmp_path: 
 
 
 def test_a_sink_that_cannot_be_is_one_line_without_its_password(tmp_path: Path) -> None:
-    for url, said in (
+    for url, text in (
         ("mqtt://robot:hunter2@host", "the topic is ''"),
         ("pigeon://robot:hunter2@loft", "expected - or one of jsonl:"),
         (f"jsonl:{tmp_path}/no/such/folder", "there is no folder"),
     ):
-        done = spinn("run", "--source", "demo", "--sink", url)
+        done = said("run", "--source", "demo", "--sink", url)
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-        assert said in done.stderr and "hunter2" not in done.stderr
+        assert text in done.stderr and "hunter2" not in done.stderr
 
 
 def test_two_outputs_may_not_be_the_same_file(tmp_path: Path) -> None:
     file = tmp_path / "results"
-    done = spinn("run", "--source", "demo", "--jsonl", str(file), "--sink", f"jsonl:{file}")
+    done = said("run", "--source", "demo", "--jsonl", str(file), "--sink", f"jsonl:{file}")
     assert done.returncode == 1 and f"--jsonl and --sink name the same file: {file}" in done.stderr

@@ -17,14 +17,11 @@ import pytest
 from spinn_traces.replay.run.processes import RunFailed, started
 
 from ..bundles import SMALL
+from ..processes import said
 from .test_readme import COMMANDS, environment
 
 REPLAY = (sys.executable, "-m", "spinn_stream.cli.main", "replay")
 DATA = Path(__file__).parent.parent.parent / "traces" / "data"
-
-
-def replay(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*REPLAY, *arguments], capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def children(parent: int) -> list[int]:
@@ -49,9 +46,9 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["failed"] == 0
-    device, helped = (row for row in said["table"] if row["trace"] is None)
+    report = json.loads(done.stdout)
+    assert report["failed"] == 0
+    device, helped = (row for row in report["table"] if row["trace"] is None)
     assert (device["policy"], helped["policy"]) == ("device-only", "fixed:split=block7")
     assert device["device"]["value"] == 1.0
     assert helped["server_ms_per_frame"]["value"] > device["server_ms_per_frame"]["value"]  # but for probes, 0
@@ -72,7 +69,7 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
     again = subprocess.run(
         command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
     )
-    assert again.returncode == 0 and json.loads(again.stdout) == said
+    assert again.returncode == 0 and json.loads(again.stdout) == report
     assert len(list((out / "runs").iterdir())) == 2
 
 
@@ -96,10 +93,10 @@ def test_the_same_in_virtual_time(tmp_path: Path) -> None:
     assert "imulated" in (tmp_path / "report.html").read_text()
 
 
-def test_a_replay_that_is_ended_leaves_no_process(tmp_path: Path) -> None:
+def test_a_replay_that_is_ended_leaves_no_process(short_demo: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only", "--out",
-         str(tmp_path), "--runtime", "onnxruntime", "--fps", "2", "--duration-s", "20", *SMALL],
+        [*REPLAY, "--source", str(short_demo), "--trace", str(DATA / "lte-driving.csv"), "--policy", "device-only",
+         "--out", str(tmp_path), "--runtime", "onnxruntime", "--fps", "2", "--duration-s", "20", *SMALL],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -139,14 +136,14 @@ def test_a_source_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
     frames = tmp_path / "frames"
     frames.mkdir()
     (frames / "0.png").write_bytes(b"no image")
-    done = replay("--source", str(frames), "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
-                  str(tmp_path / "out"), "--runtime", "onnxruntime", "--quiet")  # fmt: skip
+    done = said("replay", "--source", str(frames), "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed",
+                "--out", str(tmp_path / "out"), "--runtime", "onnxruntime", "--quiet")  # fmt: skip
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "0.png is not a picture" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "text"),
     [
         (("--policy", "device-only"), 1, "no trace is given: add --trace FILE"),
         (("--trace", "nowhere.csv", "--policy", "magic"), 1, "no policy 'magic', expected one of "),
@@ -155,16 +152,16 @@ def test_a_source_that_cannot_be_read_is_told_in_a_line(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_replayed_is_told_in_one_line(
-    arguments: tuple[str, ...], code: int, said: str, tmp_path: Path
+    arguments: tuple[str, ...], code: int, text: str, tmp_path: Path
 ) -> None:
     options = ("--source", "demo", "--runtime", "onnxruntime", "--quiet", "--out", str(tmp_path / "out"))
-    done = replay(*options, *arguments)
-    assert done.returncode == code and said in " ".join(done.stderr.split())
+    done = said("replay", *options, *arguments)
+    assert done.returncode == code and text in " ".join(done.stderr.split())
     assert code == 2 or done.stderr.count("\n") == 1
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = replay("--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
-                  str(tmp_path / "file" / "out"))  # fmt: skip
+    done = said("replay", "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "fixed", "--out",
+                str(tmp_path / "file" / "out"))  # fmt: skip
     assert done.returncode == 1 and "cannot write there" in done.stderr

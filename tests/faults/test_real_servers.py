@@ -144,17 +144,20 @@ def test_each_of_two_servers_is_killed_in_turn(scene: Scene, tmp_path: Path) -> 
 
 def test_five_unpaced_clients_with_a_fixed_plan_against_one_server(scene: Scene, tmp_path: Path) -> None:
     """What is sent is what comes back in time; half of the frames had no answer once."""
-    source = ("--source", str(scene.folder / "pictures"), "--loop", "--unpaced", "--frames", "298")
+    source = ("--source", str(scene.folder / "pictures"), "--loop", "--unpaced")
 
-    def all_five(name: str, *options: str) -> list[Any]:
-        clients = [ClientProcess(tmp_path / name / str(n), *source, *options) for n in range(5)]
+    def all_five(name: str, *options: str, frames: int = 298) -> list[Any]:
+        asked = (*source, "--frames", str(frames), *options)
+        clients = [ClientProcess(tmp_path / name / str(n), *asked) for n in range(5)]
         return [client.finish() for client in clients]
 
     alone = all_five("alone", "--policy", "device-only")
     rate = sum(map(per_s, alone)) / 5
     with server() as serving:
+        offloading = ("--split", "block3", "--server", serving.address)
+        all_five("first", *offloading, frames=150)  # batches of every size take their memory
         before = memory_mb(serving.process.pid)
-        outs = all_five("five", "--split", "block3", "--server", serving.address)
+        outs = all_five("five", *offloading)
         grown = memory_mb(serving.process.pid) - before
         rows = serving.metric("spinn_requests_total")
         used = sum(out.summary["server"] for out in outs)

@@ -126,7 +126,10 @@ def test_an_engine_that_dies_is_told_to_clients_and_ends_the_server_with_one_lin
         asyncio.run(main(address))
         code, errors = it.end()
         assert code == 1 and "Traceback" not in errors
-        assert errors.splitlines()[-1] == ("spinn serve: dying does not run any more: RuntimeError: the device is gone")
+        assert (
+            errors.splitlines()[-1]
+            == "spinn serve: onnxruntime does not run any more: RuntimeError: the device is gone"
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

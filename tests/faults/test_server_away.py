@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from ..bundles import DEFAULT
 from ..processes import ClientProcess, RunOutput, ServerProcess, run_client, server
 from ..shaped import shaped_link
 
@@ -99,6 +98,7 @@ def refused(folder: Path, address: str) -> RunOutput:
                       "--server", address)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_the_server_refuses_the_device_answers(tmp_path: Path) -> None:
     """A queue of one request and a long wait for company: most are refused as overloaded."""
     outs: dict[str, RunOutput] = {}
@@ -118,20 +118,3 @@ def test_what_the_server_refuses_the_device_answers(tmp_path: Path) -> None:
         assert len(out.unanswered) <= out.few
         reasons.update(r["reason"] for r in out.finals)
     assert len(outs) == 2 and reasons["rejected"] > 0
-
-
-def test_another_bundle_behind_the_same_address_is_not_used(tmp_path: Path) -> None:
-    """The server comes back with a bundle of another hash: the device goes on alone."""
-    with server() as first:
-        port = first.port
-        client = ClientProcess(tmp_path / "run", *RUN, "--server", first.address)
-        wait_for(lambda: answered(client, "server", 0), "server answer")
-        first.kill()
-    refusal = 'spinn_refused_sessions_total{reason="bundle_mismatch"}'
-    with server(*DEFAULT, port=port) as second:
-        seen = len(client.results())
-        wait_for(lambda: refusal in second.get("/metrics"), "session that is refused")
-        wait_for(lambda: len(client.results()) > seen + 30, "a second of frames")
-        assert not answered(client, "server", seen + 5)
-        out = client.finish(interrupt=True)
-    out.check_contract(DEADLINE_MS)

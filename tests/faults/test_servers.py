@@ -13,7 +13,7 @@ from spinn_client import ServerBack, ServerLost
 from spinn_stream.wire import Reject, Result, decode, encode
 
 from .matrix import MOST_NO_ANSWER, Matrix
-from .world import Case, Tamper, World
+from .world import DEADLINE_MS, Case, Tamper, World
 
 SECONDS = 4.0
 
@@ -56,6 +56,22 @@ def test_kill_9_and_a_restart(matrix: Matrix, case: Case) -> None:
     assert [type(e) for e in world.events if isinstance(e, ServerBack | ServerLost)] == [
         ServerBack, ServerLost, ServerBack,
     ]  # fmt: skip
+
+
+def test_another_bundle_behind_the_same_address_is_not_used(matrix: Matrix, case: Case) -> None:
+    async def fault(world: World) -> None:
+        (server,) = world.servers
+        await asyncio.sleep(2)
+        for bundle in (replace(matrix.bundle, hash="0" * 64), matrix.bundle):
+            await server.kill()
+            server.restart(bundle)
+            dialled.append(server.dialled)
+            await asyncio.sleep(SECONDS)
+
+    dialled: list[int] = []
+    world = matrix.judge("comes back with another bundle", case, fault, healthy_s=2 + SECONDS)
+    assert not [at for at in world.by_server(after=2.0 + DEADLINE_MS / 1000) if at < 2 + SECONDS]
+    assert dialled[1] > dialled[0], "it was looked at"
 
 
 def test_a_server_that_accepts_and_closes_at_once_is_dialled_less_and_less(matrix: Matrix, case: Case) -> None:

@@ -82,11 +82,11 @@ class FaultyServer:
         self.closes_at_once = self.dead = False
         self.dialled = 0
         self._connections: list[Any] = []
-        self._start()
+        self._start(bundle)
 
-    def _start(self) -> None:
+    def _start(self, bundle: Bundle) -> None:
         server = VirtualServer(
-            self._loop, self._bundle, self._engine, self._side,
+            self._loop, bundle, self._engine, self._side,
             batch=BatchLimits(max_wait_ms=0), trace=None, offset_s=0.0, seed=0,
         )  # fmt: skip
         server.carrier_of = lambda socket: _Tampering(socket, self._loop.clock, self)
@@ -122,10 +122,10 @@ class FaultyServer:
         self.dead = True
         await self._server.stop()
 
-    def restart(self) -> None:
-        """It listens again, and remembers nothing."""
+    def restart(self, bundle: Bundle | None = None) -> None:
+        """It listens again, and remembers nothing. bundle: it has another one now."""
         self.dead = False
-        self._start()
+        self._start(bundle or self._bundle)
 
     def compute_ms(self) -> float:
         """What the engine spent on batches."""

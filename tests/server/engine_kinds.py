@@ -1,7 +1,8 @@
 """Engines for `spinn serve` in a process of its own, registered by importing this: ONNX Runtime's until a file appears.
 
 The files are named by environment variables. While SETTING_UP exists, the engine does not open. Once BROKEN exists,
-every run of `dying` fails, and no run of `hanging` ever ends.
+every run of `dying` fails, and no run of `hanging` ever ends. They bear ONNX Runtime's name, so that what was measured
+of it counts for them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def _is_there(variable: str) -> bool:
 
 
 class Dying(Wrapped):
-    name = "dying"
+    name = "onnxruntime"
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         if _is_there(BROKEN):
@@ -35,7 +36,7 @@ class Dying(Wrapped):
 
 
 class Hanging(Wrapped):
-    name = "hanging"
+    name = "onnxruntime"
 
     def run(self, start: int, stop: int, x: Activation, *, exit: bool = True) -> tuple[Activation, ExitOutput | None]:
         if _is_there(BROKEN):

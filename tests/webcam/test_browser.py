@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import av
 import pytest
 
 from spinn_stream.bundle.manifest import BUNDLES
 
 from ..processes import shaper
 from ..stalls import Stalls
-from .conftest import DEADLINE_MS, END_S, TRIES_MS, Demo, Seen, click, demo
+from .conftest import DEADLINE_MS, TRIES_MS, Demo, Seen, click, demo
 
 pytestmark = pytest.mark.alone
 
@@ -218,22 +213,3 @@ def test_the_bundle_and_the_labels_that_are_named_are_those_of_the_page_and_its_
         page.wait_for_selector(".answer[data-kind]")
         assert page.locator("[data-lane=ours] [data-part=label]").text_content() in groups
         page.close()
-
-
-def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
-    recorded = tmp_path / "out.mp4"
-    command = [sys.executable, "-m", "spinn_stream", "webcam", "--headless", "--runtime", "onnxruntime"]
-    process = subprocess.Popen(
-        [*command, "--source", "demo", "--record", str(recorded)], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        while not process.stderr.readline().startswith("frame"):
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=END_S)
-    finally:
-        process.kill()
-    assert process.returncode == 0 and f"pictures in {recorded}" in rest
-    with av.open(str(recorded)) as video:
-        assert next(video.decode(video=0)).width == 640

@@ -96,7 +96,8 @@ class Run:
 
     async def _play(self) -> Ended:
         stream, began = self.stream, time.monotonic()
-        view = LiveView(self._console, self._tally, lambda: live_state(stream))
+        ended: dict[str, Any] = {}
+        view = LiveView(self._console, self._tally, lambda: ended or live_state(stream))
         if not self._quiet:
             view.start()
         recording = self._record()
@@ -104,6 +105,7 @@ class Run:
             await stream.ended()
         finally:
             state = stream.state
+            ended = live_state(stream)  # closing takes the link away
             await stream.close(SOON_S if self._signalled else LAST_LINES_S)
             error = stream.error or await self._recorded(recording)
             if not self._quiet:

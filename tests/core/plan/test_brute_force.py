@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -42,3 +43,15 @@ def test_the_choice_is_that_of_plain_python_over_all_plans(seed: int) -> None:
             plan = scalar.plans[chosen]
             given = table.plan(chosen)
             assert (given.split, given.confidence_threshold, given.codec) == (plan.split, plan.threshold, plan.setting)
+
+
+@pytest.mark.parametrize("side", ["device", "server"])
+def test_a_profile_of_another_bundle_is_refused(side: str) -> None:
+    rng = random.Random(1)
+    bundle = made_bundle(rng)
+    right = made_profile(rng, bundle)
+    wrong = replace(right, batches=tuple(replace(row, segments=row.segments[1:]) for row in right.batches))
+    device, server = (wrong, right) if side == "device" else (right, wrong)
+    expected = f"a profile of {bundle.last - 1} segments for a bundle of {bundle.last}; measure it anew"
+    with pytest.raises(ValueError, match=expected):
+        build_table(bundle, device, server)

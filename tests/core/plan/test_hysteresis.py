@@ -105,6 +105,28 @@ def test_a_later_target_alone_waits_for_a_rest_after_a_change(predicted: Callabl
         assert at is not None and least <= at <= least + CONFIG.patience_s + 3 * EVERY_S
 
 
+@pytest.mark.parametrize(
+    ("bound", "just", "spare"),
+    [("latency_ms <= 52", (50.0, 0.0, 30.0), (49.0, 0.0, 30.0)),
+     ("throughput_fps >= 20", (50.0, 0.0, 20.5), (50.0, 0.0, 21.5))],
+)  # fmt: skip
+def test_a_better_plan_keeps_the_bounds_with_a_twentieth_to_spare(
+    bound: str, just: tuple[float, float, float], spare: tuple[float, float, float], table: PlanTable
+) -> None:
+    def predicted(plans: Plans) -> Prediction:
+        latency_ms, server_cost, throughput_fps = np.transpose(plans)
+        rows = {"latency_ms": latency_ms, "server_cost": server_cost, "throughput_fps": throughput_fps}
+        return Prediction(table.take(range(len(plans))), rows)
+
+    def changes(better: tuple[float, float, float]) -> bool:
+        asked, seen = Hysteresis(CONFIG), predicted([(52.0, 9.0, 30.0), better])
+        sla = parse_sla(f"{bound}; minimize server_cost")
+        looks = (asked.compare(n * EVERY_S, seen, sla, 0, 1, 0.0, lambda factor: seen) for n in range(100))
+        return any(change is not None for change in looks)
+
+    assert changes(spare) and not changes(just)
+
+
 def test_looks_that_find_nothing_better_take_as_much_away(predicted: Callable[[Plans], Prediction]) -> None:
     worse = (120.0, 0.0, 0.005)
     at, _ = seconds_to_change(predicted, lambda n: [OLD, CHEAPER if n % 2 else worse])

@@ -81,6 +81,20 @@ def test_a_burst_waits_for_itself_and_says_nothing_against_the_link() -> None:
     assert link.belief.state(4.5).up_mbps == pytest.approx(8, rel=0.2)
 
 
+def test_what_was_refused_has_passed_and_the_next_request_waited_for_it() -> None:
+    """Two at once every second, 100 ms of the link each; the first is refused, so only the second tells anything."""
+    belief = LinkBelief(0.0)
+    for k in range(20):
+        at = 5.0 + k
+        for request in (2 * k, 2 * k + 1):
+            belief.sent(request, 12_500, at)
+        belief.refused(2 * k, at + 0.12)
+        belief.answered(2 * k + 1, at + 0.22, arrived_ms=0, left_ms=0)
+        belief.ponged(20, at + 0.5)
+    found = belief.bounds(25.0, 0.5, 0.5)
+    assert found.up_mbps == pytest.approx(1.0, rel=0.15) and found.rtt_ms == pytest.approx(20, abs=4)
+
+
 def test_silence_lowers_what_is_believed_the_longer_the_more() -> None:
     link = PlayedLink(steady(20), steady(20))
     link.run(10, 10_000, 0, 3)

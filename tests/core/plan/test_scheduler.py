@@ -23,6 +23,7 @@ from spinn_stream.plan import (
     SchedulerConfig,
     build_table,
     parse_sla,
+    policy,
 )
 from spinn_stream.profile import Profile, Timing
 
@@ -127,12 +128,22 @@ def test_a_prediction_keeps_no_memory_for_the_collector_to_find(table: PlanTable
         gc.enable()
 
 
-def test_what_hardly_moves_is_not_looked_at(bundle: Bundle, table: PlanTable, monkeypatch: pytest.MonkeyPatch) -> None:
+Looks = list[Conditions]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """The conditions of every prediction that is asked for."""
+    found: Looks = []
+    predict = Predictor.predict
+    monkeypatch.setattr(Predictor, "predict", lambda self, now: found.append(now) or predict(self, now))
+    return found
+
+
+def test_what_hardly_moves_is_looked_at_seldom(bundle: Bundle, table: PlanTable, looks: Looks) -> None:
     s = scheduler(bundle, table)
     s.decide(0.0, FAST)
-    looks = []
-    predict = Predictor.predict
-    monkeypatch.setattr(Predictor, "predict", lambda self, now: looks.append(now) or predict(self, now))
+    looks.clear()
     for n in range(40):
         s.decide(0.1 * n, replace(FAST, device_load=8 * (1 + 0.04 * (n % 2))))
     assert not looks
@@ -140,6 +151,74 @@ def test_what_hardly_moves_is_not_looked_at(bundle: Bundle, table: PlanTable, mo
     assert len(looks) == 1
     s.decide(9.5, replace(FAST, device_load=8.5))
     assert len(looks) == 2  # after max_interval_s all the same
+
+
+@pytest.mark.parametrize("by", [1.1, 1 / 1.1])
+@pytest.mark.parametrize(
+    "name",
+    ["device_load", "server_load", "fps", "deadline_ms", "server_queue_ms", "device_overhead_ms", "server_overhead_ms",
+     "payload_factors", "up_mbps", "down_mbps", "rtt_ms", "jitter_ms"],
+)  # fmt: skip
+def test_whatever_moves_by_a_tenth_is_looked_at_and_by_a_thirtieth_not(
+    name: str, by: float, bundle: Bundle, table: PlanTable, looks: Looks
+) -> None:
+    def with_factor(factor: float) -> Conditions:
+        if name == "payload_factors":
+            return replace(before, payload_factors={"jpeg": factor})
+        if hasattr(link, name):
+            return replace(before, link=replace(link, **{name: factor * getattr(link, name)}))
+        return replace(before, **{name: factor * getattr(before, name)})
+
+    link = LinkState(20, 20, jitter_ms=2)
+    before = replace(FAST, link=link, server_queue_ms=3, device_overhead_ms=1, server_overhead_ms=2)
+    s = scheduler(bundle, table)
+    s.decide(0.0, before)
+    looks.clear()
+    s.decide(1.0, with_factor(by ** (1 / 3)))
+    assert not looks
+    s.decide(2.0, with_factor(by))
+    assert looks[0] == with_factor(by)
+
+
+def test_before_a_change_it_looks_at_conditions_that_are_a_tenth_worse_and_better(
+    bundle: Bundle, table: PlanTable, looks: Looks
+) -> None:
+    """Of device, server and link; what the user asked for stays as it is."""
+    s = scheduler(bundle, table)
+    s.decide(0.0, SLOW)
+    at = next(n / 10 for n in range(1, 40) if s.decide(n / 10, FAST) is not None)
+    assert at > 0.2
+    now, worse, better = looks[-3:]
+    assert now == FAST
+    for found, factor in ((worse, 1.1), (better, 1 / 1.1)):
+        assert found.link is not None
+        assert (found.device_load, found.server_load) == pytest.approx((8 * factor, factor))
+        assert (found.link.up_mbps, found.link.rtt_ms) == pytest.approx((20 / factor, 20 * factor))
+        assert (found.fps, found.deadline_ms) == (FAST.fps, FAST.deadline_ms)
+
+
+def test_another_agreement_is_planned_by_at_once_and_says_so(bundle: Bundle, table: PlanTable) -> None:
+    s = scheduler(bundle, table)
+    first = s.decide(0.0, FAST)
+    assert first is not None and first.figures.server_cost > 0
+    s.agree(parse_sla("minimize server_cost"), policy("spinn"), first_id=7)
+    assert s.plan == first.plan
+    decision = s.decide(0.01, FAST)
+    assert decision is not None and (decision.plan.id, decision.figures.server_cost) == (7, 0)
+    assert "because something else is asked for now" in decision.reason
+    s.agree(parse_sla(DEFAULT_SLA), policy("server-only"), first_id=3)  # ids never go back
+    decision = s.decide(0.02, FAST)
+    assert decision is not None and (decision.plan.id, decision.plan.split) == (8, 0)
+
+
+def test_an_agreement_for_which_there_is_no_plan_changes_nothing(bundle: Bundle, table: PlanTable) -> None:
+    on_device = table.take(table.split == bundle.last)
+    s = scheduler(bundle, on_device)
+    first = s.decide(0.0, FAST)
+    with pytest.raises(ValueError, match="policy server-only has no plan in this table"):
+        s.agree(parse_sla("minimize server_cost"), policy("server-only"), first_id=9)
+    assert first is not None and s.plan == first.plan
+    assert s.decide(0.1, FAST) is None and s.choose(FAST).plan == replace(first.plan, id=0)
 
 
 def test_where_nothing_keeps_all_constraints_it_says_which_and_by_how_much(bundle: Bundle, table: PlanTable) -> None:

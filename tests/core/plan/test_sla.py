@@ -57,7 +57,7 @@ def test_any_text_is_an_agreement_or_an_error_that_points_into_it(text: str) -> 
         assert len(str(error).splitlines()) == 3 and str(error).endswith("^")
 
 
-def test_the_issue_s_example() -> None:
+def test_an_agreement_is_its_constraints_and_its_targets_in_their_order() -> None:
     sla = parse_sla("latency_ms.p95 <= 100, accuracy_drop <= 1%; minimize server_cost, then device_energy")
     assert sla.constraints == (Constraint(METRICS["latency_ms.p95"], 100), Constraint(METRICS["accuracy_drop"], 0.01))
     assert sla.targets == (Target(METRICS["server_cost"]), Target(METRICS["device_energy"]))
@@ -130,3 +130,37 @@ def test_values_that_make_no_sense_are_refused() -> None:
         Target(METRICS["accuracy"], 0.1)
     with pytest.raises(ValueError, match="one target or more"):
         Sla((), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "value", "violation"),
+    [
+        ("latency_ms", 40, 60, 0.5),  # a share of the bound
+        ("latency_ms", 40, 40, 0.0),
+        ("latency_ms", 40, 30, 0.0),
+        ("latency_ms", 0, 3, 3.0),  # or of the metric's scale, if that is larger
+        ("throughput_fps", 20, 15, 0.25),
+        ("throughput_fps", 20, 25, 0.0),
+        ("accuracy", 0.8, 0.6, 0.25),
+        ("accuracy_drop", 0.01, 0.03, 0.2),
+        ("uplink", 500, 1500, 1.0),
+    ],
+)
+def test_a_violation_is_in_units_of_the_bound(name: str, bound: float, value: float, violation: float) -> None:
+    assert Constraint(METRICS[name], bound).violation(value) == pytest.approx(violation)
+
+
+@pytest.mark.parametrize(
+    ("target", "best", "limit"),
+    [
+        (Target(METRICS["latency_ms"]), 40.0, 42.0),  # 5 %, if nothing is said
+        (Target(METRICS["throughput_fps"]), 40.0, 38.0),
+        (Target(METRICS["latency_ms"], 0.1), 40.0, 44.0),
+        (Target(METRICS["latency_ms"], 3.0, True), 40.0, 43.0),
+        (Target(METRICS["throughput_fps"], 3.0, True), 40.0, 37.0),
+        (Target(METRICS["accuracy"]), 0.8, 0.795),  # half a point
+        (Target(METRICS["accuracy_drop"]), -0.01, -0.005),
+    ],
+)
+def test_what_is_as_good_as_the_best_is_within_the_tolerance(target: Target, best: float, limit: float) -> None:
+    assert target.limit(best) == pytest.approx(limit)

@@ -136,8 +136,8 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_spinn_calibrate_writes_a_bundle_and_leaves_the_weights(tmp_path: Path, pictures: Path) -> None:
     before = export(tmp_path / "draft")
-    done = spinn("calibrate", str(tmp_path / "draft"), "--data", str(pictures), "--out", str(tmp_path / "new"),
-                 "--held-out", "12", timeout=120)  # fmt: skip
+    done = said("calibrate", str(tmp_path / "draft"), "--data", str(pictures), "--out", str(tmp_path / "new"),
+                "--held-out", "12")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "wrote" in done.stderr and "Traceback" not in done.stderr
     after = load_bundle(tmp_path / "new")

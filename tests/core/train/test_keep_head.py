@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import tempfile
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -35,22 +37,24 @@ def unlabelled(count: int = 90) -> LabelledImages:
     return LabelledImages(data.pixels, np.zeros(count, np.int64))
 
 
-def pretrained(num_classes: int) -> nn.Module:
-    """A user's backbone that comes with weights: the tiny one, trained a little."""
+@functools.cache
+def weights() -> list[torch.Tensor]:
+    """Of the tiny backbone, trained a little."""
     net = network()
-    train(net, images(), CONFIG, SCALING, checkpoint=Path(_scratch) / "teacher.pt", report=ignore)
+    with tempfile.TemporaryDirectory() as folder:
+        train(net, images(), CONFIG, SCALING, checkpoint=Path(folder) / "teacher.pt", report=ignore)
+    return [t for k, t in net.state_dict().items() if k.startswith("stages.")]
+
+
+def pretrained(num_classes: int) -> nn.Module:
+    """A user's backbone that comes with weights."""
     module = backbone()
-    weights = iter([t for k, t in net.state_dict().items() if k.startswith("stages.")])
-    module.load_state_dict({k: next(weights) for k in module.state_dict()})
+    module.load_state_dict(dict(zip(module.state_dict(), weights(), strict=True)))
     return module
 
 
-_scratch = ""
-
-
 @pytest.fixture
-def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.setitem(globals(), "_scratch", str(tmp_path))
+def recipe() -> Recipe:
     return Recipe(
         backbone=f"{__name__}:pretrained", name="kept", image_size=SIZE, exits=None, exit_at=("stem",), held_out=20,
         pretrained=True, training=replace(KEEP, epochs=12, blended=0.25),
@@ -143,8 +147,9 @@ def test_exits_learn_to_say_what_the_final_exit_says_and_it_stays_as_it_was(reci
 
 def test_temperatures_come_from_labelled_images_if_there_are_some(recipe: Recipe, tmp_path: Path) -> None:
     data = Dataset(unlabelled(), ("red", "green", "blue"), (), 0)
+    short = replace(recipe, training=replace(recipe.training, epochs=1))
     bundle = generate(
-        recipe, prepare(recipe, CLASSES), data, out=tmp_path / "out", work=tmp_path / "work", device="cpu",
+        short, prepare(short, CLASSES), data, out=tmp_path / "out", work=tmp_path / "work", device="cpu",
         report=ignore, say=lambda _: None, calibrate_on=images(40),
     )  # fmt: skip
     assert bundle.exits[-1].temperature != 1.0
