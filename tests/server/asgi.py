@@ -77,7 +77,7 @@ async def ask(application: Application, path: str, **more: Any) -> tuple[int, di
 
 
 def config_of(application: Application) -> uvicorn.Config:
-    """As docs/cluster.md says."""
+    """As the application wants it."""
     return uvicorn.Config(
         application,
         ws="websockets-sansio",
