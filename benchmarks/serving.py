@@ -8,9 +8,9 @@ in a process of its own on core 1, in turn, one engine thread, ONNX Runtime. The
 and Ray Serve. If a contestant is missing, it is left out, with the reason. `--into` adds what was measured to a file.
 Without ours, `--parts overload --into FILE` offers the others the load that FILE says ours was offered.
 
-plain     decoding and tail in a loop at the best batch (raw_engine_rps), before and after each server; each server with
-          16 and 32 requests in flight from four sessions: requests a second, and CPU for each; p99 at 70 % of the
-          lowest capacity
+plain     each server with 16 and 32 requests in flight from four sessions, and decoding and tail in a loop at the best
+          batch (raw_engine_rps), in turn, ROUNDS times: medians of requests a second, of the CPU for each, and of what
+          they are over the loop's just before and after; p99 at 70 % of the lowest capacity
 overload  open loop at 1, 1.5 and 3 times the capacity of ours, budgets of 150 ms: answers in time a second (goodput);
           ours with leaving early allowed, too. `late_there`: of the late answers of ours, those that left it late
 mixed     four cut points, 80, 100 and 150 % load: batches per segment against batches that run to the end, in turn,
@@ -39,7 +39,7 @@ import numpy as np
 from rich.console import Console
 from serving_clients import Ask, HttpSession, Session, SpinnSession, Tally, closed_loop, open_loop, percentile
 from serving_servers import command_of, started
-from serving_work import chosen_bundle, key_frames, raw_engine, split_of, tree_cpu_s, tree_memory_mb
+from serving_work import RawEngine, chosen_bundle, key_frames, split_of, tree_cpu_s, tree_memory_mb
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.runtime import open_engine
@@ -48,7 +48,8 @@ CLIENTS, SERVER = 0, 1  # cores
 SESSIONS = 4
 OVERLOAD_SESSIONS = 6
 BUDGET_MS = 150.0
-CLOSED_S, OPEN_S, MIXED_S, RAW_S = 6.0, 8.0, 10.0, 5.0
+CLOSED_S, OPEN_S, MIXED_S = 6.0, 8.0, 10.0
+ROUNDS, ROUND_S, RAW_S = 8, 1.5, 0.7
 MIXED_SPLITS = (5, 8, 11, 13)  # block3, block6, block9, block11
 RUNTIME = os.environ.get("SERVING_RUNTIME", "onnxruntime")
 
@@ -119,24 +120,33 @@ async def warm(
     before = -1.0
     while (graphs := contestant.graphs()) != before:
         before = graphs
-        await closed_loop(sessions, asks, in_flight, 1.5)
+        await closed_loop(sessions, asks, in_flight, 3.0)
         if rate is not None and contestant.name == "spinn":
             await open_loop(sessions, asks, rate, 1.5, seed=0)
 
 
-async def closed(contestant: Contestant, asks: Sequence[Ask]) -> dict[str, Any]:
+async def closed(contestant: Contestant, asks: Sequence[Ask], raw: RawEngine) -> dict[str, Any]:
+    """In turn with the engine alone, since a machine's speed changes within seconds."""
     found: dict[str, Any] = {}
     async with opened([contestant.opener()] * SESSIONS) as sessions:
         await warm(contestant, sessions, asks, 16)
         for in_flight in (16, 32):
-            cpu, began = tree_cpu_s(contestant.pid), time.perf_counter()
-            tally = await closed_loop(sessions, asks, in_flight, CLOSED_S)
-            passed = time.perf_counter() - began
-            cpu_ms = 1000 * (tree_cpu_s(contestant.pid) - cpu) / max(1, len(tally.answered))
+            rounds, alone = [], [raw.run(RAW_S)]
+            for _ in range(ROUNDS):
+                cpu, began = tree_cpu_s(contestant.pid), time.perf_counter()
+                tally = await closed_loop(sessions, asks, in_flight, ROUND_S)
+                passed = time.perf_counter() - began
+                answered = max(1, len(tally.answered))
+                alone.append(raw.run(RAW_S))
+                rps, cpu_ms = ((alone[-2][key] + alone[-1][key]) / 2 for key in ("rps", "cpu_ms"))
+                took_ms = 1000 * (tree_cpu_s(contestant.pid) - cpu) / answered
+                rounds.append({
+                    "rps": answered / passed, "cpu_ms": took_ms, "over_raw": answered / passed / rps,
+                    "overhead_ms": took_ms - cpu_ms, "lost": tally.lost, "refused": len(tally.refused),
+                })  # fmt: skip
             found[f"at_{in_flight}"] = {
-                "rps": round(len(tally.answered) / passed, 1), "cpu_ms": round(cpu_ms, 3), "lost": tally.lost,
-                "refused": len(tally.refused),
-            }  # fmt: skip
+                key: round(float(np.median([one[key] for one in rounds])), 3) for key in rounds[0]
+            } | {"raw_rps": round(float(np.median([one["rps"] for one in alone])), 1)}
     return found
 
 
@@ -172,41 +182,24 @@ def summary(tally: Tally, rate: float, seconds: float, budget_ms: float) -> dict
 
 
 def plain(bundle_name: str, python: str, names: Sequence[str]) -> dict[str, Any]:
-    """Each server between two runs of the engine alone, which it is compared with: a machine's speed changes."""
     bundle = chosen_bundle(bundle_name)
     asks = asks_of(bundle, [split_of(bundle)])
-    payloads = [ask.payload for ask in asks]
-
-    def raw() -> dict[str, float]:
-        os.sched_setaffinity(0, {SERVER})
-        try:
-            return raw_engine(bundle, payloads, RAW_S)
-        finally:
-            os.sched_setaffinity(0, {CLIENTS})
-
-    raws = [raw()]
-    found: dict[str, Any] = {}
-    for name in names:
-        found[name] = Contestant(name, bundle_name, python).run(lambda c: closed(c, asks))
-        raws.append(raw())
-        rps, cpu_ms = (float(np.mean([r[key] for r in raws[-2:]])) for key in ("rps", "cpu_ms"))
-        if "at_32" in found[name]:
-            found[name] |= {
-                "over_raw": {at: round(found[name][at]["rps"] / rps, 3) for at in ("at_16", "at_32")},
-                "overhead_ms": {at: round(found[name][at]["cpu_ms"] - cpu_ms, 3) for at in ("at_16", "at_32")},
-            }
+    raw = RawEngine(bundle, [ask.payload for ask in asks], SERVER)
+    found: dict[str, Any] = {
+        name: Contestant(name, bundle_name, python).run(partial(closed, asks=asks, raw=raw)) for name in names
+    }
     there = [name for name in names if "at_32" in found[name]]
     lowest = min(found[name]["at_32"]["rps"] for name in there)
     for name in there:
         slow = Contestant(name, bundle_name, python)
         found[name]["at_70_percent"] = slow.run(lambda c: at_rate(c, asks, 0.7 * lowest, OPEN_S, SESSIONS))
-    found["raw"] = [{key: round(value, 3) for key, value in r.items()} for r in raws]
-    found["raw_engine_rps"] = round(float(np.median([r["rps"] for r in raws])), 1)
+    found["raw_batch"] = raw.batch
+    found["raw_engine_rps"] = round(float(np.median([found[name]["at_32"]["raw_rps"] for name in there])), 1)
     if "spinn" in there:
         found["spinn_rps"] = found["spinn"]["at_32"]["rps"]
-        found["overhead_ms"] = found["spinn"]["overhead_ms"]["at_32"]
+        found["overhead_ms"] = found["spinn"]["at_32"]["overhead_ms"]
     if "litserve" in there:
-        found["litserve_overhead_ms"] = found["litserve"]["overhead_ms"]["at_32"]
+        found["litserve_overhead_ms"] = found["litserve"]["at_32"]["overhead_ms"]
     return found
 
 

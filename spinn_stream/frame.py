@@ -42,6 +42,11 @@ def crop(frame: Pixels, size: int) -> Pixels:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def reduced(picture: Pixels, side: int) -> Pixels:
+    """A square picture as (side, side, 3), each pixel the mean of those that it stands for."""
+    return np.asarray(cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def normalise(picture: Pixels, spec: InputSpec) -> npt.NDArray[np.float32]:
     """(size, size, 3) RGB -> the network's input, (1, 3, size, size) float32: (pixel - mean) * scale."""
     x = np.empty((1, 3, *picture.shape[:2]), np.float32)

@@ -29,8 +29,8 @@ MAY_IMPORT = {
 }
 FLOORS = {
     "spinn_stream": (
-        "errors", "text", "frame", "bundle", "profile", "codec", "runtime", "wire", "plan", "train", "trace", "cli",
-        "__main__",
+        "errors", "text", "frame", "bundle", "profile", "codec", "runtime", "repeat", "wire", "plan", "train", "trace",
+        "cli", "__main__",
     ),
     "spinn_stream.runtime": ("machine", "graph", "engines", "exits", "measure", "fallback", "choice", "torch"),
     "spinn_stream.plan": ("plan", "sla", "predict", "link", "policy", "change"),
@@ -38,8 +38,8 @@ FLOORS = {
         "cut", "backbone", "data", "checkpoint", "views", "training", "adoption", "pack", "generator",
     ),
     "spinn_client": (
-        "backoff", "events", "labels", "mailbox", "sources", "device", "link", "steering", "frames", "sinks", "state",
-        "outlets", "parts", "process", "stream", "sync", "apps",
+        "backoff", "events", "labels", "mailbox", "tasks", "sources", "device", "link", "steering", "frames", "sinks",
+        "state", "outlets", "parts", "process", "stream", "sync", "apps",
     ),
     "spinn_server": ("admin", "work", "carriers", "connection", "server", "process", "cli"),
     "spinn_drone": ("world", "perception", "pilot", "robot", "flight", "experiment", "page", "cli"),

@@ -11,6 +11,7 @@ from spinn_client.device.device import Device
 from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
 from spinn_stream.plan import Plan
+from spinn_stream.repeat import Repeats
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -29,6 +30,7 @@ class Counts:
         self.late = 0
         self.where: Counter[str] = Counter()
         self.shortened = 0
+        self.repeated = 0
 
     def add(self, result: Result) -> None:
         if result.kind == "late":
@@ -36,6 +38,7 @@ class Counts:
         if result.kind == "final":
             self.final += 1
             self.shortened += result.reason == "shortened"
+            self.repeated += result.repeats is not None
             self.where["fallback" if result.is_fallback else str(result.where)] += 1
 
 
@@ -64,7 +67,8 @@ class State:
 
     final = device + server + fallback. captured = taken + dropped, plus a frame that waits. fallback: results given
     because the server's answer was wanted and did not come. shortened: of `server`, those of an earlier exit than asked
-    for. load: the device's times over those of its profile.
+    for. repeated: of `device`, those that repeat an earlier answer. audits: of these, those whose own answer came, too;
+    disagreed: of these, those with another label. load: the device's times over those of its profile.
     server_url: address of the server that frames go to. server_load, server_queue_ms, server_engine: as the server
     reported; None: not known. limited: frames that `max_fps` kept here. unread: results that were dropped unread.
     """
@@ -94,11 +98,15 @@ class State:
     unread: int
     bytes_up: int
     bytes_down: int
+    repeated: int = 0
+    audits: int = 0
+    disagreed: int = 0
 
     @classmethod
     def of(
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
         counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
+        repeats: Repeats | None,
     ) -> State:  # fmt: skip
         """The state of a stream, from its parts. now: seconds of its clock."""
         where = counts.where
@@ -115,7 +123,8 @@ class State:
             server_engine=link.server_profile.runtime if link and link.server_profile else None,
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
             final=counts.final, device=where["device"], server=where["server"],
-            shortened=counts.shortened, fallback=where["fallback"],
+            repeated=counts.repeated, audits=repeats.audits if repeats else 0,
+            disagreed=repeats.disagreed if repeats else 0, shortened=counts.shortened, fallback=where["fallback"],
             late=late, limited=limited, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

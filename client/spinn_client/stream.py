@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from spinn_client.device.device import Device
 from spinn_client.device.opening import DeviceConfig, open_here
+from spinn_client.device.repeating import repeats_for
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
-from spinn_client.frames.flight import SPARE_MS, checked_deadline
+from spinn_client.frames.flight import checked_deadline, deadline_warning
 from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
@@ -31,11 +32,12 @@ from spinn_client.sources.base import Source
 from spinn_client.sources.pushed import Pushed
 from spinn_client.sources.registry import open_source
 from spinn_client.state import Counts, Rate, State
-from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, resolved
+from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, is_ours, resolved
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
 from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
+from spinn_stream.repeat import Repeats
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 if TYPE_CHECKING:
@@ -113,6 +115,7 @@ class Stream:
         self._reason: str | None = None
         self._pushed = source if isinstance(source, Pushed) else None
         self._feed: FrameSource | None = None
+        self._repeats: Repeats | None = None
         self._link: Link | None = None
         self._device: Device | None = None
         self._steering: Steering | None = None
@@ -149,9 +152,8 @@ class Stream:
 
     async def _open(self) -> None:
         config = self._device_config
-        bundle = self.bundle = (
-            config.bundle if isinstance(config.bundle, Bundle) else await self._in_thread(load_bundle, config.bundle)
-        )
+        given = config.bundle
+        bundle = self.bundle = given if isinstance(given, Bundle) else await self._in_thread(load_bundle, given)
         if isinstance(self._asked, FixedPlan):
             self._asked = self._asked.of(bundle, has_server=bool(self._servers))
         names = labels_of(bundle, self._labels)
@@ -167,16 +169,19 @@ class Stream:
         ) if made is None else made  # fmt: skip
         self._device = Device(bundle, engine, profile, every_exit=self._provisional, group_of=names.group_of,
                               host=self._host)  # fmt: skip
+        self._repeats = repeats_for(config, one_camera=feed.one_camera, ours=is_ours(self._asked))
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
-        self._warn_of_deadline(self._device)
+        if (warning := deadline_warning(self._deadline_ms, self._device.first_exit_ms(0))) is not None:
+            self._tell(Warned(self._now(), warning))
         self._ledger = Ledger(names.names, provisional=self._provisional, late=self._late,
                               unknown_below=self._unknown_below)  # fmt: skip
         self._pipeline = Pipeline(
             bundle, self._device, feed, self._ledger, guide, self._link,
             deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
             emit=self._emit, tell=self._tell,
-            wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, host=self._host,
+            wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, repeats=self._repeats,
+            host=self._host,
         )  # fmt: skip
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
@@ -207,7 +212,7 @@ class Stream:
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
             unpaced=self._feed_config.unpaced, power=PowerModel.of_cores(self._device_config.engine_threads),
-            host=self._host,
+            repeats=self._repeats, host=self._host,
         )  # fmt: skip
         return self._steering
 
@@ -307,7 +312,7 @@ class Stream:
         return State.of(
             self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
             source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers, limited=pipeline.limited,
-            unread=self._outlets.results.dropped,
+            unread=self._outlets.results.dropped, repeats=self._repeats,
         )  # fmt: skip
 
     # Changing what is asked for
@@ -393,8 +398,3 @@ class Stream:
 
     def _tell_from_thread(self, kind: type[Noted] | type[Warned], what: str) -> None:
         self._loop.call_soon_threadsafe(self._tell, kind(self._now(), what))
-
-    def _warn_of_deadline(self, device: Device) -> None:
-        if self._deadline_ms < (first := device.first_exit_ms(0) + SPARE_MS):
-            needs = f"the deadline of {self._deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs"
-            self._tell(Warned(self._now(), f"{needs} for its first exit; frames may end in no_answer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -120,8 +121,11 @@ def test_evaluate_prints_the_json_that_scripts_read(trained: Path, toys: Path, t
         assert row["mean_macs_fraction"] > 0 and 0 <= row["accuracy"] <= 1
     picture = cv2.imread(str(tmp_path / "curve.png"))
     assert picture is not None and picture.shape[0] > 200
-    table = said("evaluate", str(trained), "--data", str(toys))
+    data = Path(shutil.copytree(toys, tmp_path / "data"))
+    (data / "blue" / "9.png").write_bytes(b"not a picture")
+    table = said("evaluate", str(trained), "--data", str(data))
     assert table.returncode == 0 and "calibration error" in table.stdout and "Traceback" not in table.stderr
+    assert "1 images skipped, the first: " in table.stderr and "9.png" in table.stderr
 
 
 def test_evaluate_tells_the_agreement_with_the_final_exit_where_there_are_no_labels(trained: Path, toys: Path) -> None:
@@ -168,8 +172,6 @@ def test_what_does_not_fit_is_one_clear_line(
 
 
 def test_an_empty_class_is_refused_and_a_corrupt_image_counted(toys: Path, tmp_path: Path) -> None:
-    import shutil
-
     data = Path(shutil.copytree(toys, tmp_path / "data"))
     for i in range(5, 30):
         shutil.copy(toys / "red" / "0.png", data / "red" / f"{i}.png")

@@ -23,19 +23,18 @@ SUMMARY = {"captured", "taken", "dropped", "final", "device", "server", "fallbac
 
 def test_a_clip_is_answered_by_device_and_server(serving_default: ServerProcess, tmp_path: Path) -> None:
     """The main job: a clip in, an answer for every frame out, each where its plan says."""
-    options = (*DEFAULT, "--source", "demo", "--frames", "180", "--unpaced", "--threshold", "0.5", "--deadline-ms",
-               str(PATIENT_MS))  # fmt: skip
+    options = (*DEFAULT, "--source", "demo", "--unpaced", "--threshold", "0.5", "--deadline-ms", str(PATIENT_MS))
     split = run_client(tmp_path / "split", *options, "--server", serving_default.address, "--split", "13")
     split.check_contract(PATIENT_MS)
     assert all(r.keys() == LINE for r in split.results) and split.summary.keys() >= SUMMARY
-    assert split.summary["taken"] == split.summary["final"] == 180
+    assert split.summary["taken"] == split.summary["final"] == 360
     where = {r["where"] for r in split.finals if r["reason"] == "confident"}
     assert "device" in where and split.summary["server"] > 0
     assert split.summary["bytes_up"] > 1000 * split.summary["server"]  # activations, not answers alone
 
     # The whole network in one place, with the same exits at the same threshold: what is left is the codec.
     alone = run_client(tmp_path / "alone", *options)
-    assert alone.summary["final"] == alone.summary["device"] == 180
+    assert alone.summary["final"] == alone.summary["device"] == 360
     answered = [r for r in split.finals if r["where"] == "server"]
     agree = np.mean([r["label"] == alone.labels[r["frame"]] for r in answered])
     assert agree >= 0.97, f"{agree:.3f} of {len(answered)} server answers are the whole network's"

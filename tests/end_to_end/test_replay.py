@@ -73,23 +73,19 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
     assert len(list((out / "runs").iterdir())) == 2
 
 
-@pytest.mark.slow
 def test_the_same_in_virtual_time(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*REPLAY, "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "spinn", "--policy",
-         "away=fixed:split=block7,threshold=none", "--duration-s", "5", "--device-slowdown", "2", "--out",
-         str(tmp_path), "--runtime", "onnxruntime", "--simulate", "--json", "--quiet", *SMALL],
-        env=environment(), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = said("replay", "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "spinn", "--policy",
+                "away=fixed:split=block7,threshold=none", "--duration-s", "3", "--device-slowdown", "2", "--out",
+                str(tmp_path), "--runtime", "onnxruntime", "--simulate", "--json", "--quiet", *SMALL)  # fmt: skip
     assert done.returncode == 0, done.stderr
     runs = json.loads((tmp_path / "replay.json").read_text())["runs"]
     for run in runs:
-        assert run["spec"]["simulate"] and run["captured"] == 150
-        assert len(run["finals"]["frame"]) + sum(run["dropped_by"].values()) == 150
+        assert run["spec"]["simulate"] and run["captured"] == 90
+        assert len(run["finals"]["frame"]) + sum(run["dropped_by"].values()) == 90
         assert max(run["finals"]["age_ms"]) <= 150 + 20
     decided, away = runs
     assert all(plan["why"] for plan in decided["plans"]) and away["plans"][0]["split"] == "block7"
-    assert away["finals"]["where"].count("server") > 25 and away["server_compute_ms"] > 0
+    assert away["finals"]["where"].count("server") > 15 and away["server_compute_ms"] > 0
     assert "imulated" in (tmp_path / "report.html").read_text()
 
 

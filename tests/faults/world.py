@@ -141,7 +141,8 @@ class Case:
     """A stream under a fault.
 
     device_slowdown: 4 lets the first exit take 56 ms, less than half of the deadline. plan: as of `Stream`.
-    links, server_slowdown: of each server. servers: their configuration, one by default.
+    links, server_slowdown: of each server. servers: their configuration, one by default. repeat, audit_rate: as of
+    `DeviceConfig`.
     """
 
     plan: Plan | Asked
@@ -152,6 +153,8 @@ class Case:
     server_slowdown: float = 1.0
     links: tuple[Settings, ...] = (Settings(up_mbps=20.0, down_mbps=20.0, rtt_ms=30.0),)
     servers: tuple[LinkConfig, ...] = ()
+    repeat: bool | None = None
+    audit_rate: float = 0.5
 
 
 @dataclass
@@ -250,7 +253,7 @@ async def _played(
         deadline_ms=case.deadline_ms,
         plan=case.plan,
         feed=FeedConfig(unpaced=True) if case.fps is None else FeedConfig(fps=case.fps),
-        device=DeviceConfig(bundle),
+        device=DeviceConfig(bundle, repeat=case.repeat, audit_rate=case.audit_rate),
         on_result=lambda result: world.results.append((world.now, result)),
         on_event=world.events.append,
         parts=Parts(

@@ -203,6 +203,17 @@ def test_who_is_behind_a_proxy_is_believed_of_trusted_ones_alone(
     assert Front(proxies=read_networks(proxies)).peer(("10.0.0.1", 7), forwarded) == expected
 
 
+def test_a_peer_without_an_internet_address_is_no_proxy() -> None:
+    front = Front(proxies=read_networks(["0.0.0.0/0"]))
+    assert front.peer("", ["192.0.2.1"]) == "a peer without address"  # of a Unix socket
+    assert front.peer(("fe80::1%nowhere%", 7), ["192.0.2.1"]) == "[fe80::1%nowhere%]:7"
+
+
+def test_a_network_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a trusted proxy: .*, expected one like 10\.0\.0\.0/8 or 10\.0\.0\.1"):
+        read_networks(["10.0.0.0/8", "10.0.0"])
+
+
 def test_a_message_s_time_is_that_of_its_arrival_not_of_its_reading() -> None:
     read: list[tuple[bytes, float]] = []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 
-from .conftest import END_S
+from ..processes import RUN_TIMEOUT_S
 
 
 def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_the_terminal_view_records_what_it_answers(tmp_path: Path) -> None:
         while not process.stderr.readline().startswith("frame"):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, rest = process.communicate(timeout=END_S)
+        _, rest = process.communicate(timeout=RUN_TIMEOUT_S)
     finally:
         process.kill()
     assert process.returncode == 0 and f"pictures in {recorded}" in rest

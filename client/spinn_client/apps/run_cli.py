@@ -24,6 +24,7 @@ from spinn_stream.bundle import DEFAULT_BUNDLE
 from spinn_stream.cli.options import Threads, read_threads, read_token
 from spinn_stream.errors import ConfigError
 from spinn_stream.plan import DEFAULT_SLA, POLICIES
+from spinn_stream.repeat import DEFAULT_AUDIT_RATE
 
 from .run import Run
 
@@ -47,6 +48,10 @@ def run(
     runtime: Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch")] = "auto",
     threads: Threads = "auto",
     device_slowdown: Annotated[float, typer.Option(help="take this many times as long, as a small board does")] = 1.0,
+    repeat: Annotated[
+        bool | None, typer.Option(help="same picture, same answer", show_default="for one camera")
+    ] = None,
+    audit_rate: Annotated[float, typer.Option(help="share of repeats that are checked")] = DEFAULT_AUDIT_RATE,
     max_in_flight: Annotated[int, typer.Option(help="frames that may wait for the server at once")] = 16,
     max_offload_fps: Annotated[float | None, typer.Option(help="frames a second a server gets at most")] = None,
     may_shorten: Annotated[bool, typer.Option("--may-shorten", help="let a busy server take earlier exits")] = False,
@@ -110,7 +115,7 @@ def run(
                 fps=fps, unpaced=unpaced, loop=loop, max_frames=frames, source_timeout_s=source_timeout_s,
                 give_up_after_s=give_up_after_s,
             ),
-            device=DeviceConfig(bundle, runtime, read_threads(threads), device_slowdown),
+            device=DeviceConfig(bundle, runtime, read_threads(threads), device_slowdown, repeat, audit_rate),
             sinks=[*sinks, *([ResultLog(outputs["--jsonl"])] if "--jsonl" in outputs else [])],
             on_result=on_result,
             on_event=on_event,

@@ -45,13 +45,14 @@ class HeadOutcome:
 
     answer: of a confident exit, or of the final exit; None: the tail must be run.
     activation: at the plan's split, (1, C, H, W). payload: the coded activation; None if there is an answer. probe: the
-    coded frame, if that was asked for and there is an answer.
+    coded frame, if that was asked for and there is an answer. repeated: the network was not run.
     """
 
     answer: Answer | None
     activation: npt.NDArray[np.float32]
     payload: bytes | None
     probe: bytes | None = None
+    repeated: bool = False
 
 
 class Device:
@@ -159,6 +160,7 @@ class Device:
         sender: PayloadSender | None = None,
         answer_by: float | None = None,
         probe: CodecSetting | None = None,
+        repeats: Callable[[Pixels], bool] | None = None,
     ) -> HeadOutcome:
         """Run a frame up to the plan's split, or to the first confident exit.
 
@@ -168,6 +170,7 @@ class Device:
             answer_by: the host's time by which some exit should answer. If the plan's first exit would be later, every
                 exit is evaluated.
             probe: how to code the frame itself, too, if nothing else of it is sent.
+            repeats: asked in the thread, with the prepared picture, whether the frame needs no answer of the network.
         """
         loop = asyncio.get_running_loop()
         setting = plan.codec
@@ -175,6 +178,10 @@ class Device:
         def work(ran: list[Graph]) -> HeadOutcome:
             began = self._now()
             picture = crop(frame, self._bundle.input.size)
+            if repeats is not None and repeats(picture):
+                self._host.pace(Step("preprocess", 0), began)
+                coded = None if probe is None else self._probe(probe, picture)
+                return HeadOutcome(None, NO_ACTIVATION, None, coded, repeated=True)
             x = normalise(picture, self._bundle.input)
             self._host.pace(Step("preprocess", 0), began)
             self._learn_preparation((self._now() - began) * 1000)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle
 from spinn_stream.profile import Profile
+from spinn_stream.repeat import DEFAULT_AUDIT_RATE
 from spinn_stream.runtime import Engine, open_engine, stored_profile
 from spinn_stream.runtime.machine.cores import default_threads
 
@@ -20,12 +21,16 @@ class DeviceConfig:
     runtime: str = "auto"  # an engine's name; auto: the fastest, measured once on each machine
     threads: int | None = None  # of the engine; None: the cores this process has but one, at most 4
     slowdown: float = 1.0  # everything takes this many times as long: it stands for a smaller board
+    repeat: bool | None = None  # frames that hardly changed get the answer of an earlier one; None: see `repeats_for`
+    audit_rate: float = DEFAULT_AUDIT_RATE  # share of these that are run all the same, to compare
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}, expected at least 1, or None")
         if not 1 <= self.slowdown <= 1000:
             raise ValueError(f"the device's slowdown is {self.slowdown}, expected 1 to 1000")
+        if not 0 <= self.audit_rate <= 1:
+            raise ValueError(f"the audit rate is {self.audit_rate}, expected 0 to 1")
 
     @property
     def engine_threads(self) -> int:

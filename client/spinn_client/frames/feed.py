@@ -101,6 +101,11 @@ class Feed:
         return self._config.unpaced or (self._rate is None and not self._source.live)
 
     @property
+    def one_camera(self) -> bool:
+        """See `FrameSource`. Right once it is open."""
+        return not isinstance(self._source, Pushed) and (self._source.live or self._source.fps is not None)
+
+    @property
     def captured(self) -> int:
         """Frames that the source gave, those dropped included."""
         return self._slot.captured

@@ -72,7 +72,7 @@ class Flight:
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
     in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
-    server that it was sent to took.
+    server that it was sent to took. audit: its final result repeats another answer; its own is only compared.
     """
 
     frame: int
@@ -95,6 +95,7 @@ class Flight:
     sent_at: float | None = None
     rescue_at: float | None = None
     reliance: Reliance | None = None
+    audit: bool = False
 
     def happens(self, what: Happens) -> None:
         """Move on as the table says.
@@ -110,3 +111,12 @@ def checked_deadline(ms: float) -> float:
     if not 1 <= ms <= 600_000:
         raise ValueError(f"deadline_ms is {ms}, expected 1 to 600000")
     return ms
+
+
+def deadline_warning(deadline_ms: float, first_exit_ms: float) -> str | None:
+    """What to say of a deadline that the device's first exit cannot keep; None: it can."""
+    first = first_exit_ms + SPARE_MS
+    if deadline_ms >= first:
+        return None
+    needs = f"the deadline of {deadline_ms:.0f} ms is shorter than the {first:.0f} ms this device needs"
+    return f"{needs} for its first exit; frames may end in no_answer"

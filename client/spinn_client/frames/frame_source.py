@@ -19,6 +19,10 @@ class FrameSource(Protocol):
     def fps(self) -> float | None: ...
 
     @property
+    def one_camera(self) -> bool:
+        """Whether the pictures follow each other as those of a camera; not so for photographs, or if nobody knows."""
+
+    @property
     def captured(self) -> int:
         """Pictures so far."""
 

@@ -141,8 +141,9 @@ class Frames:
         Args:
             payload: the activation, coded; None: it cannot be sent. began: when the device could begin with the frame.
         """
-        if flight.state is State.SETTLED:  # its deadline came while the head ran
-            return []
+        if flight.state is State.SETTLED:  # its deadline came while the head ran, or it is an audit
+            flight.payload = payload if flight.audit else None
+            return [Send(flight)] if flight.payload is not None else []
         flight.activation = activation
         way = flight.plan.split, payload is not None
         self._ready_s[way] = max(now - began, FORGET * self._ready_s.get(way, 0.0))
@@ -170,6 +171,9 @@ class Frames:
 
     def sent(self, flight: Flight, now: float) -> list[Action]:
         """The link took the payload."""
+        if flight.state is State.SETTLED:  # an audit: nobody waits for its answer
+            flight.payload = None
+            return []
         flight.happens(Happens.SENT)
         flight.sent_at, flight.payload, flight.reliance = now, None, self._reliance
         self._set_rescues(now)

@@ -95,12 +95,23 @@ class Ledger:
         if flight is not None:
             flight.trouble = reason
 
+    def settle_again(self, frame: int, answer: Answer, repeats: int, now: float, *, audit: bool) -> Result | None:
+        """The answer for an earlier frame is this one's. audit: its own may come, and is then no final or late one."""
+        flight = self._open.get(frame)
+        if flight is None:
+            return None
+        flight.audit = audit
+        return replace(self._settle(flight, answer, "device", flight.trouble or "confident", now), repeats=repeats)
+
     def settle_locally(self, frame: int, answer: Answer | None, reason: Reason, now: float) -> Result | None:
         """The device's answer, or its most confident exit if `answer` is None.
 
-        Gives None if the frame has its final result, or if there is nothing to answer with yet.
+        Gives None if the frame has its final result (but a late one of an audit, if those are wanted), or if there is
+        nothing to answer with yet.
         """
         flight = self._open.get(frame)
+        if flight is None and answer is not None and frame in self._settled and self._settled[frame].audit:
+            return self._late(self._settled.pop(frame), answer, "device", reason, now)
         if flight is None or (answer is None and flight.best is None):
             return None
         return self._settle(flight, answer or flight.best, "device", flight.trouble or reason, now)
@@ -115,10 +126,8 @@ class Ledger:
         flight = self._settled.pop(frame, None)
         if flight is None:
             return None
-        self.late_answers += 1
-        if not self._report_late:
-            return None
-        return replace(self._result(flight, "late", answer, "server", reason, now), server=server)
+        late = self._late(flight, answer, "server", reason, now)
+        return None if late is None else replace(late, server=server)
 
     def time_out(self, frame: int, now: float) -> Result | None:
         """Its time is over: the most confident local exit, or the admission that there is none."""
@@ -128,6 +137,10 @@ class Ledger:
         if flight.best is None:
             return self._settle(flight, None, None, "no_answer", now)
         return self._settle(flight, flight.best, "device", flight.trouble or "deadline", now)
+
+    def _late(self, flight: Flight, answer: Answer, where: Where, reason: Reason, now: float) -> Result | None:
+        self.late_answers += not flight.audit
+        return self._result(flight, "late", answer, where, reason, now) if self._report_late else None
 
     def _settle(self, flight: Flight, answer: Answer | None, where: Where | None, reason: Reason, now: float) -> Result:
         del self._open[flight.frame]

@@ -15,17 +15,19 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spinn_client.device.device import Device
+from spinn_client.device.device import Device, HeadOutcome
+from spinn_client.device.repeating import looks
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
 from spinn_client.steering.guide import Guide
+from spinn_client.steering.probes import Probes
+from spinn_client.tasks import Tasks
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import CodecSetting
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Decision, Plan
+from spinn_stream.repeat import Look, Repeats
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
@@ -39,19 +41,11 @@ from .results import Result
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
+    from spinn_stream.codec import CodecSetting
     from spinn_stream.wire import Reject
     from spinn_stream.wire import Result as ServerResult
 
 log = logging.getLogger(__name__)
-
-PROBE_S = 2.0
-"""A probe that waits for longer before it is sent is not sent."""
-
-MOST_PROBES = 16
-"""Whose answers may be under way; the oldest is forgotten then."""
-
-PROBE_CODEC = CodecSetting("jpeg", 95)
-"""Of its name alone is told to the server; any quality is decoded alike."""
 
 LATE_GRACE_S = 1.0
 """How long a run that reports late answers waits for them at its end."""
@@ -67,6 +61,7 @@ class Pipeline:
         unpaced: every frame is wanted, so a frame waits until one more may be sent.
         emit: gets every result, in the order they are ready. tell: gets what happens besides.
         wait_for: waited for before each frame is taken, if given: whoever reads results may have enough of them.
+        repeats: the repeat exit; None: every frame is run.
     """
 
     def __init__(
@@ -84,6 +79,7 @@ class Pipeline:
         emit: Callable[[Result], object],
         tell: Callable[[Event], object] = lambda event: None,
         wait_for: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        repeats: Repeats | None = None,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
@@ -95,13 +91,13 @@ class Pipeline:
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to, self._tell = emit, tell
-        self._wait_for = wait_for
+        self._wait_for, self._repeats, self._ledger = wait_for, repeats, ledger
         self._now = host.clock
         self.plan = guide.plan
         self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
-        self._probes: deque[int] = deque(maxlen=MOST_PROBES)  # frames sent to learn of the link alone
+        self._probes = Probes()
         self.limited = 0  # frames that were not sent as the server had had as many as it is to have
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(lambda text: tell(Warned(self._now(), text)))
         self._guiding: asyncio.Task[None] | None = None
         self._plan_change: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # something happened that may let a frame be taken, or end
@@ -136,7 +132,7 @@ class Pipeline:
             self._plan_change.cancel()
         if self._device.runs(plan):
             self.plan = plan
-        self._plan_change = self._own(self._adopt(plan), f"building the graphs of plan {plan.id}")
+        self._plan_change = self._tasks.start(self._adopt(plan), f"building the graphs of plan {plan.id}")
 
     async def _adopt(self, plan: Plan) -> None:
         try:
@@ -157,7 +153,7 @@ class Pipeline:
         """
         self._start_guide()
         if self._link is not None:
-            self._own(self._link.run(self), "the connection to the server")
+            self._tasks.start(self._link.run(self), "the connection to the server")
         self._feed.start(self._changed.set)
         try:
             await self._take_frames()
@@ -219,7 +215,7 @@ class Pipeline:
         flight = self._frames.flight(frame.index)
         if flight is None:
             return
-        plan, link, probe = flight.plan, self._link, self._guide.probe()
+        plan, link, probe, looking = flight.plan, self._link, self._guide.probe(), self._repeats
         sender = link.sender if link is not None and flight.sends else None
         outcome = await self._device.head(
             frame.index,
@@ -229,14 +225,17 @@ class Pipeline:
             sender=sender,
             answer_by=flight.deadline - SPARE_MS / 1000,
             probe=probe,
+            repeats=None if looking is None else looks(looking, frame.index, self._now, self._repeat),
         )
         now = self._now()
+        if outcome.repeated:
+            self._treated(frame.index, now - began, probe, outcome)
+            return
         self._guide.passed(plan, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
         if outcome.answer is not None:
+            self._answered(frame.index, outcome.answer)
             self._do(self._frames.answered_here(frame.index, outcome.answer, now))
-            self._guide.treated(now - began - self._device.head_foreseen_s)
-            if probe is not None and outcome.probe is not None:
-                self._send_probe(frame.index, probe, outcome.probe)
+            self._treated(frame.index, now - began, probe, outcome)
             return
         if self._frames.flight(frame.index) is not None:
             self._guide.treated(now - began - self._device.head_foreseen_s)
@@ -244,12 +243,24 @@ class Pipeline:
         up = link is None or link.up
         self._do(self._frames.unsure(flight, outcome.activation, outcome.payload, now, began=began, link_up=up))
 
-    def _send_probe(self, frame: int, setting: CodecSetting, payload: bytes) -> None:
-        """A frame that is answered already; the server's first exit will do."""
-        self._guide.coded(0, setting, len(payload))
-        plan = Plan(0, 0, 0.0, PROBE_CODEC)
-        if self._link is not None and self._link.send(frame, plan, payload, self._now() + PROBE_S, None):
-            self._probes.append(frame)
+    def _treated(self, frame: int, took: float, probe: CodecSetting | None, outcome: HeadOutcome) -> None:
+        """A frame that is answered may be sent as a probe, too. took: seconds."""
+        self._guide.treated(took - self._device.head_foreseen_s)
+        if probe is not None and outcome.probe is not None:
+            self._guide.coded(0, probe, len(outcome.probe))
+            if self._link is not None:
+                self._probes.send(frame, outcome.probe, self._link, self._now())
+
+    def _repeat(self, frame: int, look: Look) -> None:
+        assert look.answer is not None and look.nearest is not None
+        again = look.nearest.frame
+        result = self._ledger.settle_again(frame, look.answer, again, self._now(), audit=look.audit)
+        self._do([] if result is None else [Emit(result)])
+
+    def _answered(self, frame: int, answer: Answer) -> None:
+        """The network has answered, well enough to be repeated."""
+        if self._repeats is not None:
+            self._repeats.answered(frame, answer)
 
     # Carrying out
 
@@ -261,7 +272,7 @@ class Pipeline:
                 case Send():
                     self._do(self._send(action))
                 case Finish():
-                    self._own(self._finish(action), f"finishing frame {action.flight.frame} on the device")
+                    self._tasks.start(self._finish(action), f"finishing frame {action.flight.frame} on the device")
                 case Cancel(frame):
                     if self._link is not None:
                         self._link.cancel(frame)
@@ -292,6 +303,8 @@ class Pipeline:
                     flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight, until))
                 ),
             )
+            if answer is not None:
+                self._answered(flight.frame, answer)
         finally:  # else no frame would be taken any more
             self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
@@ -320,13 +333,15 @@ class Pipeline:
     # What the link tells: see `LinkEvents`
 
     def on_answer(self, message: ServerResult, server: str) -> None:
-        if message.id in self._probes:  # its frame was answered here; this says no more of it
+        if message.id in self._probes.frames:  # its frame was answered here; this says no more of it
             return
         exit_ = self._bundle.exits[message.exit]
         flight = self._frames.flight(message.id)
         if flight is not None and not message.shortened:  # else the exit says nothing of the plan
             self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
+        if not message.shortened:
+            self._answered(message.id, answer)
         self._do(self._frames.server_answered(message.id, answer, self._now(), server, shortened=message.shortened))
 
     def on_reject(self, message: Reject) -> None:
@@ -344,7 +359,7 @@ class Pipeline:
         self._tell(ServerRefusedUs(self._now(), server, why))
 
     def on_down(self, server: str, lost: list[int], why: str) -> None:
-        self._probes.clear()
+        self._probes.frames.clear()
         instead = self._link.server.config.url if self._link is not None and self._link.up else None
         self._tell(ServerLost(self._now(), server, why, instead))
         if instead is None:  # if another took its place, `on_switch` has said so; a spare's end changes nothing
@@ -369,21 +384,7 @@ class Pipeline:
         self.change_plan(decision.plan)
 
     def _start_guide(self) -> None:
-        self._guiding = self._own(self._guide.run(lambda: self._feed.captured, self._decided), "the scheduler")
-
-    def _own(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
-        """Start a task. If it fails, that is logged once and told."""
-        task = asyncio.create_task(work, name=what)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-        return task
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            log.error("%s failed", task.get_name(), exc_info=error)
-            self._tell(Warned(self._now(), f"{task.get_name()} failed: {type(error).__name__}: {error}"))
+        self._guiding = self._tasks.start(self._guide.run(lambda: self._feed.captured, self._decided), "the scheduler")
 
     async def _drain(self) -> None:
         """Until nothing is owed; deadlines see to it that this ends."""
@@ -395,7 +396,4 @@ class Pipeline:
     async def _end_tasks(self) -> None:
         if self._timer is not None:
             self._timer[1].cancel()
-        left = list(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)  # failures are told by `_task_ended`
+        await self._tasks.end()

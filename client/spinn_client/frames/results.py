@@ -26,7 +26,8 @@ class Result:
     label, exit, where and confidence are None for `no_answer` alone; reason is None for a provisional result,
     which is there because nothing was reason enough yet. top: (label, probability), best first. age_ms: from
     capture to this answer. plan: id of the plan the frame was treated by. origin: the file that the frame came from,
-    if each frame of the source has one of its own. server: the address of the one that answered.
+    if each frame of the source has one of its own. server: the address of the one that answered. repeats: the frame
+    whose answer this is, of exit "repeat".
     """
 
     frame: int
@@ -41,6 +42,7 @@ class Result:
     top: tuple[tuple[str, float], ...] = ()
     origin: str | None = None
     server: str | None = None
+    repeats: int | None = None
 
     @property
     def is_fallback(self) -> bool:
@@ -55,4 +57,6 @@ class Result:
             "exit": self.exit, "where": self.where, "reason": self.reason,
             "age_ms": round(self.age_ms, 2), "plan": self.plan,
         }  # fmt: skip
+        if self.repeats is not None:
+            line["repeats"] = self.repeats
         return line if self.origin is None else {**line, "source": self.origin}

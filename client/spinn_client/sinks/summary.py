@@ -43,6 +43,7 @@ class Tally:
     def __init__(self) -> None:
         self.final = 0
         self.late = 0
+        self.repeated = 0
         self.where: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
         self.servers: Counter[str] = Counter()  # answers by the address of the server
@@ -63,6 +64,7 @@ class Tally:
         if len(self.per_plan) > PLANS:
             del self.per_plan[min(self.per_plan)]
         self.reasons[str(result.reason)] += 1
+        self.repeated += result.repeats is not None
         if result.server is not None:
             self.servers[result.server] += 1
         if result.reason in FALLBACK:
@@ -81,12 +83,16 @@ def summarise(
     dropped: Counter[str],
     late: int,
     limited: int,
+    audits: int,
+    disagreed: int,
     bytes_up: int,
     bytes_down: int,
 ) -> dict[str, Any]:
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
 
-    servers: answers by the address of the server that gave them. limited: frames that `--max-offload-fps` kept here.
+    repeated: of device, answers of the repeat exit. audits: of these, frames that were run all the same; disagreed: of
+    these, frames with another label. servers: answers by the address of the server that gave them. limited: frames that
+    `--max-offload-fps` kept here.
     plans: from the oldest to the newest; the newest PLANS are listed. The codec of a plan is the one that was used,
     even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: frames of plans that are not listed.
     """
@@ -96,6 +102,7 @@ def summarise(
     return {
         "captured": captured, "taken": taken, "dropped": sum(dropped.values()), "dropped_by": dict(dropped),
         "final": tally.final, "device": tally.where["device"], "server": tally.where["server"],
+        "repeated": tally.repeated, "audits": audits, "disagreed": disagreed,
         "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
         "servers": dict(tally.servers), "limited": limited,
         "age_ms": {f"p{q}": None if age is None else round(age, 2) for q, age in ages.items()},
@@ -126,6 +133,9 @@ def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> N
     table.add_row("taken in", f"{summary['taken']:6d}", f"{summary['taken'] / max(seconds, 1e-9):.1f} frames/s")
     table.add_row("dropped", f"{summary['dropped']:6d}", _counts(summary["dropped_by"]))
     table.add_row("answered on the device", share("device"))
+    if summary["repeated"]:
+        audited = f"{summary['audits']} audited, {summary['disagreed']} of them with another label"
+        table.add_row("of these, repeats", share("repeated"), audited)
     several = _counts(summary["servers"]) if len(summary["servers"]) > 1 else ""
     table.add_row("answered by the server", share("server"), several)
     if shortened := summary["reasons"].get("shortened"):

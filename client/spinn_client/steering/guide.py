@@ -67,6 +67,11 @@ def resolved(bundle: Bundle, plan: Plan) -> Plan:
     return Plan(plan.id, plan.split, plan.confidence_threshold, codec)
 
 
+def is_ours(asked: Plan | Asked) -> bool:
+    """Whether our own policy plans: not a baseline, and no fixed plan."""
+    return isinstance(asked, Asked) and asked.policy.name == "spinn"
+
+
 def default_split(bundle: Bundle, threshold: float | None) -> int:
     """The cut point of the early exit nearest to the middle that may answer; if none may, the middle."""
     middle = bundle.last // 2

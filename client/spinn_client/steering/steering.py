@@ -26,11 +26,14 @@ from spinn_stream.plan import (
     build_table,
 )
 from spinn_stream.plan.predict.codec_costs import default_cost
+from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.profile import Profile
+from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .exit_rates import ExitRates
 from .guide import Asked
+from .repeat_share import RepeatShare
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -98,9 +101,11 @@ class _Known:
     server: Profile | None
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
+    repeats: RepeatRates
 
     def table(self, bundle: Bundle) -> PlanTable:
-        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts)
+        server = self.server or self.device
+        return build_table(bundle, self.device, server, self.encoding, self.shifts, self.repeats)
 
 
 class Steering:
@@ -108,6 +113,7 @@ class Steering:
 
     Args:
         fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
+        repeats: the repeat exit; it is told what it may cost.
         first_id: of the first plan.
 
     Raises:
@@ -125,6 +131,7 @@ class Steering:
         fps: float | None,
         unpaced: bool,
         power: PowerMeter | None = None,
+        repeats: Repeats | None = None,
         host: Host = THIS_MACHINE,
         first_id: int = 1,
     ) -> None:
@@ -142,14 +149,16 @@ class Steering:
         self._rates = ExitRates(bundle)
         self._overhead_ms = 0.0
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
-        self._known = _Known(device.profile, None, {}, self._rates.shifts(now))
+        self._repeats, self._repeat_share = repeats, RepeatShare(repeats)
+        self._known = _Known(device.profile, None, {}, self._rates.shifts(now), self._repeat_share.rates(now))
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
+        table = self._known.table(bundle)
+        self._whole = table.reference  # accuracy of the whole network
         try:
-            self._scheduler = Scheduler(
-                bundle, self._known.table(bundle), asked.sla, chooses=asked.policy, power=power, first_id=first_id
-            )
+            self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
         except ValueError as error:
             raise _no_plan(bundle, error) from error
+        self._allow_repeats(asked)
         self._decide_first()
 
     def agree(self, asked: Asked, first_id: int) -> None:
@@ -165,6 +174,7 @@ class Steering:
             self._scheduler.agree(asked.sla, asked.policy, first_id)
         except ValueError as error:
             raise _no_plan(self._bundle, error) from error
+        self._allow_repeats(asked)
         self._decide_first()
 
     @property
@@ -276,8 +286,8 @@ class Steering:
         itself."""
         before = self._known
         server = (None if self._link is None else self._link.server_profile) or before.server
-        shifts = self._rates.shifts(self._now())
-        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts)
+        shifts, repeats = self._rates.shifts(self._now()), self._repeat_share.rates(self._now())
+        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts, repeats)
         if self._known == before:  # the same figures from a new connection are compared once
             return
         loop = asyncio.get_running_loop()
@@ -300,6 +310,11 @@ class Steering:
             deadline_ms=self.deadline_ms,
             payload_factors=dict(self._payload_factors),
         )
+
+    def _allow_repeats(self, asked: Asked) -> None:
+        if self._repeats is not None:
+            allowed = asked.sla.most_lost(self._whole)
+            self._repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
 
     def _count_frames(self, now: float, captured: int) -> None:
         since, before = self._counted

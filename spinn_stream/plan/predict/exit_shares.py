@@ -4,6 +4,7 @@ frames."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,17 @@ from spinn_stream.bundle import Bundle, ThresholdRow
 from spinn_stream.codec.payload_tables import uncoded
 
 from .plan_table import Floats
+
+
+@dataclass(frozen=True)
+class RepeatRates:
+    """Of the repeat exit. share: of the frames, 0 to 1. lost: accuracy that a repeat costs, 0 to 1."""
+
+    share: float = 0.0
+    lost: float = 0.0
+
+
+NO_REPEATS = RepeatRates()
 
 Rows = Sequence[tuple[float | None, ThresholdRow]]
 """T thresholds of plans, each with its row of the bundle."""

@@ -15,7 +15,7 @@ from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
 from .codec_costs import CodecCost, default_cost, guessed_bytes, losses, planned_settings
-from .exit_shares import answering, exit_shares, planned_rows, shifted
+from .exit_shares import NO_REPEATS, RepeatRates, answering, exit_shares, planned_rows, shifted
 from .mixture import QUANTILE, level_z, mixture_quantile, spread
 from .plan_table import Floats, PlanTable, Ways
 
@@ -29,6 +29,7 @@ def build_table(
     server: Profile,
     encoding: Mapping[str, float] | None = None,
     shifts: Sequence[float] | None = None,
+    repeats: RepeatRates = NO_REPEATS,
 ) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
@@ -36,6 +37,7 @@ def build_table(
         device, server: profiles of this bundle; plans use the batch of one.
         encoding: by codec, the device's time to encode over `default_cost`; 1 for a codec that is not in it.
         shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
+        repeats: an exit of all plans, at cut point 0, that costs no more than preparing the frame.
 
     Raises:
         ValueError: a profile that is not of this bundle.
@@ -44,7 +46,7 @@ def build_table(
         if len(profile.batches[0].segments) != bundle.last:
             got = len(profile.batches[0].segments)
             raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
-    return TableMaker(bundle, device, server, encoding or {}, shifts).table()
+    return TableMaker(bundle, device, server, encoding or {}, shifts, repeats).table()
 
 
 class _Times:
@@ -67,6 +69,11 @@ class _Times:
         self._cuts = np.array([e.cut for e in bundle.exits])
         self.preprocess = profile.preprocess.median_ms
         self.preprocess_var = spread(profile.preprocess.median_ms, profile.preprocess.p95_ms) ** 2
+
+    def add_exit_at_input(self) -> None:
+        """One that takes no time."""
+        self._heads, self._var_heads, self._cuts = (np.concatenate([[0], a]) for a in
+                                                    (self._heads, self._var_heads, self._cuts))  # fmt: skip
 
     def way(self, start: int, stop: int, evaluated: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """ms and ms^2 from one cut point to another, with a call for each graph.
@@ -110,6 +117,7 @@ class TableMaker:
         server: Profile,
         encoding: Mapping[str, float],
         shifts: Sequence[float] | None,
+        repeats: RepeatRates,
     ) -> None:
         self._bundle = bundle
         self._device, self._server = _Times(bundle, device), _Times(bundle, server)
@@ -127,6 +135,9 @@ class TableMaker:
         whole = ~needed[:, :-1].any(1)
         self._reference = float(self._accuracy[whole][-1])
         self._exit_accuracy = self._fallbacks()
+        self._exit_names = [e.name for e in bundle.exits]
+        if repeats.share > 0:
+            self._add_repeats(repeats)
         self._settings: list[CodecSetting] = []
         self._ways: dict[str, list[Floats]] = {}
         self._plans: dict[str, list[npt.NDArray[np.generic]]] = {}
@@ -146,18 +157,31 @@ class TableMaker:
                 self._add_plans(split, way, tail, setting, size, size_var, row, cost.decode_ms)
         last = self._bundle.last
         self._add_plans(last, self._add_ways(last, 0.0), self._tail(last), None, 0.0, 0.0, None, 0.0)
+        at = int(np.flatnonzero(self._cuts)[0])  # the first exit that is a classifier
         first = np.zeros((1, len(self._cuts)), bool)
-        first[0, 0] = True
-        rescue = self._device.way(0, int(self._cuts[0]), first)[0][0] + self._device.preprocess
+        first[0, at] = True
+        rescue = self._device.way(0, int(self._cuts[at]), first)[0][0] + self._device.preprocess
         plans = {name: np.concatenate(parts) for name, parts in self._plans.items()}
         made = {name: np.concatenate(parts, -1) for name, parts in self._ways.items()}
         ways, plans["way"] = _merged(made, plans["way"])
         return PlanTable(
             ways=ways,
             thresholds=self._thresholds, settings=tuple(self._settings), last=last, reference=self._reference,
-            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[0]),
+            rescue_ms=float(rescue), rescue_accuracy=float(self._exit_accuracy[at]),
             number=np.arange(len(plans["split"])), **plans,
         )  # fmt: skip
+
+    def _add_repeats(self, repeats: RepeatRates) -> None:
+        """The repeat exit comes first. It never answers what goes beyond it, so it is no fallback."""
+        rows = len(self._share)
+        self._share = np.hstack([np.full((rows, 1), repeats.share), (1 - repeats.share) * self._share])
+        self._accuracy = self._accuracy - repeats.share * repeats.lost
+        always = np.ones((rows, 1), bool)
+        self._answers, self._on_device = np.hstack([always, self._answers]), np.hstack([always, self._on_device])
+        self._cuts, self._exit_names = np.concatenate([[0], self._cuts]), ["repeat", *self._exit_names]
+        self._exit_accuracy = np.concatenate([[-np.inf], self._exit_accuracy])
+        self._device.add_exit_at_input()
+        self._server.add_exit_at_input()
 
     def _fallbacks(self) -> Floats:
         """(E,), accuracy of a run that ends at each exit: the whole network's, less the exit's loss in the tables.
@@ -265,7 +289,7 @@ class TableMaker:
         if row is None:
             return np.zeros(len(self._share))
         found = losses(self._uncoded, row)
-        by_exit = weights.T @ np.array([found.get(e.name, 0.0) for e in self._bundle.exits])
+        by_exit = weights.T @ np.array([found.get(name, 0.0) for name in self._exit_names])
         by_exit[: len(row.lost)] = np.maximum(row.lost, 0.0)  # the row of no threshold, if one was added, comes last
         return np.asarray(by_exit)
 

@@ -145,6 +145,12 @@ class Sla:
             if len(names) != len(set(names)):
                 raise ValueError(f"each metric once, got {', '.join(names)}")
 
+    def most_lost(self, whole: float) -> float | None:
+        """Accuracy that may be lost against the whole network's, 0 to 1; None: it says nothing of accuracy."""
+        drops = [c.bound for c in self.constraints if c.metric.name == "accuracy_drop"]
+        least = [max(0.0, whole - c.bound) for c in self.constraints if c.metric.name == "accuracy"]
+        return min([*drops, *least], default=None)
+
     def __str__(self) -> str:
         """In the form that `parse_sla` reads."""
         text, verb = "", ""

@@ -149,3 +149,30 @@ def test_whatever_happens_in_whatever_order_there_is_exactly_one_final(events: l
     assert all((r.label is None) == (r.reason == "no_answer") for r in told)
     assert all(r.where != "server" for r in told if r.reason in FALLBACK)
     assert len(ledger) == 0
+
+
+def test_a_repeated_answer_is_final_and_says_whose_it_is(ledger: Ledger) -> None:
+    result = ledger.settle_again(1, answer("repeat", 0.9, 1), 0, 10.01, audit=False)
+    assert result is not None
+    assert (result.kind, result.label, result.exit, result.repeats) == ("final", "dog", "repeat", 0)
+    assert (result.where, result.reason, result.is_fallback) == ("device", "confident", False)
+    assert result.as_json()["repeats"] == 0
+    assert ledger.settle_again(1, answer("repeat", 0.9), 0, 10.02, audit=False) is None
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("where", ["device", "server"])
+def test_an_audit_s_answer_changes_nothing_and_is_late_if_that_is_asked_for(late: bool, where: str) -> None:
+    ledger = Ledger(LABELS, late=late)
+    ledger.take(1, captured=10.0, deadline=10.15, plan=PLAN)
+    assert ledger.settle_again(1, answer("repeat", 0.9), 0, 10.01, audit=True) is not None
+    found = answer("final", 0.8, 1)
+    if where == "device":
+        result = ledger.settle_locally(1, found, "final_exit", 10.05)
+    else:
+        result = ledger.server_answer(1, found, "final_exit", 10.05)
+    assert (result is not None) == late
+    if result is not None:
+        assert (result.kind, result.label, result.where, result.repeats) == ("late", "dog", where, None)
+    assert ledger.late_answers == 0, "an audit is not late: nobody waited for it"
+    assert ledger.settle_locally(1, found, "final_exit", 10.06) is None

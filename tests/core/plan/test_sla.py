@@ -164,3 +164,18 @@ def test_a_violation_is_in_units_of_the_bound(name: str, bound: float, value: fl
 )
 def test_what_is_as_good_as_the_best_is_within_the_tolerance(target: Target, best: float, limit: float) -> None:
     assert target.limit(best) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        ("accuracy_drop <= 1%; minimize latency_ms", 0.01),
+        ("accuracy >= 80%; minimize latency_ms", 0.1),  # of the whole network's 90 %
+        ("accuracy >= 95%; minimize latency_ms", 0.0),
+        ("accuracy >= 80%, accuracy_drop <= 2%; minimize latency_ms", 0.02),
+        ("latency_ms <= 50; minimize latency_ms", None),
+    ],
+)
+def test_how_much_accuracy_may_be_lost(text: str, allowed: float | None) -> None:
+    found = parse_sla(text).most_lost(whole=0.9)
+    assert found == (None if allowed is None else pytest.approx(allowed))

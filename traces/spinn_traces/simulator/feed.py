@@ -17,7 +17,7 @@ class VirtualFeed:
     Args:
         picture: makes the picture of a frame, (H, W, 3) uint8 BGR, by its number, when it is captured; None: no more.
         fps: None: each as soon as the one before was taken.
-        began: called when the first frame is about to come.
+        began: called when the first frame is about to come. one_camera: see `FrameSource`.
     """
 
     name = "pictures"
@@ -28,11 +28,13 @@ class VirtualFeed:
         fps: float | None,
         clock: Callable[[], float],
         began: Callable[[], object] = lambda: None,
+        one_camera: bool = False,
     ) -> None:
         self._picture = picture
         self.fps = fps
         self._now = clock
         self._began = began
+        self.one_camera = one_camera
         self._slot: Frame | None = None
         self._changed = asyncio.Event()
         self._arrived: Callable[[], object] = lambda: None

@@ -80,7 +80,7 @@ class Simulator:
         Raises:
             SourceError: the source has no frame, or one that cannot be read.
         """
-        rate, pictures = self._pictures(spec.source, spec.fps, spec.duration_s)
+        rate, pictures, one_camera = self._pictures(spec.source, spec.fps, spec.duration_s)
         frames = max(1, round(spec.duration_s * rate))
         plan = parse_policy(spec.policy, self._bundle).plan
         costs = self._costs_of(spec, plan, rate)
@@ -96,6 +96,7 @@ class Simulator:
                 frames=frames,
                 fps=rate,
                 deadline_ms=spec.deadline_ms,
+                one_camera=one_camera,
                 seed=spec.seed + spec.repeat,
             ),
             pictures,
@@ -138,10 +139,11 @@ class Simulator:
     def _setting(self, plan: Plan) -> CodecSetting | None:
         return default_setting(self._bundle, plan.split, plan.codec) if plan.split < self._bundle.last else None
 
-    def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels]]:
-        """The rate, and the pictures to play, as the network sees them."""
+    def _pictures(self, source: str, fps: float | None, duration_s: float) -> tuple[float, list[Pixels], bool]:
+        """The rate; the pictures to play, as the network sees them; whether they are a clip's."""
         opened = open_source(source)
         try:
+            one_camera = opened.fps is not None
             fps = fps or opened.fps or LIVE_FPS
             frames = math.ceil(duration_s * fps)
             if (source, frames) not in self._sources:
@@ -152,7 +154,7 @@ class Simulator:
                 self._sources[source, frames] = pictures
         finally:
             opened.close()
-        return fps, self._sources[source, frames]
+        return fps, self._sources[source, frames], one_camera
 
     def _first_choice(self, asked: Asked, spec: RunSpec, fps: float) -> Plan:
         """The plan that a policy would begin with, while little is known about the link."""

@@ -19,6 +19,7 @@ from spinn_server.work.scheduler import BatchLimits
 from spinn_stream.bundle import Bundle
 from spinn_stream.frame import Pixels
 from spinn_stream.plan import Plan
+from spinn_stream.repeat import DEFAULT_AUDIT_RATE
 from spinn_stream.runtime import Engine
 from spinn_stream.trace import Trace
 
@@ -35,7 +36,8 @@ class System:
     server: None: the device is alone. deadline_ms, may_shorten, batch: as `spinn run` and `spinn serve` have them.
     trace: with every field (`Trace.filled`); None: a link without limits. It begins with the first frame.
     frames: number of pictures to play; not used with a camera. provisional: also give answers that are not confident
-    enough. fps: None: each as soon as the one before was taken.
+    enough. fps: None: each as soon as the one before was taken. one_camera: the pictures are a clip's, or a camera's.
+    repeat, audit_rate: see `DeviceConfig`.
     """
 
     bundle: Bundle
@@ -48,6 +50,9 @@ class System:
     frames: int = 300
     fps: float | None = 30.0
     deadline_ms: float = 150.0
+    one_camera: bool = False
+    repeat: bool | None = None
+    audit_rate: float = DEFAULT_AUDIT_RATE
     provisional: bool = False
     may_shorten: bool = False
     batch: BatchLimits = field(default_factory=BatchLimits)
@@ -59,8 +64,8 @@ class Outcome:
     """The result of a simulation.
 
     results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams over
-    the link since then. server_ms: its engine's time for batches. plans: time and reason of each; None: it was asked
-    for.
+    the link since then. server_ms: its engine's time for batches. audits, disagreed: see `State`. plans: time
+    and reason of each; None: it was asked for.
     """
 
     results: list[tuple[float, Result]] = field(default_factory=list)
@@ -71,6 +76,8 @@ class Outcome:
     bytes_down: int = 0
     server_ms: float = 0.0
     late: int = 0
+    audits: int = 0
+    disagreed: int = 0
     plans: list[tuple[float, Plan, str | None]] = field(default_factory=list)
 
 
@@ -150,7 +157,7 @@ async def _main(
             outcome.plans.append((max(0.0, event.at - began) if began else 0.0, event.plan, event.reason))
 
     link = LinkConfig("ws://virtual", allow_offline=True, may_shorten=system.may_shorten)
-    feed = VirtualFeed(picture, system.fps, loop.clock, begin)
+    feed = VirtualFeed(picture, system.fps, loop.clock, begin, system.one_camera)
     stream = Stream(
         "pictures",
         server=None if server is None else link,
@@ -158,7 +165,7 @@ async def _main(
         plan=system.plan,
         provisional=system.provisional,
         feed=FeedConfig(unpaced=True) if system.fps is None else FeedConfig(fps=system.fps),
-        device=DeviceConfig(bundle),
+        device=DeviceConfig(bundle, repeat=system.repeat, audit_rate=system.audit_rate),
         on_result=on_result,
         on_event=on_event,
         parts=Parts(
@@ -181,5 +188,5 @@ async def _main(
             outcome.server_ms = server.compute_ms()
             await server.stop()
     outcome.captured, outcome.taken, outcome.dropped = state.captured, state.taken, Counter(state.dropped)
-    outcome.late = state.late
+    outcome.late, outcome.audits, outcome.disagreed = state.late, state.audits, state.disagreed
     return outcome

@@ -9,6 +9,7 @@ from typing import Any
 
 from spinn_client import State
 from spinn_stream.plan import Figures, LinkReading
+from spinn_stream.repeat import EXIT
 
 from .session import Answer
 
@@ -19,6 +20,7 @@ WIDTH_S = STEP_S * SAMPLES
 OURS, DEVICE, SERVER, FALLBACK, PLAIN = "#8b5cf6", "#16a37a", "#2f80ed", "#e8950c", "#8a8f98"
 LANES = {"ours": ("ours", OURS), "device": ("device only", DEVICE), "server": ("server only", SERVER)}
 GREENS, BLUES = ("#16a37a", "#5cc9a7", "#a5e3cf"), ("#2f80ed", "#7fb2f5", "#bcd6fa")
+REPEATED = "#0d6b50"
 
 CHARTS = ("age", "bandwidth", "plan", "cost")
 
@@ -126,7 +128,8 @@ def kind_of(answer: Answer) -> str:
 def kinds(exits: list[str]) -> list[str]:
     """All that `kind_of` may say of a bundle with these exits; the last exit comes first."""
     last_first = exits[::-1]
-    return [*(f"device {name}" for name in last_first), *(f"server {name}" for name in last_first), "fallback"]
+    device, server = ([f"{where} {name}" for name in last_first] for where in ("device", "server"))
+    return [*device, f"device {EXIT}", *server, "fallback"]
 
 
 def options(chart: str, exits: list[str], cuts: list[str]) -> dict[str, Any]:
@@ -142,8 +145,8 @@ def options(chart: str, exits: list[str], cuts: list[str]) -> dict[str, Any]:
              {**_line("round trip", FALLBACK), "yAxisIndex": 1}],
         )  # fmt: skip
     if chart == "plan":
-        colours = [*_first(GREENS, len(exits)), *_first(BLUES, len(exits)), FALLBACK]
-        names = ["on the device"] * len(exits) + ["by the server"] * len(exits) + ["alone in trouble"]
+        colours = [*_first(GREENS, len(exits)), REPEATED, *_first(BLUES, len(exits)), FALLBACK]
+        names = [*["on the device"] * len(exits), "repeated", *["by the server"] * len(exits), "alone in trouble"]
         bars = [
             {"type": "bar", "name": name, "stack": "answers", "color": colour, "barWidth": "100%", "data": [],
              "emphasis": {"disabled": True}}

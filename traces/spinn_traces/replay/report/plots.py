@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle
+from spinn_stream.repeat import EXIT
 from spinn_traces.figures import OUTAGE_MBPS
 from spinn_traces.replay.record import RunRecord
 
@@ -111,7 +112,7 @@ def shares(runs: Sequence[RunRecord], names: Mapping[str, str]) -> Plot:
 def exits(runs: Sequence[RunRecord], names: Mapping[str, str], bundle: Bundle) -> Plot:
     """Which exit answered, in percent of the frames taken in."""
     counts = {policy: [e for run in runs if run.spec.policy == policy for e in run.finals.exit] for policy in names}
-    used = [e.name for e in bundle.exits if any(e.name in c for c in counts.values())]
+    used = [name for name in (EXIT, *(e.name for e in bundle.exits)) if any(name in c for c in counts.values())]
     bars = {
         escape(name): ([c.count(name) for c in counts.values()], f"var:exit{at}", "")
         for at, name in zip(_spread(len(used)), used, strict=True)
