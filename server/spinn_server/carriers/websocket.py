@@ -207,25 +207,28 @@ async def listening(
     metrics: Metrics,
     front: Front = Front(),  # noqa: B008  # frozen
     max_sockets: int = 10_000,
+    subprotocol: str = SUBPROTOCOL,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[str]:
     """Listen on a port for the service. Gives the address, ws://HOST:PORT or wss://HOST:PORT.
 
     Args:
         port: 0: any free one. max_message_bytes: a longer message ends its connection, and is never held in memory.
-        name: of the server, in its HTTP headers. max_sockets: one more is closed at once.
+        name: of the server, in its HTTP headers. max_sockets: one more is closed at once. subprotocol: of its sessions.
+            clock: of messages' arrivals.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
     handlers = _Handlers(Door(service, front, metrics))
-    sockets = Port(metrics, max_sockets)
+    sockets = Port(metrics, max_sockets, clock)
     try:
         server = await serve(
             handlers.session,
             host,
             port,
             ssl=tls,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            subprotocols=[Subprotocol(subprotocol)],
             compression=None,
             process_request=handlers.http,
             max_size=max_message_bytes,
