@@ -28,10 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving import BUDGET_MS, OVERLOAD_SESSIONS, SESSIONS, asks_of, opened, summary
+from serving import BUDGET_MS, OVERLOAD_SESSIONS, SERVER, SESSIONS, asks_of, opened, summary
 from serving_clients import Ask, SpinnSession, Tally, closed_loop, open_loop
 from serving_servers import started
-from serving_work import chosen_bundle, raw_engine, split_of, tree, tree_cpu_s
+from serving_work import RawEngine, chosen_bundle, split_of, tree, tree_cpu_s
 
 WARM_S = 6.0
 KILLED_S = 25.0
@@ -123,7 +123,7 @@ def main() -> None:
     bundle = chosen_bundle("200")
     payloads = [ask.payload for ask in asks_of(bundle, [split_of(bundle)])]
     folder = bundle.graph_path.parent
-    found: dict[str, Any] = {"raw": raw_engine(bundle, payloads, args.seconds)}
+    found: dict[str, Any] = {"raw": RawEngine(bundle, payloads, SERVER).run(args.seconds)}
     port = free_port()
     found["embedded"] = measured(options(port, folder), port, args.seconds)
     port = free_port()
