@@ -158,9 +158,15 @@ async def closed_loop(sessions: Sequence[Session], asks: Sequence[Ask], in_fligh
     return tally
 
 
-async def open_loop(sessions: Sequence[Session], asks: Sequence[Ask], rate: float, seconds: float, seed: int) -> Tally:
-    """Requests at random times (Poisson) of this mean rate, whatever becomes of them, from sessions in turn."""
-    tally, rng = Tally(), random.Random(seed)
+async def open_loop(
+    sessions: Sequence[Session], asks: Sequence[Ask], rate: float, seconds: float, seed: int, tally: Tally | None = None
+) -> Tally:
+    """Requests at random times (Poisson) of this mean rate, whatever becomes of them, from sessions in turn.
+
+    Args:
+        tally: where they are counted; it is returned, too.
+    """
+    tally, rng = tally or Tally(), random.Random(seed)
     running: set[asyncio.Task[None]] = set()
     began = due = time.perf_counter()
     n = 0

@@ -62,7 +62,7 @@ def ray(port: int, bundle: str) -> None:
 
 
 @contextmanager
-def started(command: list[str], core: int, ready: str | None, port: int) -> Iterator[subprocess.Popen[str]]:
+def started(command: list[str], core: int | str, ready: str | None, port: int) -> Iterator[subprocess.Popen[str]]:
     """A server on a core of its own, until the block ends. ready: a line that it prints first; None: it is asked."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.Popen(

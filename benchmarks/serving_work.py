@@ -115,15 +115,16 @@ class RawEngine:
 def tree_cpu_s(root: int) -> float:
     """Processor time that a process and its descendants have taken, those that ended and were waited for included."""
     ticks = os.sysconf("SC_CLK_TCK")
-    return sum(sum(map(int, _stat(pid)[11:15])) for pid in _tree(root)) / ticks
+    return sum(sum(map(int, _stat(pid)[11:15])) for pid in tree(root)) / ticks
 
 
 def tree_memory_mb(root: int) -> float:
     """Resident memory of a process and its descendants, shared pages counted for each."""
-    return sum(int(_stat(pid)[21]) for pid in _tree(root)) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return sum(int(_stat(pid)[21]) for pid in tree(root)) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _tree(root: int) -> list[int]:
+def tree(root: int) -> list[int]:
+    """A process and its descendants."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -96,7 +96,19 @@ def _gone_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
 @contextlib.contextmanager
 def server(*options: str, port: int = 0) -> Iterator[ServerProcess]:
     """`spinn serve` on a free port, until the block ends; it must end well unless it was killed."""
-    command = [str(SPINN), "serve", "--port", str(port), *_completed(options)]
+    with _started([str(SPINN), "serve", "--port", str(port), *_completed(options)]) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def asgi_server() -> Iterator[ServerProcess]:
+    """The same server behind uvicorn, with the small bundle."""
+    with _started([sys.executable, "-m", "tests.asgi_server"]) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _started(command: list[str]) -> Iterator[ServerProcess]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     with _gone_at_the_end(process):
         yield ServerProcess(process, wait_ready(process))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 import traceback
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from spinn_stream.runtime.machine.threads import shorten_pauses, worker
 from spinn_stream.wire import SessionLimits
 
 from .process import first_signal, in_thread_of_its_own, leave_if_stuck, room_for_sockets
+from .ray.config import ClusterConfig
+from .ray.start import serve_until_signal
 from .server import Reception, Server, ServerConfig, listen_for
 
 LARGEST_PROFILED = 16
@@ -67,6 +70,10 @@ def serve(
     log_level: Annotated[
         logs.Level, typer.Option(help="info: sessions, too; debug: why each request is refused")
     ] = logs.Level.WARNING,
+    ray: Annotated[bool, typer.Option("--ray", help="on a cluster of Ray; see docs/cluster.md")] = False,
+    replicas: Annotated[int, typer.Option(help="with --ray: at least this number of engines")] = 1,
+    most_replicas: Annotated[int, typer.Option(help="with --ray: at most this number; 0: no more than the least")] = 0,
+    ingresses: Annotated[int, typer.Option(help="with --ray: processes that hold sessions")] = 1,
     debug: Annotated[bool, typer.Option(help="show tracebacks")] = False,
 ) -> None:
     """Finish what devices began: run the tails of their networks, batched across clients.
@@ -92,6 +99,11 @@ def serve(
         raise ConfigError(str(error)) from error
     tls = _tls(tls_cert, tls_key)
     models = _load(bundle or [DEFAULT_BUNDLE])
+    if ray:
+        if len(models) > 1 or tls is not None or config.port == 0:
+            raise ConfigError("--ray takes one --bundle, a --port, and no TLS: a proxy before it has that")
+        serve_on_ray(models[0], config, runtime, threads, replicas, most_replicas, ingresses)
+        return
     metrics = Metrics()
     console = Console(stderr=True)
 
@@ -139,6 +151,20 @@ def serve(
         leave_if_stuck(1, traceback.format_exc() if debug else f"spinn serve: {error}")
         raise
     leave_if_stuck(0)
+
+
+def serve_on_ray(
+    model: Bundle, config: ServerConfig, runtime: str, threads: str, replicas: int, most_replicas: int, ingresses: int
+) -> None:
+    """Serve until a signal, on the cluster that this machine belongs to or, if there is none, on this machine alone."""
+    try:
+        cluster = ClusterConfig(
+            model.graph_path.parent.resolve(), secrets.token_hex(16), config, runtime,
+            1 if threads == "auto" else read_threads(threads) or 1, replicas, max(replicas, most_replicas), ingresses,
+        )  # fmt: skip
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    serve_until_signal(cluster)
 
 
 def _load(folders: Sequence[Path]) -> list[Bundle]:

@@ -13,7 +13,7 @@ from spinn_server.admin.logs import SessionLog
 from spinn_server.admin.metrics import Metrics
 from spinn_server.carriers.base import Carrier, CarrierClosed
 from spinn_server.work.request import Request
-from spinn_server.work.worker import TailEngine
+from spinn_server.work.tail import Tail
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import RemoteProtocolError
 from spinn_stream.runtime import Answer
@@ -62,7 +62,7 @@ class Connection:
         self,
         carrier: Carrier,
         session: ServerSession,
-        engines: Mapping[Bundle, TailEngine],
+        engines: Mapping[Bundle, Tail],
         metrics: Metrics,
         *,
         enter: Callable[[Connection], None],
@@ -73,7 +73,7 @@ class Connection:
         self._carrier = carrier
         self._session = session
         self._engines = engines
-        self._engine: TailEngine | None = None  # None: no hello yet
+        self._engine: Tail | None = None  # None: no hello yet
         self._metrics = metrics
         self._enter = enter
         self._now = host.clock
@@ -194,7 +194,7 @@ class Connection:
                 self._send(message)
 
     @property
-    def _joined(self) -> TailEngine:
+    def _joined(self) -> Tail:
         assert self._engine is not None  # the session admits nothing before hello
         return self._engine
 

@@ -15,12 +15,12 @@ from spinn_server.admin.foreign import printable
 from spinn_server.admin.health import Health, State
 from spinn_server.admin.logs import Seldom
 from spinn_server.admin.metrics import Metrics
-from spinn_server.admin.routes import SESSIONS, HttpAnswer, look_up, routes, unavailable
+from spinn_server.admin.routes import SESSIONS, HttpAnswer, Routes, look_up, routes, unavailable
 from spinn_server.carriers.base import Carrier, Service
 from spinn_server.carriers.peers import Front
 from spinn_server.carriers.websocket import listening
 from spinn_server.work.scheduler import BatchLimits
-from spinn_server.work.worker import TailEngine
+from spinn_server.work.tail import Tail
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import max_payload_bytes
 from spinn_stream.errors import EngineError, RemoteProtocolError
@@ -75,8 +75,18 @@ class Server:
     """Ties sessions to engines, one for each bundle. `run` owns the engines' tasks; see `carriers.base.Service`."""
 
     def __init__(
-        self, engines: Sequence[TailEngine], metrics: Metrics, config: ServerConfig, *, host: Host = THIS_MACHINE
+        self,
+        engines: Sequence[Tail],
+        metrics: Metrics,
+        config: ServerConfig,
+        *,
+        host: Host = THIS_MACHINE,
+        more: Routes | None = None,
     ) -> None:
+        """
+        Args:
+            more: paths that are answered beside the usual ones.
+        """
         self._engines = {engine.bundle: engine for engine in engines}
         self._offered = {
             bundle: None if engine.profile is None else encode(profile_message(engine.profile, bundle))
@@ -86,7 +96,7 @@ class Server:
         self._config = config
         self._host = host
         self._health = Health()
-        self._routes = routes(self._health, metrics)
+        self._routes = {**routes(self._health, metrics), **(more or {})}
         self._connections: dict[Connection, None] = {}  # oldest first
         self._begun = 0  # sessions so far
         self._ending: Ending | None = None  # what sessions are told that come too late
@@ -287,18 +297,23 @@ def listen_for(
     service: Service, bundles: Sequence[Bundle], config: ServerConfig, tls: ssl.SSLContext | None, metrics: Metrics
 ) -> contextlib.AbstractAsyncContextManager[str]:
     """Listen as configured, for clients with one of these bundles; see `carriers.websocket.listening`."""
-    largest = max(max_payload_bytes(bundle, split) for bundle in bundles for split in range(bundle.last))
     return listening(
         config.host,
         config.port,
         service,
         tls=tls,
-        max_message_bytes=largest + MAX_HEADER_BYTES + 2,
+        max_message_bytes=largest_message(bundles),
         name=NAME,
         metrics=metrics,
         front=config.front,
         max_sockets=config.max_sockets,
     )
+
+
+def largest_message(bundles: Sequence[Bundle]) -> int:
+    """Bytes of the largest message that an honest client with one of these bundles sends."""
+    largest = max(max_payload_bytes(bundle, split) for bundle in bundles for split in range(bundle.last))
+    return largest + MAX_HEADER_BYTES + 2
 
 
 def _how_it_ended(engine: asyncio.Task[None]) -> tuple[str, BaseException | None]:

@@ -81,7 +81,7 @@ class Codec(ABC):
     qualities: that may follow the name, from coarse to fine; None: the codec has no quality. default_quality: if none
     is given. table_qualities: those that a bundle's tables are measured for.
     of_frames: it codes the frame itself, at split 0, and not an activation. lossless: decoding gives exactly what was
-    coded.
+    coded. refers: payloads may be changes since earlier ones, so the receiving end has to decode them all, in order.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Codec(ABC):
     table_qualities: Sequence[int | None]
     of_frames: bool = False
     lossless: bool = False
+    refers: bool = False
     cost: CodingCost
 
     def usable(self, bundle: Bundle, split: int) -> bool:

@@ -135,6 +135,7 @@ class Transform(Codec):
 
     name = transform.NAME
     version = transform.VERSION
+    refers = True
     qualities = transform.BITS
     default_quality = 10  # keeps the label on 99 % of pictures at every cut point; 6 keeps the accuracy (docs/codec.md)
     table_qualities = tuple(transform.BITS)

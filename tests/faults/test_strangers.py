@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,20 @@ from spinn_stream.wire import (
     encode,
 )
 
-from ..processes import ClientProcess, RunOutput, ServerProcess, server
+from ..processes import ClientProcess, RunOutput, ServerProcess, asgi_server, server
 
 SPLIT = 9
 CODECS = (cnn_co.NAME, transform.NAME)
+
+
+@pytest.fixture(scope="module", params=["websocket", "asgi"])
+def serving(request: pytest.FixtureRequest, serving: ServerProcess) -> Iterator[ServerProcess]:
+    """A server whose sessions come over its own carrier, and one behind an ASGI server."""
+    if request.param == "websocket":
+        yield serving
+    else:
+        with asgi_server() as running:
+            yield running
 
 
 async def open_raw(serving: ServerProcess) -> ClientConnection:
@@ -220,6 +231,7 @@ def test_raw_bytes_on_the_port_harm_nobody(serving: ServerProcess) -> None:
 
 
 @pytest.mark.alone
+@pytest.mark.parametrize("serving", ["websocket"], indirect=True)
 def test_an_honest_client_is_served_beside_strangers(serving: ServerProcess, bundle: Bundle, tmp_path: Path) -> None:
     async def pester(seconds: float) -> None:
         rng = random.Random(2)

@@ -1,4 +1,4 @@
-"""A carrier in memory, for tests."""
+"""Clients in memory, for tests, and a carrier that leads to one."""
 
 from __future__ import annotations
 
@@ -11,46 +11,30 @@ from spinn_stream.codec import SUPPORTED
 from spinn_stream.wire import Hello, Load, Message, ServerProfile, Welcome, decode, encode
 
 
-class MemoryCarrier:
-    """The server's end. A test says what the client sends, and reads what it is sent."""
+class Client:
+    """What a test says as a client, and what it hears of the server.
 
-    peer = "memory"
+    closed: by the server, with code and reason.
+    """
 
     def __init__(self) -> None:
-        self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._sent: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.closed: tuple[int, str] | None = None  # by the server: code and reason
-
-    # as the server wants it
-
-    async def recv(self) -> tuple[bytes, float]:
-        data = await self._inbox.get()
-        if data is None:
-            raise CarrierClosed("the client left")
-        return data, time.monotonic()
-
-    async def send(self, data: bytes) -> None:
-        self._sent.put_nowait(data)
-
-    async def close(self, code: int, reason: str) -> None:
-        self.closed = (code, reason)
-        self._sent.put_nowait(None)
-
-    def abort(self) -> None:
-        self._sent.put_nowait(None)
-
-    # for the test
+        self.closed: tuple[int, str] | None = None
 
     def say(self, message: Message) -> None:
         """The client sends this."""
-        self._inbox.put_nowait(encode(message))
+        self.say_bytes(encode(message))
 
     def say_bytes(self, data: bytes) -> None:
-        self._inbox.put_nowait(data)
+        raise NotImplementedError
 
     def leave(self) -> None:
         """The client closes."""
-        self._inbox.put_nowait(None)
+        raise NotImplementedError
+
+    def _heard(self, data: bytes | None) -> None:
+        """A message of the server; None: it has closed."""
+        self._sent.put_nowait(data)
 
     async def hear(self) -> Message | None:
         """The next message of the server that is not about its load or speed; None once it has closed."""
@@ -74,3 +58,35 @@ class MemoryCarrier:
         """Hello, and the welcome."""
         self.say(Hello(bundle.hash, SUPPORTED, None, "test"))
         assert isinstance(await self.hear(), Welcome)
+
+
+class MemoryCarrier(Client):
+    """The server's end of a session, and the client at its other end."""
+
+    peer = "memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def recv(self) -> tuple[bytes, float]:
+        data = await self._inbox.get()
+        if data is None:
+            raise CarrierClosed("the client left")
+        return data, time.monotonic()
+
+    async def send(self, data: bytes) -> None:
+        self._heard(data)
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+        self._heard(None)
+
+    def abort(self) -> None:
+        self._heard(None)
+
+    def say_bytes(self, data: bytes) -> None:
+        self._inbox.put_nowait(data)
+
+    def leave(self) -> None:
+        self._inbox.put_nowait(None)

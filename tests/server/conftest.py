@@ -17,12 +17,18 @@ from .worlds import SPLIT, World, Worlds, running_world
 
 
 @pytest.fixture
-def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> Worlds:
+def over_asgi() -> bool:
+    """Whether the sessions of `world` come through an ASGI application."""
+    return False
+
+
+@pytest.fixture
+def world(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32], over_asgi: bool) -> Worlds:
     """Makes a server that runs until the block ends, around the given engine (the real one by default)."""
     heads = engine.run(0, SPLIT, inputs, exit=False)[0].copy()
     payloads = [cnn_co.encode(head) for head in heads]
 
     def made(with_engine: Engine = engine, **more: Any) -> AbstractAsyncContextManager[World]:
-        return running_world(bundle, with_engine, payloads, **more)
+        return running_world(bundle, with_engine, payloads, over_asgi=over_asgi, **more)
 
     return made

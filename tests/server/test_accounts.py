@@ -21,9 +21,9 @@ from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
 from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, SessionLimits, encode
 
-from .carriers import MemoryCarrier
+from .carriers import Client
 from .engines import Held
-from .worlds import SPLIT, World, Worlds
+from .worlds import BOTH_CARRIERS, SPLIT, World, Worlds
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -32,7 +32,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def outcomes(client: MemoryCarrier, count: int) -> dict[int | None, str]:
+async def outcomes(client: Client, count: int) -> dict[int | None, str]:
     """By the ids of requests: "answered", or the reason of the reject."""
     told: dict[int | None, str] = {}
     while len(told) < count:
@@ -42,6 +42,7 @@ async def outcomes(client: MemoryCarrier, count: int) -> dict[int | None, str]:
     return told
 
 
+@BOTH_CARRIERS
 def test_refusals_before_the_queue_are_counted(world: Worlds, bundle: Bundle) -> None:
     async def main() -> None:
         async with world(session=SessionLimits(max_in_flight=2)) as w:
@@ -60,6 +61,7 @@ def test_refusals_before_the_queue_are_counted(world: Worlds, bundle: Bundle) ->
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_who_leaves_abandons_what_is_open_and_nothing_is_left_behind(world: Worlds, engine: Engine) -> None:
     held = Held(engine)
 
@@ -80,6 +82,7 @@ def test_who_leaves_abandons_what_is_open_and_nothing_is_left_behind(world: Worl
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_a_storm_of_cancels_and_departures_leaves_nothing_behind(world: Worlds) -> None:
     """Thousands, at random moments."""
     rng = random.Random(7)
@@ -194,6 +197,7 @@ def test_under_overload_a_client_that_allows_it_gets_an_earlier_exit_s_answer_an
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_what_is_open_when_it_ends_is_answered_or_refused(
     world: Worlds, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +206,7 @@ def test_what_is_open_when_it_ends_is_answered_or_refused(
     held = Held(engine)
     told: dict[int | None, str] = {}
 
-    async def listen(client: MemoryCarrier) -> None:
+    async def listen(client: Client) -> None:
         told.update(await outcomes(client, 32))
         assert await client.hear() is None
 
@@ -227,7 +231,7 @@ def test_what_is_open_when_it_ends_is_answered_or_refused(
 def test_a_greedy_client_leaves_others_their_share(world: Worlds, profile: Profile) -> None:
     """One has 32 requests in flight all the time, with budgets of an hour; another one asks now and then."""
 
-    async def hog(client: MemoryCarrier, w: World) -> None:
+    async def hog(client: Client, w: World) -> None:
         for id in range(32):
             client.say(w.infer(id, budget_ms=3_600_000))
         id = 32
@@ -252,6 +256,7 @@ def test_a_greedy_client_leaves_others_their_share(world: Worlds, profile: Profi
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_the_silent_hold_no_places_and_give_way_to_each_other(world: Worlds) -> None:
     async def main() -> None:
         async with world(max_sessions=2) as w:
@@ -287,6 +292,7 @@ def test_an_idle_session_gives_its_place_to_a_new_one_and_a_busy_one_does_not(
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_who_says_no_hello_is_closed_and_counted(world: Worlds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HELLO_TIMEOUT_S", 0.01)
 

@@ -8,7 +8,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -28,6 +28,8 @@ from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, ServerUnreachable
 from spinn_stream.runtime import Engine
+
+from .asgi import uvicorn_around
 
 ANY = ServerConfig(port=0)
 
@@ -118,10 +120,15 @@ def port_of(service: Service, metrics: Metrics, front: Front) -> AbstractAsyncCo
     )
 
 
-def test_behind_a_proxy_that_keeps_its_path_prefix_all_paths_have_it() -> None:
+Port = Callable[[Service, Metrics, Front], AbstractAsyncContextManager[str]]
+both_carriers = pytest.mark.parametrize("port", [port_of, uvicorn_around], ids=["websocket", "asgi"])
+
+
+@both_carriers
+def test_behind_a_proxy_that_keeps_its_path_prefix_all_paths_have_it(port: Port) -> None:
     async def main() -> None:
         service = Welcoming()
-        async with port_of(service, Metrics(), Front(path_prefix="/spinn")) as address:
+        async with port(service, Metrics(), Front(path_prefix="/spinn")) as address:
             assert address.endswith("/spinn")
             assert await asyncio.to_thread(get, address, "/healthz") == (200, "ok\n")
             bare = address.removesuffix("/spinn")
@@ -141,10 +148,11 @@ def test_a_path_prefix_that_is_none_is_said(prefix: str) -> None:
         Front(path_prefix=prefix)
 
 
-def test_pages_of_other_origins_are_refused_and_counted_and_programs_are_not() -> None:
+@both_carriers
+def test_pages_of_other_origins_are_refused_and_counted_and_programs_are_not(port: Port) -> None:
     async def main() -> None:
         metrics, service = Metrics(), Welcoming()
-        async with port_of(service, metrics, Front(origins=frozenset({"https://example.org"}))) as address:
+        async with port(service, metrics, Front(origins=frozenset({"https://example.org"}))) as address:
             for origin in (None, "https://example.org"):
                 await (await connect(address, proxy=None, origin=origin, subprotocols=["spinn.v1"])).wait_closed()
             with pytest.raises(InvalidStatus, match="403"):
@@ -304,7 +312,10 @@ def test_a_socket_beyond_the_most_is_cut_off() -> None:
     asyncio.run(main())
 
 
-def test_a_fault_of_our_own_behind_a_path_is_answered_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+@both_carriers
+def test_a_fault_of_our_own_behind_a_path_is_answered_and_logged_once(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         def answer(self, path: str) -> None:
             raise IndexError("beyond the end")
@@ -313,9 +324,7 @@ def test_a_fault_of_our_own_behind_a_path_is_answered_and_logged_once(caplog: py
             raise AssertionError("no session begins")
 
     async def main() -> None:
-        async with listening(
-            "127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test", metrics=Metrics()
-        ) as address:
+        async with port(Broken(), Metrics(), Front()) as address:
             status, said = await asyncio.to_thread(get, address, "/metrics")
             assert status == 500 and "the server made a mistake" in said
 
@@ -323,7 +332,10 @@ def test_a_fault_of_our_own_behind_a_path_is_answered_and_logged_once(caplog: py
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [IndexError]
 
 
-def test_a_fault_of_our_own_before_a_session_begins_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+@both_carriers
+def test_a_fault_of_our_own_before_a_session_begins_is_logged_once(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         def answer(self, path: str) -> None:
             return None
@@ -332,9 +344,7 @@ def test_a_fault_of_our_own_before_a_session_begins_is_logged_once(caplog: pytes
             raise IndexError("beyond the end")
 
     async def main() -> None:
-        async with listening(
-            "127.0.0.1", 0, Broken(), tls=None, max_message_bytes=1000, name="test", metrics=Metrics()
-        ) as address:
+        async with port(Broken(), Metrics(), Front()) as address:
             websocket = await dial(address, None, 1000)
             await websocket.wait_closed()
 

@@ -14,14 +14,16 @@ from spinn_server.server import ServerConfig
 from spinn_server.work.scheduler import BatchLimits
 from spinn_server.work.worker import TailEngine
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import SUPPORTED
+from spinn_stream.codec import SUPPORTED, CodecSetting, PayloadSender, transform
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Engine, answers
-from spinn_stream.wire import Cancel, Hello, Reject, Result, ServerSession, encode
+from spinn_stream.wire import Cancel, Hello, Infer, Reject, Result, ServerSession, encode
 
-from .carriers import MemoryCarrier
+from .carriers import Client
 from .engines import Failing, Held
-from .worlds import World, Worlds
+from .worlds import BOTH_CARRIERS, SPLIT, World, Worlds
+
+NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def labels(bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]) -> l
     return [answer.top[0][0] for answer in answers(final.name, output, final.temperature)]
 
 
+@BOTH_CARRIERS
 def test_a_request_is_answered(world: Worlds, labels: list[int]) -> None:
     async def main() -> None:
         async with world() as w:
@@ -47,6 +50,7 @@ def test_a_request_is_answered(world: Worlds, labels: list[int]) -> None:
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_an_id_that_is_used_again_while_the_cancelled_request_runs_gets_its_own_answer(
     world: Worlds, engine: Engine, labels: list[int]
 ) -> None:
@@ -72,6 +76,7 @@ def test_an_id_that_is_used_again_while_the_cancelled_request_runs_gets_its_own_
 
 
 @pytest.mark.parametrize("method", ["receive", "result"])
+@BOTH_CARRIERS
 def test_a_fault_of_our_own_ends_its_session_is_logged_once_and_harms_nobody_else(
     world: Worlds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
@@ -110,6 +115,7 @@ def test_a_fault_of_our_own_ends_its_session_is_logged_once_and_harms_nobody_els
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [IndexError]
 
 
+@BOTH_CARRIERS
 def test_a_dead_engine_is_told_to_everybody(world: Worlds, engine: Engine) -> None:
     failing = Failing(engine, RuntimeError("the device\nis gone"))
     why = "failing does not run any more: RuntimeError: the device\\nis gone"
@@ -139,6 +145,7 @@ def test_a_dead_engine_is_told_to_everybody(world: Worlds, engine: Engine) -> No
 
 
 @pytest.mark.parametrize("error", [SystemError("bad"), BaseExceptionGroup("native code", [GeneratorExit()])])
+@BOTH_CARRIERS
 def test_an_engine_s_task_that_ends_in_whatever_way_is_a_dead_engine(
     world: Worlds, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
@@ -155,10 +162,11 @@ def test_an_engine_s_task_that_ends_in_whatever_way_is_a_dead_engine(
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_what_is_open_is_finished_and_nothing_new_is_taken_while_it_ends(world: Worlds, engine: Engine) -> None:
     held = Held(engine)
 
-    async def meanwhile(w: World, client: MemoryCarrier) -> None:
+    async def meanwhile(w: World, client: Client) -> None:
         while w.server.answer("/") is None:  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0)
         assert w.http("/readyz") == w.http("/") == (HTTPStatus.SERVICE_UNAVAILABLE, "ending: asked to end\n")
@@ -181,6 +189,7 @@ def test_what_is_open_is_finished_and_nothing_new_is_taken_while_it_ends(world: 
     asyncio.run(main())
 
 
+@BOTH_CARRIERS
 def test_what_a_stranger_writes_is_logged_on_one_line_without_what_a_terminal_obeys(
     world: Worlds, bundle: Bundle, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -190,13 +199,19 @@ def test_what_a_stranger_writes_is_logged_on_one_line_without_what_a_terminal_ob
             stranger.say(Hello("a\n\x1b[31mb", SUPPORTED, None, "test"))
             said = await stranger.hear()
             assert isinstance(said, Reject) and said.reason == "bundle_mismatch"
-            assert stranger.closed == (1008, "bundle_mismatch")
+            assert await stranger.hear() is None and stranger.closed == (1008, "bundle_mismatch")
 
     asyncio.run(main())
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("session 1 memory: bundle_mismatch: ") and "a\\n\\x1b[31mb" in line and line.isprintable()
+    assert (
+        line.startswith("session 1 ")
+        and ": bundle_mismatch: " in line
+        and "a\\n\\x1b[31mb" in line
+        and line.isprintable()
+    )
 
 
+@BOTH_CARRIERS
 def test_the_longest_refusal_fits_its_message(world: Worlds, bundle: Bundle) -> None:
     async def main() -> None:
         async with world() as w:
@@ -209,6 +224,7 @@ def test_the_longest_refusal_fits_its_message(world: Worlds, bundle: Bundle) -> 
 
 
 @pytest.mark.parametrize("token", ["wrong horse", "w" * 2000, 77])
+@BOTH_CARRIERS
 def test_a_token_is_never_logged_or_sent_back(
     world: Worlds, bundle: Bundle, caplog: pytest.LogCaptureFixture, token: object
 ) -> None:
@@ -227,3 +243,36 @@ def test_a_token_is_never_logged_or_sent_back(
 
 def test_a_configuration_does_not_show_its_token() -> None:
     assert "sesame" not in repr(ServerConfig(token="sesame"))
+
+
+@BOTH_CARRIERS
+def test_changes_refer_to_what_came_before_in_their_own_session(
+    world: Worlds, bundle: Bundle, engine: Engine, inputs: npt.NDArray[np.float32]
+) -> None:
+    """A key frame and changes of it are answered; the same changes are refused in a session that has no key frame."""
+    head = engine.run(0, SPLIT, inputs[:1], exit=False)[0].copy()
+    rng = np.random.default_rng(1)
+
+    async def main() -> None:
+        async with world() as w:
+            client, other, sender = await w.client(), await w.client(), PayloadSender(bundle)
+            for id in range(4):
+                moved = (head + rng.normal(size=head.shape) * 0.01).astype(np.float32)
+                payload = sender.encode(id, SPLIT, CodecSetting(transform.NAME, 7), moved, NO_PICTURE)
+                assert transform.is_key(payload) == (id == 0)
+                for asking in (client, other):
+                    asking.say(Infer(id, SPLIT, transform.NAME, None, 10_000, payload))
+                answered = await client.hear()
+                assert isinstance(answered, Result) and answered.id == id
+                sender.acknowledge(id)
+                said = await other.hear()
+                if id == 0:
+                    assert isinstance(said, Result)
+                    other.leave()
+                    other = await w.client()
+                else:
+                    assert isinstance(said, Reject) and (said.id, said.reason) == (id, "no_reference")
+            for asking in (client, other):
+                asking.leave()
+
+    asyncio.run(main())

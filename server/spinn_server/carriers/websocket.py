@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
@@ -19,14 +18,13 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from spinn_server.admin.foreign import printable
 from spinn_server.admin.logs import Seldom
 from spinn_server.admin.metrics import Metrics
-from spinn_server.admin.routes import SESSIONS, HttpAnswer
 from spinn_stream.errors import ConfigError, RemoteProtocolError
 from spinn_stream.wire import SUBPROTOCOL
 
 from .base import CarrierClosed, Service
+from .door import Door
 from .peers import Front, in_url
 
 log = logging.getLogger(__name__)
@@ -176,27 +174,13 @@ class WebSocketCarrier:
 
 
 class _Handlers:
-    """Handlers that `websockets` calls. Its log is not shown to users, so our own bugs are logged here."""
+    """Handlers that `websockets` calls."""
 
-    def __init__(self, service: Service, front: Front, metrics: Metrics) -> None:
-        self._service = service
-        self._front = front
-        self._metrics = metrics
-        self._seldom = Seldom(log)
+    def __init__(self, door: Door) -> None:
+        self._door = door
 
     async def http(self, connection: ServerConnection, request: Request) -> Response | None:
-        path = self._front.path(request.path)
-        origins = request.headers.get_all("Origin")  # a stranger may send several
-        try:
-            if path == SESSIONS and any(map(self._front.refuses, origins)):
-                answer: HttpAnswer | None = self._refuse_origin(" and ".join(origins))
-            elif path == SESSIONS:
-                answer = self._service.answer(path)
-            else:  # in a thread: the figures take milliseconds to write down
-                answer = await asyncio.to_thread(self._service.answer, path)
-        except Exception:
-            log.exception("no answer to %s for a reason of our own", printable(request.path))
-            answer = HttpAnswer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server made a mistake; its log says which\n")
+        answer = await self._door.answer(request.path, request.headers.get_all("Origin"))
         if answer is None:
             return None  # the handshake goes on
         response = connection.respond(answer.status, answer.body)
@@ -207,17 +191,8 @@ class _Handlers:
     async def session(self, websocket: ServerConnection) -> None:
         assert isinstance(websocket, Socket) and websocket.request is not None
         forwarded = websocket.request.headers.get_all("X-Forwarded-For")
-        carrier = WebSocketCarrier(websocket, self._front.peer(websocket.remote_address, forwarded))
-        try:
-            await self._service.serve(carrier)
-        except Exception:
-            log.exception("%s: a session ended for a reason of our own", carrier.peer)
-            carrier.abort()
-
-    def _refuse_origin(self, origin: str) -> HttpAnswer:
-        self._metrics.refused_connections.labels("origin").inc()
-        self._seldom.warning("origin", f"a page of {printable(origin)} was refused; see --allow-origin")
-        return HttpAnswer(HTTPStatus.FORBIDDEN, "pages of this origin are not allowed here; see --allow-origin\n")
+        peer = self._door.front.peer(websocket.remote_address, forwarded)
+        await self._door.serve(WebSocketCarrier(websocket, peer))
 
 
 @asynccontextmanager
@@ -232,25 +207,28 @@ async def listening(
     metrics: Metrics,
     front: Front = Front(),  # noqa: B008  # frozen
     max_sockets: int = 10_000,
+    subprotocol: str = SUBPROTOCOL,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[str]:
     """Listen on a port for the service. Gives the address, ws://HOST:PORT or wss://HOST:PORT.
 
     Args:
         port: 0: any free one. max_message_bytes: a longer message ends its connection, and is never held in memory.
-        name: of the server, in its HTTP headers. max_sockets: one more is closed at once.
+        name: of the server, in its HTTP headers. max_sockets: one more is closed at once. subprotocol: of its sessions.
+            clock: of messages' arrivals.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    handlers = _Handlers(service, front, metrics)
-    sockets = Port(metrics, max_sockets)
+    handlers = _Handlers(Door(service, front, metrics))
+    sockets = Port(metrics, max_sockets, clock)
     try:
         server = await serve(
             handlers.session,
             host,
             port,
             ssl=tls,
-            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            subprotocols=[Subprotocol(subprotocol)],
             compression=None,
             process_request=handlers.http,
             max_size=max_message_bytes,

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from spinn_server.admin.metrics import Metrics
 from spinn_stream.bundle import Bundle
-from spinn_stream.codec import PayloadReceiver
 from spinn_stream.codec.basis import basis_of
 from spinn_stream.errors import EngineError
 from spinn_stream.runtime import Answer, Engine, ExitOutput, answers, grouped
@@ -28,6 +27,15 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float32]
+
+
+class Receiver(Protocol):
+    """The receiving end of one client's payloads, such as `spinn_stream.codec.PayloadReceiver`."""
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    def decode(self, request: int, split: int, codec: str, payload: bytes) -> Floats: ...
 
 
 class Ran(NamedTuple):
@@ -72,9 +80,7 @@ class Steps:
         """See `Pieces.end`."""
         return self._pieces.end(start, wanted)
 
-    async def decode(
-        self, requests: Sequence[Request], receivers: Sequence[PayloadReceiver]
-    ) -> list[Floats | Exception]:
+    async def decode(self, requests: Sequence[Request], receivers: Sequence[Receiver]) -> list[Floats | Exception]:
         """For each request its activation, (1, C, H, W) float32, or the error of its payload."""
 
         def decode_all() -> list[Floats | Exception]:

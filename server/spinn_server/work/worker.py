@@ -20,7 +20,7 @@ from .costs import Costs
 from .load import Waits
 from .request import Owner, Request
 from .scheduler import BatchLimits, Scheduler, Step
-from .steps import Floats, Ran, Steps
+from .steps import Floats, Ran, Receiver, Steps
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ class TailEngine:
 
     Args:
         profile: of the engine on this machine, for the clients and for the scheduler; None: times are not known.
+        receiver: makes the end of each client's payloads.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TailEngine:
         profile: Profile | None = None,
         *,
         host: Host = THIS_MACHINE,
+        receiver: Callable[[Bundle], Receiver] = PayloadReceiver,
     ) -> None:
         self.bundle = bundle
         self.profile = profile
@@ -62,16 +64,17 @@ class TailEngine:
         self._metrics = metrics
         self._queue = metrics.queue.labels(bundle.name)
         self._held = metrics.held_bytes.labels(bundle.name)
+        self._receiver = receiver
         self._undecoded: list[Request] = []
         self._most_undecoded = 2 * limits.max_queue
-        self._receivers: dict[Owner, PayloadReceiver] = {}  # of every connection, with what later payloads may refer to
+        self._receivers: dict[Owner, Receiver] = {}  # of every connection, with what later payloads may refer to
         self._refusing: tuple[RejectReason, str] | None = None  # why nothing more is taken
         self._arrived, self._changed, self._idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._idle.set()
 
     def join(self, owner: Owner) -> None:
         """A client joins and may send requests."""
-        self._receivers[owner] = PayloadReceiver(self.bundle)
+        self._receivers[owner] = self._receiver(self.bundle)
 
     def submit(self, request: Request) -> None:
         """Take a request of a client that has joined; its owner is told the outcome now or later."""

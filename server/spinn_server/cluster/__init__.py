@@ -1,0 +1,1 @@
+"""Engines on other machines: what sessions send them, and how they answer."""

@@ -1,0 +1,1 @@
+"""The server on a cluster of Ray: which parts run where, and how many of them."""
