@@ -50,7 +50,7 @@ class Matrix:
     def __init__(self, bundle: Bundle, engine: Engine, pictures: Sequence[Pixels]) -> None:
         self.bundle, self._engine, self._pictures = bundle, engine, pictures
         self._right: dict[int, set[str]] = defaultdict(set)
-        self._alone: dict[tuple[float, float | None, Fault], float] = {}  # labelled answers a frame by the device alone
+        self._alone: dict[tuple[float, float | None, bool | None, Fault], float] = {}  # labelled answers a frame, alone
 
     def plan(self, split: str) -> Plan:
         """With the bundle's own threshold, as the device alone has it."""
@@ -88,7 +88,7 @@ class Matrix:
 
     def _answers_alone(self, case: Case, fault: Fault) -> float:
         """Labelled answers of the device alone under the same conditions, for each frame of the source."""
-        key = case.device_slowdown, case.fps, fault
+        key = case.device_slowdown, case.fps, case.repeat, fault
         if key not in self._alone:
             self._learn_labels()
             frames = 120 if fault is nothing else case.frames
