@@ -43,9 +43,9 @@ FLOORS = {
     ),
     "spinn_server": ("admin", "work", "carriers", "cluster", "connection", "server", "process", "ray", "cli"),
     "spinn_drone": ("world", "perception", "pilot", "robot", "flight", "experiment", "page", "cli"),
-    "spinn_server.work": ("request", "tail", "costs", "scheduler", "load", "graphs", "steps", "worker"),
+    "spinn_server.work": ("request", "undecoded", "tail", "costs", "scheduler", "load", "graphs", "steps", "worker"),
     "spinn_server.ray": ("config", "policy", "parts", "start"),
-    "spinn_server.cluster": ("both", "messages", "replica", "link", "engine"),
+    "spinn_server.cluster": ("duplex", "messages", "replica", "link", "engine"),
     "spinn_server.admin": ("foreign", "logs", "health", "metrics", "routes"),
 }  # fmt: skip
 """Package -> its rooms and modules from the ground up: each knows only what is below it."""

@@ -17,7 +17,7 @@ SLOWEST_S = 1.0  # CPU time of one message
 HANGS_S = 60.0  # of the wall's, of EVERY games: a traceback, and the end of the process
 EVERY = 1000
 MEMORY_EVERY = 50  # one message in this number has its allocations counted
-MEMORY_FACTOR, MEMORY_FIXED = 4, 1 << 21
+MEMORY_FACTOR, MEMORY_FIXED = 4, 5 << 18
 """Most bytes for a message: times its size, and this. msgpack takes 256 KiB for any message. It interns names in it,
 and after many of them Python rebuilds its table of names, which takes 1 MB; it is no larger afterwards."""
 FAULTS_TOLD = 10

@@ -176,25 +176,31 @@ def test_a_refusal_for_overload_says_how_long_the_queue_is(world: Worlds, engine
 
 
 def test_under_overload_a_client_that_allows_it_gets_an_earlier_exit_s_answer_and_is_told_so(
-    world: Worlds, bundle: Bundle, profile: Profile
+    world: Worlds, bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
     """By its profile the server would need a minute for all of the way, and half a minute to the next exit."""
     whole = profile.expected_ms(bundle.pieces(SPLIT, bundle.last), [e.cut for e in bundle.exits])
     count, minute = 20, 60_000.0
+    held = Held(engine)
 
     async def main() -> None:
         limits = BatchLimits(max_batch_size=1, max_wait_ms=0)
-        async with world(limits=limits, profile=profile.slowed(minute / (count * whole))) as w:
+        async with world(held, limits=limits, profile=profile.slowed(minute / (count * whole))) as w:
             client = await w.client()
             for id in range(count):
                 client.say(replace(w.infer(id, budget_ms=0.9 * minute), may_shorten=True))
+            await until(lambda: w.total("spinn_requests") == count)
+            held.let_go.set()
             said = [await client.hear() for _ in range(count)]
             shortened = [s for s in said if isinstance(s, Result) and s.shortened]
             assert shortened and all(s.exit < len(bundle.exits) - 1 for s in shortened)
             assert w.total("spinn_shortened") == len(shortened) and w.balances()
             client.leave()
 
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    finally:
+        held.let_go.set()
 
 
 @BOTH_CARRIERS

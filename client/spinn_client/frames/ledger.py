@@ -106,8 +106,8 @@ class Ledger:
     def settle_locally(self, frame: int, answer: Answer | None, reason: Reason, now: float) -> Result | None:
         """The device's answer, or its most confident exit if `answer` is None.
 
-        Gives None if the frame has its final result (but a late one of an audit, if those are wanted), or if there is
-        nothing to answer with yet.
+        Gives None if there is nothing to answer with yet, or if the frame has its final result. An audit has it, and
+        gets a late result, if late ones are wanted.
         """
         flight = self._open.get(frame)
         if flight is None and answer is not None and frame in self._settled and self._settled[frame].audit:

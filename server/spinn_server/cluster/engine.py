@@ -13,10 +13,10 @@ from spinn_server.admin.foreign import printable
 from spinn_server.admin.logs import Seldom
 from spinn_server.admin.metrics import Metrics
 from spinn_server.work.request import Owner, Request
+from spinn_server.work.undecoded import refusal
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import PayloadReceiver
 from spinn_stream.codec.registry import CODECS
-from spinn_stream.errors import CodecError, ReferenceMissing
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
@@ -218,19 +218,11 @@ class RemoteEngine:
                 receivers = [self._receivers[request.owner] for request in referring]
                 found = await loop.run_in_executor(self._decoder, _decoded, referring, receivers)
                 for request, result in zip(referring, found, strict=True):
-                    self._take_decoded(request, result)
+                    if isinstance(result, Exception):
+                        self._refuse(request, *refusal(request, result))
+                    else:
+                        self._give(request, DENSE, result)
                 self._count_held()
-
-    def _take_decoded(self, request: Request, found: bytes | Exception) -> None:
-        if isinstance(found, ReferenceMissing):
-            self._refuse(request, "no_reference", str(found))
-        elif isinstance(found, CodecError):
-            self._refuse(request, "bad_payload", str(found))
-        elif isinstance(found, Exception):
-            log.error("a payload of %s at split %d was not decoded", request.codec, request.split, exc_info=found)
-            self._refuse(request, "internal", "the server could not decode this payload")
-        else:
-            self._give(request, DENSE, found)
 
     def _give(self, request: Request, codec: str, payload: bytes) -> None:
         """Give a request that is still open to the replica with the shortest line."""

@@ -14,7 +14,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.errors import RemoteProtocolError
 
 from . import messages
-from .both import run_both
+from .duplex import run_duplex
 from .messages import MAX_ORDERS_BYTES, SUBPROTOCOL, LinkHello, LinkWelcome, Orders, Report, Task
 
 OPENING_S = 5.0
@@ -115,7 +115,7 @@ class Link:
                 messages.decode(LinkWelcome, _binary(await websocket.recv()))
             self._heard_at = self._now()
             welcomed(self)
-            await run_both(self._read(websocket, told), self._write(websocket))
+            await run_duplex(self._read(websocket, told), self._write(websocket))
 
     async def _read(self, websocket: ClientConnection, told: Callable[[Link, Report], None]) -> None:
         async for data in websocket:

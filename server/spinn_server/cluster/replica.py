@@ -31,7 +31,7 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import RejectReason
 
 from . import messages
-from .both import run_both
+from .duplex import run_duplex
 from .messages import DENSE, Answered, LinkHello, LinkWelcome, NotRun, Orders, Report, Task
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class _Link:
     async def serve(self, every: Collection[_Link]) -> None:
         """Until the ingress closes, or breaks the rules. every: link of this replica, whose tasks are counted."""
         try:
-            await run_both(self._read(), self._write(every))
+            await run_duplex(self._read(), self._write(every))
         finally:
             for client in self._clients.values():
                 self._engine.forget(client)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from spinn_server.admin.metrics import Metrics
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import PayloadReceiver
-from spinn_stream.errors import CodecError, EngineError, ReferenceMissing
+from spinn_stream.errors import EngineError
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Answer, Engine
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
@@ -21,6 +21,7 @@ from .load import Waits
 from .request import Owner, Request
 from .scheduler import BatchLimits, Scheduler, Step
 from .steps import Floats, Ran, Receiver, Steps
+from .undecoded import refusal
 
 log = logging.getLogger(__name__)
 
@@ -278,13 +279,8 @@ class TailEngine:
 
     def _take_decoded(self, request: Request, found: Floats | Exception) -> None:
         request.payload = b""
-        if isinstance(found, ReferenceMissing):
-            self._refuse(request, "no_reference", str(found))
-        elif isinstance(found, CodecError):
-            self._refuse(request, "bad_payload", str(found))
-        elif isinstance(found, Exception):
-            log.error("a payload of %s at split %d was not decoded", request.codec, request.split, exc_info=found)
-            self._refuse(request, "internal", "the server could not decode this payload")
+        if isinstance(found, Exception):
+            self._refuse(request, *refusal(request, found))
         else:
             request.activation = found
             self._scheduler.decoded(request)

@@ -1,4 +1,4 @@
-"""The two tasks of a link's end: the one that reads, and the one that writes."""
+"""Both directions of a link: the task that reads, and the one that writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-async def run_both(reading: Coroutine[Any, Any, None], writing: Coroutine[Any, Any, None]) -> None:
+async def run_duplex(reading: Coroutine[Any, Any, None], writing: Coroutine[Any, Any, None]) -> None:
     """Run both until one of them ends; neither goes on afterwards. Raises what the first one raises that failed."""
     tasks = [asyncio.create_task(reading, name="reading"), asyncio.create_task(writing, name="writing")]
     try:
