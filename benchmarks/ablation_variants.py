@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from spinn_client.device.clock import StageClock
+from spinn_client.link.estimate import LinkEstimate
 from spinn_client.link.window import Window
 from spinn_client.steering import steering
 from spinn_client.steering.exit_rates import ExitRates
 from spinn_client.steering.guide import default_split
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec.stream import Sender
-from spinn_stream.plan import LinkEstimate, PlanTable
-from spinn_stream.plan.change import scheduler
-from spinn_stream.plan.change.hysteresis import Hysteresis
+from spinn_stream.plan import PlanTable
+from spinn_stream.plan.change import patience, scheduler
 from spinn_stream.plan.link.belief import LinkBounds
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
@@ -103,10 +103,9 @@ class Variant:
                 setattr(thing, name, value)
 
 
-def patience(**values: float) -> Callable[[], Sequence[Change]]:
-    """Other constants of the scheduler."""
-    real = scheduler.SchedulerConfig
-    return lambda: [(scheduler, "SchedulerConfig", lambda: replace(real(), **values))]
+def constants(module: object, **values: float) -> Callable[[], Sequence[Change]]:
+    """Other constants of a module."""
+    return lambda: [(module, name, value) for name, value in values.items()]
 
 
 def _split_alone(bundle: Bundle, table: PlanTable) -> Mask:
@@ -135,13 +134,6 @@ def _keys_only() -> Sequence[Change]:
     return [(Sender, "encode", key)]
 
 
-def _same_repairs() -> Sequence[Change]:
-    return [
-        (Hysteresis, "repair_at", property(lambda self: np.inf if self._broken is None else self._broken + 0.3)),
-        *patience(repairs_s=0.0)(),
-    ]
-
-
 LEARNED: Sequence[Change] = (
     (ExitRates, "shifts", lambda self, now: self._told),
     (steering, "PAYLOAD_STEP", 0.0),
@@ -150,10 +142,6 @@ LEARNED: Sequence[Change] = (
     (StageClock, "load_of_prediction", lambda self, now: 1.0),
 )
 """Each taken away alone, and all together."""
-
-NO_HOLDS = {"hold_s": 0.0, "least_hold_s": 0.0, "longest_hold_s": 0.0}
-NO_TIES = {"settle_s": float("inf")}
-NO_PATIENCE = {"patience_s": 1e-6, "rest_s": 0.0}
 
 VARIANTS: dict[str, Variant] = {
     "as it is": Variant(),
@@ -164,44 +152,12 @@ VARIANTS: dict[str, Variant] = {
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes
-    "no evidence": Variant(patience(proof=0.0)),
-    "no ties": Variant(patience(**NO_TIES)),
-    "no caution": Variant(patience(caution=0.0)),
-    "no headroom": Variant(patience(headroom=0.0, clear_headroom=0.0)),
-    "holds do not double": Variant(patience(longest_hold_s=4.0)),
-    "no holds": Variant(patience(**NO_HOLDS)),
-    "no shorter holds for large gains": Variant(patience(clear_margin=float("inf"))),
-    "repairs at once": Variant(patience(repair_s=0.0)),
-    "repairs always wait the same time": Variant(_same_repairs),
-    "later targets need no patience": Variant(patience(**NO_PATIENCE)),
-    "a margin of 0": Variant(patience(margin=0.0)),
-    "margin and evidence alone": Variant(
-        patience(**NO_HOLDS, **NO_TIES, **NO_PATIENCE, caution=0.0, headroom=0.0, clear_headroom=0.0)
-    ),
-    "margin and one hold alone": Variant(
-        patience(
-            **NO_TIES,
-            **NO_PATIENCE,
-            proof=0.0,
-            caution=0.0,
-            headroom=0.0,
-            clear_headroom=0.0,
-            longest_hold_s=4.0,
-            least_hold_s=4.0,
-        )
-    ),
+    "no margin": Variant(constants(patience, MARGIN=1e-9)),
+    "no proof": Variant(constants(patience, PROOF=0.0)),
+    "no calm": Variant(constants(patience, CALM_S=1e-3)),
+    "no headroom": Variant(constants(scheduler, HEADROOM=0.0)),
     "the best plan at every look": Variant(
-        patience(
-            **NO_HOLDS,
-            **NO_TIES,
-            **NO_PATIENCE,
-            caution=0.0,
-            headroom=0.0,
-            clear_headroom=0.0,
-            margin=0.0,
-            proof=0.0,
-            repair_s=0.0,
-        )
+        lambda: [*constants(patience, MARGIN=1e-9, PROOF=0.0)(), *constants(scheduler, HEADROOM=0.0)()]
     ),
     # what is learned besides
     "no exit shifts": Variant(lambda: LEARNED[:1]),

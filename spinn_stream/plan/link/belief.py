@@ -98,7 +98,7 @@ class LinkBounds:
 
 
 class LinkBelief:
-    """Collects what happens on one connection after the other; events as for `LinkEstimate`.
+    """Collects what happens on one connection after the other; it is told of every request.
 
     Args:
         now: in seconds, here as everywhere; never falls.

@@ -27,7 +27,8 @@ from spinn_client import (
     StreamEnded,
     tune_process,
 )
-from spinn_stream.plan import DEFAULT_SLA, Figures, LinkEstimate, LinkReading
+from spinn_client.link.estimate import LinkEstimate, LinkReading
+from spinn_stream.plan import DEFAULT_SLA, Figures
 
 from .camera import Shot
 
