@@ -16,13 +16,15 @@ from spinn_client.device.clock import StageClock
 from spinn_client.link.estimate import LinkEstimate
 from spinn_client.link.window import Window
 from spinn_client.steering import steering
-from spinn_client.steering.exit_rates import ExitRates
 from spinn_client.steering.guide import default_split
+from spinn_client.steering.learned import Pictures
+from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec.stream import Sender
 from spinn_stream.plan import PlanTable
 from spinn_stream.plan.change import patience, scheduler
-from spinn_stream.plan.link.belief import LinkBounds
+from spinn_stream.plan.link import belief
+from spinn_stream.plan.link.belief import LinkBelief, LinkBounds
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
 from spinn_stream.plan.predict.predictor import LinkState
@@ -108,6 +110,11 @@ def constants(module: object, **values: float) -> Callable[[], Sequence[Change]]
     return lambda: [(module, name, value) for name, value in values.items()]
 
 
+def _medians(self: LinkBelief, now: float) -> LinkState:
+    found = self.bounds(now, 0.5, 0.5)
+    return LinkState(found.up_mbps, found.rtt_ms, jitter_ms=found.jitter_ms)
+
+
 def _split_alone(bundle: Bundle, table: PlanTable) -> Mask:
     at = table.thresholds.index(bundle.default_threshold)
     return (table.threshold == at) & one_setting(bundle, table)
@@ -135,10 +142,9 @@ def _keys_only() -> Sequence[Change]:
 
 
 LEARNED: Sequence[Change] = (
-    (ExitRates, "shifts", lambda self, now: self._told),
-    (steering, "PAYLOAD_STEP", 0.0),
-    (steering, "OVERHEAD_STEP", 0.0),
-    (steering, "SERVER_OVERHEAD_STEP_MS", 0.0),
+    (Pictures, "shifts", property(lambda self: (0.0,) * len(self._exits))),
+    (Pictures, "payload_factors", property(lambda self: {})),
+    (Steering, "treated", lambda self, overhead_s: None),
     (StageClock, "load_of_prediction", lambda self, now: 1.0),
 )
 """Each taken away alone, and all together."""
@@ -147,6 +153,13 @@ VARIANTS: dict[str, Variant] = {
     "as it is": Variant(),
     # the link
     "smoothed rate instead of the belief": Variant(lambda: [(steering, "LinkBelief", SmoothedLink)]),
+    "a belief that does not drift": Variant(constants(belief, DRIFT_UP=0.0, DRIFT_RTT=0.0)),
+    "a belief that learns no spread": Variant(constants(belief, SPREAD_STEP=0.0)),
+    "jumps of both at once alone": Variant(constants(belief, JUMPS_UP=0.0, JUMPS_RTT=0.0)),
+    "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: None)]),
+    "silence is no bound": Variant(lambda: [(LinkBelief, "_bound_of_silence", lambda self, now: np.inf)]),
+    "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
+    "medians of the belief": Variant(lambda: [(LinkBelief, "state", _medians)]),
     "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
     "probes of one size": Variant(_one_probe),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
@@ -163,8 +176,7 @@ VARIANTS: dict[str, Variant] = {
     "no exit shifts": Variant(lambda: LEARNED[:1]),
     "no payload factors": Variant(lambda: LEARNED[1:2]),
     "no device overhead": Variant(lambda: LEARNED[2:3]),
-    "no server overhead": Variant(lambda: LEARNED[3:4]),
-    "no load of the device": Variant(lambda: LEARNED[4:]),
+    "no load of the device": Variant(lambda: LEARNED[3:]),
     "nothing learned but the link": Variant(lambda: LEARNED),
     # what is chosen
     "no exits": Variant(plans=without_exits),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +17,6 @@ from spinn_stream.plan.sla.sla import Sla
 from .choice import Binding, binding, choose
 from .patience import Patience, gain_of
 from .reason import AGREED, ASKED, FIRST, SERVER_AWAY, SERVER_BACK, reason
-
-LOOK_S = 0.2
-"""Shortest time between two looks at all plans."""
 
 HEADROOM = 0.05
 """Plans are chosen to keep bounds with this share to spare, or noise would soon push them out again."""
@@ -66,7 +62,6 @@ class Scheduler:
         self._next_id = first_id
         self._current: int | None = None  # number of the plan in the table; None: the best one is due
         self._plan: Plan | None = None
-        self._looked = -math.inf
         self._linked: bool | None = None  # whether there was a link at the last look
         self._patience = Patience()
 
@@ -116,10 +111,7 @@ class Scheduler:
     def decide(self, now: float, conditions: Conditions) -> Decision | None:
         """The plan to change to; None: keep the one in force."""
         linked = conditions.link is not None
-        met = linked == self._linked
-        if met and now - self._looked < LOOK_S - 1e-9:
-            return None
-        self._looked, self._linked = now, linked
+        met, self._linked = linked == self._linked, linked
         prediction, sla = self.predict(conditions)
         best, _ = choose(prediction, sla.with_headroom(HEADROOM))
         if self._current is None:
