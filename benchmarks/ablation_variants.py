@@ -24,7 +24,7 @@ from spinn_stream.codec.stream import Sender
 from spinn_stream.plan import PlanTable
 from spinn_stream.plan.change import patience, scheduler
 from spinn_stream.plan.link import belief
-from spinn_stream.plan.link.belief import LinkBelief, LinkBounds
+from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
 from spinn_stream.plan.predict.predictor import LinkState
@@ -71,17 +71,13 @@ class SmoothedLink:
         self._in_flight.clear()
         self._estimate.disconnected()
 
-    def bounds(self, now: float, up: float = 0.5, rtt: float = 0.5) -> LinkBounds:
+    def state(self, now: float, up: float = 0.5, rtt: float = 0.5) -> LinkState:
         found = self._estimate.reading(now)
         if found.up_mbps is not None and (found.full or found.up_mbps > self._up_mbps):
             self._up_mbps += SMOOTHED * (max(found.up_mbps, 0.05) - self._up_mbps)
         if found.rtt_ms is not None:
             self._rtt_ms = found.rtt_ms
-        return LinkBounds(self._up_mbps, self._rtt_ms, 0.0)
-
-    def state(self, now: float) -> LinkState:
-        found = self.bounds(now)
-        return LinkState(found.up_mbps, found.rtt_ms)
+        return LinkState(self._up_mbps, self._rtt_ms)
 
 
 @dataclass(frozen=True)
@@ -110,9 +106,9 @@ def constants(module: object, **values: float) -> Callable[[], Sequence[Change]]
     return lambda: [(module, name, value) for name, value in values.items()]
 
 
-def _medians(self: LinkBelief, now: float) -> LinkState:
-    found = self.bounds(now, 0.5, 0.5)
-    return LinkState(found.up_mbps, found.rtt_ms, jitter_ms=found.jitter_ms)
+def _medians() -> Sequence[Change]:
+    real = LinkBelief.state
+    return [(LinkBelief, "state", lambda self, now, up=0.5, rtt=0.5: real(self, now, up, rtt))]
 
 
 def _split_alone(bundle: Bundle, table: PlanTable) -> Mask:
@@ -159,7 +155,7 @@ VARIANTS: dict[str, Variant] = {
     "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: None)]),
     "silence is no bound": Variant(lambda: [(LinkBelief, "_bound_of_silence", lambda self, now: np.inf)]),
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
-    "medians of the belief": Variant(lambda: [(LinkBelief, "state", _medians)]),
+    "medians of the belief": Variant(_medians),
     "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
     "probes of one size": Variant(_one_probe),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),

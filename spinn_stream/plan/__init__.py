@@ -2,7 +2,7 @@
 
 from spinn_stream.plan.change.choice import Binding
 from spinn_stream.plan.change.scheduler import Decision, Scheduler
-from spinn_stream.plan.link.belief import LinkBelief, LinkBounds
+from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
@@ -27,7 +27,6 @@ __all__ = [
     "EnergyRates",
     "Figures",
     "LinkBelief",
-    "LinkBounds",
     "LinkState",
     "LoadTracker",
     "Plan",

@@ -203,10 +203,7 @@ class Steering(Guide):
         now = self._now()
         conditions = self._conditions(now)
         if conditions.link is not None and self._way is not None:
-            middle = self._way.belief.bounds(now, 0.5, 0.5)
-            conditions = replace(
-                conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms)
-            )
+            conditions = replace(conditions, link=self._way.belief.state(now, 0.5, 0.5))
         return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:

@@ -56,14 +56,14 @@ class Patience:
         seconds = min(now - self._looked, LONGEST_LOOK_S) if math.isfinite(self._looked) else 0.0
         self._looked = now
         self._sum = max(0.0, self._sum + (min(gain, MOST_GAIN) - MARGIN) * seconds)
-        return self._sum >= PROOF * 2.0 ** self._unrest_at(now)
+        return self._sum >= PROOF * math.exp2(self._unrest_at(now))
 
     def changed(self, now: float) -> None:
         """Another plan is in force."""
         self._unrest, self._changed, self._sum = self._unrest_at(now) + 1, now, 0.0
 
     def _unrest_at(self, now: float) -> float:
-        return self._unrest * 2.0 ** -((now - self._changed) / CALM_S) if self._unrest else 0.0
+        return self._unrest * math.exp2(-(now - self._changed) / CALM_S) if self._unrest else 0.0
 
 
 def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | None:
