@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from spinn_client.device.device import Device, HeadOutcome
 from spinn_client.device.repeating import looks
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
+from spinn_client.link.probes import Probes
 from spinn_client.steering.guide import Guide
-from spinn_client.steering.probes import Probes
 from spinn_client.tasks import Tasks
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
