@@ -70,7 +70,7 @@ class Lane:
     ) -> None:  # fmt: skip
         self.name = name
         self._on_answer = on_answer
-        self._pushed = Pushed(name="the camera")
+        self._pushed = Pushed(name="the camera", one_camera=True)
         self._open: dict[int, tuple[int, Shot]] = {}  # by the stream's own number
         self._count = 0
         self.stream = Stream(self._pushed, on_result=self._answered, on_event=on_event, **options)
