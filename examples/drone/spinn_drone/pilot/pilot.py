@@ -38,15 +38,15 @@ class Answer:
 class PilotConfig:
     """Speeds in m/s, distances in metres, times in seconds.
 
-    cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is free. braking: the
-    deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
+    cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is taken to be
+    free: half of what it says, since one in three is wrong. braking: the deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
     answer younger than this, it stops (0.5 s: PX4's COL_PREV_DELAY and its time-out). smooth: time constant of the
     filters. doubt: share of the speed that an answer without confidence takes away.
     """
 
-    cruise: float = 6.0
+    cruise: float = 5.0
     creep: float = 1.5
-    promised: float = 6.0
+    promised: float = 3.0
     braking: float = 5.0
     reaction: float = 0.1
     stop_after: float = 0.5
