@@ -16,6 +16,7 @@ from spinn_drone.flight.realtime import BUNDLE, Cut, LinkShape, RealFlight, Watc
 from spinn_drone.flight.recording import load, save
 from spinn_drone.flight.referee import Flight
 from spinn_drone.flight.top_view import top_view
+from spinn_drone.robot import DEADLINE_MS, GOAL
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import Command
 from spinn_stream.errors import ConfigError
@@ -35,7 +36,8 @@ def drone(
     cut: Annotated[
         list[str] | None, typer.Option(help="AT:FOR, seconds from take-off: the link carries nothing; several times")
     ] = None,
-    deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = 150.0,
+    deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = DEADLINE_MS,
+    sla: Annotated[str, typer.Option(help="goal of the policies that take one, as spinn run takes it")] = GOAL,
     device_slowdown: Annotated[float, typer.Option(help="the drone's computer takes K times as long")] = 1.0,
     page: Annotated[bool, typer.Option("--page", help="a live view in the browser, forest after forest")] = False,
     port: Annotated[int, typer.Option(help="of the page; 0: any free one")] = 8081,
@@ -75,7 +77,7 @@ def drone(
         raise ConfigError("--cut cuts the link to a server, and --no-server has none; give one of them")
     wanted = RealFlight(
         Scene(seed), policy, not no_server, LinkShape(up_mbps, down_mbps, rtt_ms, trace), cuts, deadline_ms,
-        device_slowdown, runtime, bundle=bundle,
+        device_slowdown, runtime, bundle=bundle, goal=sla,
     )  # fmt: skip
     if page:
         _show(wanted, port)
