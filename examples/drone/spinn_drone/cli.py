@@ -20,7 +20,7 @@ from spinn_drone.robot import DEADLINE_MS, GOAL
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import Command
 from spinn_stream.errors import ConfigError
-from spinn_stream.plan import POLICIES
+from spinn_stream.plan import POLICIES, parse_sla
 
 MOST_SEED = 2**31
 
@@ -61,6 +61,7 @@ def drone(
         raise ConfigError(f"--seed is {seed}, expected 0 to {MOST_SEED - 1}")
     if policy not in POLICIES:
         raise ConfigError(f"--policy is {policy!r:.40}, expected one of {', '.join(POLICIES)}")
+    parse_sla(sla)
     for name, value in (("up-mbps", up_mbps), ("down-mbps", down_mbps)):
         if not 0 < value <= 100_000:
             raise ConfigError(f"--{name} is {value:g}, expected more than 0 and at most 100000")

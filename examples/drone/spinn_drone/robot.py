@@ -22,8 +22,7 @@ from spinn_stream.frame import Pixels
 GOAL = "accuracy_drop <= 1%; minimize latency_ms, then maximize accuracy"
 """Young answers first, and of plans that are about as fast, the one that is right more often."""
 
-DEADLINE_MS = 150.0
-"""The age by which every picture has its answer."""
+DEADLINE_MS = 150.0  # the age by which every picture has its answer
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,7 @@ class Landed(Exception):
 
 @dataclass(frozen=True)
 class Network:
-    """The device and server that answer. server: address of `spinn serve`; None: the device alone. slowdown: see
-    `DeviceConfig`."""
+    """The device and server that answer. server: address of `spinn serve`; None: the device alone."""
 
     bundle: spinn.DeviceConfig
     server: str | None
