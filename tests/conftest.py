@@ -43,6 +43,16 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process 
         atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 """What tests measure while others run is kept away from the user's own figures; every process of the run has it."""
 
+LONGEST = ("webcam/test_browser.py", "faults/test_network.py", "end_to_end/test_readme.py", "faults/test_servers.py")
+"""Files that take longest. They come first, so that none of them is what one of two processes is left with."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others in their order."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 

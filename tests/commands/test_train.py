@@ -57,6 +57,7 @@ def test_a_bundle_of_ten_images_is_whole(trained: Path) -> None:
     assert manifest["pruned"] and all(p["reason"] for p in manifest["pruned"])
 
 
+@pytest.mark.slow
 def test_it_runs_in_server_and_client_at_once_where_torch_is_not(trained: Path, toys: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
     clip = tmp_path / "clip.avi"
@@ -156,6 +157,9 @@ def test_evaluate_tells_the_agreement_with_the_final_exit_where_there_are_no_lab
         (["--classes", "/nowhere.json"], "cannot read /nowhere.json"),
         (["--epochs", "0"], "expected epochs > 0"),
         (["--image-size", "8"], "32 or more"),
+        (["--held-out", "0"], "expected a share below 1 or a number of images"),
+        (["--device", "abacus"], "expected auto, cpu or cuda"),
+        (["--classes", __file__], "expected a JSON list of names"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_line(
@@ -169,6 +173,18 @@ def test_what_does_not_fit_is_one_clear_line(
     said = capsys.readouterr().err
     assert code == 1 and message in said, said
     assert "Traceback" not in said and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("one", "two", "--data", "x"), "got 2 bundles, expected one: one, two"),
+        ((), "no images were given: --data FILE.parquet, or a folder of images"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
+    done = said("evaluate", *arguments)
+    assert (done.returncode, done.stderr) == (1, f"spinn evaluate: {message}\n")
 
 
 def test_an_empty_class_is_refused_and_a_corrupt_image_counted(toys: Path, tmp_path: Path) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinn_stream.bundle import Bundle
 from spinn_traces.replay.run.processes import RunFailed, started
+from spinn_traces.simulator import Costs, forget, runs
 
 from ..bundles import SMALL
+from ..faults.world import profile_of
 from ..processes import said
 from .test_readme import COMMANDS, environment
 
@@ -73,17 +76,22 @@ def test_the_readme_s_replay_of_two_policies_ends_in_a_report_and_is_not_run_twi
     assert len(list((out / "runs").iterdir())) == 2
 
 
-def test_the_same_in_virtual_time(tmp_path: Path) -> None:
+def test_the_same_in_virtual_time(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run measures of this machine is given here: tests/traces/test_calibration.py measures it."""
+    monkeypatch.setattr(runs, "measure_apart", lambda *_, **__: Costs(preprocess_ms=1.0))
+    monkeypatch.setattr(runs, "stored_profile", lambda *_, **__: profile_of(bundle))
+    forget()
     done = said("replay", "--source", "demo", "--trace", str(DATA / "lte-driving.csv"), "--policy", "spinn", "--policy",
                 "away=fixed:split=block7,threshold=none", "--duration-s", "3", "--device-slowdown", "2", "--out",
                 str(tmp_path), "--runtime", "onnxruntime", "--simulate", "--json", "--quiet", *SMALL)  # fmt: skip
+    forget()
     assert done.returncode == 0, done.stderr
-    runs = json.loads((tmp_path / "replay.json").read_text())["runs"]
-    for run in runs:
+    made = json.loads((tmp_path / "replay.json").read_text())["runs"]
+    for run in made:
         assert run["spec"]["simulate"] and run["captured"] == 90
         assert len(run["finals"]["frame"]) + sum(run["dropped_by"].values()) == 90
         assert max(run["finals"]["age_ms"]) <= 150 + 20
-    decided, away = runs
+    decided, away = made
     assert all(plan["why"] for plan in decided["plans"]) and away["plans"][0]["split"] == "block7"
     assert away["finals"]["where"].count("server") > 15 and away["server_compute_ms"] > 0
     assert "imulated" in (tmp_path / "report.html").read_text()

@@ -132,7 +132,14 @@ def test_an_engine_that_dies_is_told_to_clients_and_ends_the_server_with_one_lin
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_it_says_that_it_is_not_ready_while_it_sets_up_and_can_be_ended_then(
     tmp_path: Path, number: signal.Signals
 ) -> None:

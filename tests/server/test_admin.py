@@ -65,6 +65,22 @@ def test_a_line_of_json_says_which_session_and_frame_it_is_about() -> None:
     assert found["message"] == "session 12 10.0.0.1:7 frame 3: no\nluck"
 
 
+def test_a_line_of_json_has_the_traceback_of_an_error() -> None:
+    said = io.StringIO()
+    handler = logging.StreamHandler(said)
+    handler.setFormatter(logs.JsonLines())
+    log = logging.Logger("spinn_server.test")
+    log.addHandler(handler)
+    try:
+        raise ZeroDivisionError("oops")
+    except ZeroDivisionError:
+        log.exception("it failed")
+    (line,) = said.getvalue().splitlines()
+    found = json.loads(line)
+    assert found["message"] == "it failed" and "session" not in found
+    assert found["traceback"].startswith("Traceback") and found["traceback"].endswith("ZeroDivisionError: oops")
+
+
 def test_what_strangers_can_cause_is_said_seldom_with_how_often_it_happened(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     seldom = logs.Seldom(logging.getLogger("spinn_server.test"), lambda: now)

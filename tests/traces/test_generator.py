@@ -293,7 +293,7 @@ def test_generate_writes_what_the_reader_reads(tmp_path: Path) -> None:
 
 
 def test_fit_writes_a_model_and_shows_how_it_fits(tmp_path: Path) -> None:
-    made = generate(load_model("5g-driving"), seed=1, duration_s=300)
+    made = generate(load_model("5g-driving"), seed=1, duration_s=150)
     (tmp_path / "real.csv").write_text("\n".join(format_csv(made)))
     model, picture = tmp_path / "mine.json", tmp_path / "mine.png"
     done = spinn_trace("fit", tmp_path / "real.csv", "--name", "mine", "--out", model, "--out", picture, "--json")

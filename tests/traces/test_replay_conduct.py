@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError, TraceError
@@ -151,6 +153,24 @@ def test_the_table_says_who_is_better_and_only_where_the_interval_does(
     assert d.figures["server_ms_per_frame"].value == pytest.approx(300 / 400)
     text = json.loads(json.dumps(d.as_json()))
     assert text["age_p50_ms"] == {"value": 20.0, "low": 20.0, "high": 20.0} and text["best"] == sorted(d.best)
+
+
+def test_people_see_a_column_for_each_policy_over_all_traces_with_intervals_and_who_is_best(
+    config: Config, simulator: Simulator, bundle: Bundle, engine: Engine
+) -> None:
+    done = run(config(), bundle, engine)
+    shown = io.StringIO()
+    output.show(Console(file=shown, width=200), done, output.write(done, lambda _: None))
+    head, *lines = (line.split() for line in shown.getvalue().splitlines())
+    assert head == ["device-only", "<i>"]
+    assert lines[0] == ["frames", "taken", "in", "800", "800"]
+    median = next(line for line in lines if line[:2] == ["age,", "median,"])
+    assert median == ["age,", "median,", "ms", "20.0", "(20.0-20.0)", "*", "90.0", "(90.0-90.0)"]
+    said = shown.getvalue()
+    assert "right: accuracy: the answer is the label that came with the image" in said
+    assert "*: better than every other" in said and "one.csv" not in said
+    output.show(Console(file=(nothing := io.StringIO())), done, [])
+    assert nothing.getvalue() == ""
 
 
 def in_script(page: str, name: str) -> str:

@@ -31,6 +31,9 @@ TRIES_MS = 30_000
 DEADLINE_MS = 250
 """Of the page that most tests look at."""
 
+FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+"""Flags of a Chromium that has a camera, and may use it."""
+
 FPS = 30
 CODE_PX = 16
 """The clip says its second in its upper left corner: four squares, one a bit."""

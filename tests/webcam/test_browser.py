@@ -10,11 +10,10 @@ import pytest
 
 from spinn_stream.bundle.manifest import BUNDLES
 
+from ..bundles import SMALL
 from ..processes import shaper
 from ..stalls import Stalls
-from .conftest import DEADLINE_MS, TRIES_MS, Demo, Seen, click, demo
-
-pytestmark = pytest.mark.alone
+from .conftest import DEADLINE_MS, FAKE, TRIES_MS, Browsers, Demo, Seen, click, demo
 
 OLD_MS = 3000
 """Two pictures on the way and one that waits, each a second at most."""
@@ -56,7 +55,21 @@ def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, se
 
 
 def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server_s_back(page: Any) -> None:
-    """Within a deadline, and within 2 s; longer by as much as the machine let nobody run meanwhile."""
+    choose(page, "goal", "spare the battery")  # with a device this slow, the server is asked, sooner or later
+    wait_for_kind(page, "server", ms=3 * TRIES_MS)
+    click(page, "Outage")
+    page.wait_for_selector("text=End the outage")
+    wait_for_kind(page, "device", "fallback")
+    click(page, "End the outage")
+    page.wait_for_selector("text=End the outage", state="hidden")
+    wait_for_kind(page, "server")
+    choose(page, "goal", "quick answers")
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_an_outage_is_seen_for_a_deadline_at_most_and_its_end_within_two_seconds(page: Any) -> None:
+    """Longer by as much as the machine let nobody run meanwhile."""
     choose(page, "goal", "spare the battery")  # with a device this slow, the server is asked, sooner or later
     wait_for_kind(page, "server", ms=3 * TRIES_MS)
     page.evaluate(KINDS)
@@ -192,7 +205,7 @@ def check_that_delays_do_not_grow(page: Any, most_fps: float) -> None:
 
 
 def test_a_server_that_is_not_there_is_said_and_the_device_answers(chromium: Any) -> None:
-    with demo("--source", "demo", "--server", "ws://127.0.0.1:1") as started:
+    with demo("--source", "demo", "--server", "ws://127.0.0.1:1", *SMALL) as started:
         page = chromium.new_page()
         page.set_default_timeout(TRIES_MS)
         page.goto(started.address)
@@ -213,3 +226,45 @@ def test_the_bundle_and_the_labels_that_are_named_are_those_of_the_page_and_its_
         page.wait_for_selector(".answer[data-kind]")
         assert page.locator("[data-lane=ours] [data-part=label]").text_content() in groups
         page.close()
+
+
+# the visitor's own camera, which the page keeps from here on
+
+
+def test_a_camera_that_is_denied_busy_or_not_there_is_said_with_what_to_do(page: Any) -> None:
+    for name, says in (
+        ("NotAllowedError", "Allow it"),
+        ("NotReadableError", "The camera is busy"),
+        ("NotFoundError", "finds no camera"),
+    ):
+        page.evaluate(
+            "(name) => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', name)); }",
+            name,
+        )
+        click(page, "My camera")
+        page.wait_for_selector(f"[data-notice=camera] >> text={says}")
+
+
+def test_a_machine_without_a_camera_and_a_refusal_are_told_apart(running: Demo, browser: Browsers) -> None:
+    for flag, says in (
+        ("--use-fake-ui-for-media-stream", "finds no camera"),
+        ("--deny-permission-prompts", "Allow it"),
+    ):
+        with browser(flag, *FAKE[: flag.startswith("--deny")]) as started:
+            page = started.new_page()
+            page.goto(running.address)
+            click(page, "My camera")
+            page.wait_for_selector(f"[data-notice=camera] >> text={says}", timeout=TRIES_MS)
+
+
+def test_the_newest_page_with_a_camera_is_used_and_the_other_is_told(running: Demo, browser: Browsers) -> None:
+    with browser(*FAKE) as started:
+        first, second = started.new_page(), started.new_page()
+        for page in (first, second):
+            page.set_default_timeout(TRIES_MS)
+            page.goto(running.address)
+            page.wait_for_selector(".answer[data-kind]")
+            click(page, "My camera")
+            page.wait_for_selector(".chip.good >> text=camera: the visitor's camera")
+        first.wait_for_selector("[data-notice=camera] >> text=another camera is used now")
+        second.wait_for_selector("[data-notice=camera]", state="hidden")

@@ -11,9 +11,8 @@ import pytest
 from ..bundles import DEFAULT
 from ..processes import run_client
 from ..rtsp import encoded, rtsp_camera
-from .conftest import CODE_PX, FPS, TRIES_MS, Browsers, Clip, Demo, Seen, click, demo
+from .conftest import CODE_PX, FAKE, FPS, TRIES_MS, Browsers, Clip, Seen, click, demo
 
-FAKE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 CONFIDENT = 0.5
 
 WATCH = (
@@ -32,45 +31,6 @@ WATCH = (
   }, 40);
 }"""
 ).replace("CODE", str(CODE_PX))
-
-
-def test_a_camera_that_is_denied_busy_or_not_there_is_said_with_what_to_do(page: Any) -> None:
-    for name, says in (
-        ("NotAllowedError", "Allow it"),
-        ("NotReadableError", "The camera is busy"),
-        ("NotFoundError", "finds no camera"),
-    ):
-        page.evaluate(
-            "(name) => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('no', name)); }",
-            name,
-        )
-        click(page, "My camera")
-        page.wait_for_selector(f"[data-notice=camera] >> text={says}")
-
-
-def test_a_machine_without_a_camera_and_a_refusal_are_told_apart(running: Demo, browser: Browsers) -> None:
-    for flag, says in (
-        ("--use-fake-ui-for-media-stream", "finds no camera"),
-        ("--deny-permission-prompts", "Allow it"),
-    ):
-        with browser(flag, *FAKE[: flag.startswith("--deny")]) as started:
-            page = started.new_page()
-            page.goto(running.address)
-            click(page, "My camera")
-            page.wait_for_selector(f"[data-notice=camera] >> text={says}", timeout=TRIES_MS)
-
-
-def test_the_newest_page_with_a_camera_is_used_and_the_other_is_told(running: Demo, browser: Browsers) -> None:
-    with browser(*FAKE) as started:
-        first, second = started.new_page(), started.new_page()
-        for page in (first, second):
-            page.set_default_timeout(TRIES_MS)
-            page.goto(running.address)
-            page.wait_for_selector(".answer[data-kind]")
-            click(page, "My camera")
-            page.wait_for_selector(".chip.good >> text=camera: the visitor's camera")
-        first.wait_for_selector("[data-notice=camera] >> text=another camera is used now")
-        second.wait_for_selector("[data-notice=camera]", state="hidden")
 
 
 @pytest.mark.slow

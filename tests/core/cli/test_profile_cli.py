@@ -40,10 +40,13 @@ def test_the_profile_is_printed_drawn_and_kept(bundle: Bundle, tmp_path: Path) -
     assert not measured
 
 
-def test_the_table_has_every_segment_and_exit_in_its_place(bundle: Bundle) -> None:
+def test_the_table_has_every_segment_and_exit_in_its_place(
+    bundle: Bundle, made: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinn_stream.cli.profile.stored_profile", lambda *_, **__: made)
     done = said(*COMMON, "--batches", "1", "--runtime", "onnxruntime")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("onnxruntime: asked for with --runtime")
+    assert done.stdout.startswith("made: asked for with --runtime onnxruntime")
     rows = [line.strip("│ ").split("│")[0].strip() for line in done.stdout.splitlines() if line.startswith("│")]
     expected = []
     for i, cut in enumerate(bundle.cut_points[1:], start=1):
