@@ -13,16 +13,18 @@ from typing import Any
 import numpy as np
 
 from spinn_client.device.clock import StageClock
+from spinn_client.link.estimate import LinkEstimate
 from spinn_client.link.window import Window
 from spinn_client.steering import steering
-from spinn_client.steering.exit_rates import ExitRates
 from spinn_client.steering.guide import default_split
+from spinn_client.steering.learned import Pictures
+from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec.stream import Sender
-from spinn_stream.plan import LinkEstimate, PlanTable
-from spinn_stream.plan.change import scheduler
-from spinn_stream.plan.change.hysteresis import Hysteresis
-from spinn_stream.plan.link.belief import LinkBounds
+from spinn_stream.plan import PlanTable
+from spinn_stream.plan.change import patience, scheduler
+from spinn_stream.plan.link import belief
+from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
 from spinn_stream.plan.predict.predictor import LinkState
@@ -69,17 +71,13 @@ class SmoothedLink:
         self._in_flight.clear()
         self._estimate.disconnected()
 
-    def bounds(self, now: float, up: float = 0.5, rtt: float = 0.5) -> LinkBounds:
+    def state(self, now: float, up: float = 0.5, rtt: float = 0.5) -> LinkState:
         found = self._estimate.reading(now)
         if found.up_mbps is not None and (found.full or found.up_mbps > self._up_mbps):
             self._up_mbps += SMOOTHED * (max(found.up_mbps, 0.05) - self._up_mbps)
         if found.rtt_ms is not None:
             self._rtt_ms = found.rtt_ms
-        return LinkBounds(self._up_mbps, self._rtt_ms, 0.0)
-
-    def state(self, now: float) -> LinkState:
-        found = self.bounds(now)
-        return LinkState(found.up_mbps, found.rtt_ms)
+        return LinkState(self._up_mbps, self._rtt_ms)
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,14 @@ class Variant:
                 setattr(thing, name, value)
 
 
-def patience(**values: float) -> Callable[[], Sequence[Change]]:
-    """Other constants of the scheduler."""
-    real = scheduler.SchedulerConfig
-    return lambda: [(scheduler, "SchedulerConfig", lambda: replace(real(), **values))]
+def constants(module: object, **values: float) -> Callable[[], Sequence[Change]]:
+    """Other constants of a module."""
+    return lambda: [(module, name, value) for name, value in values.items()]
+
+
+def _medians() -> Sequence[Change]:
+    real = LinkBelief.state
+    return [(LinkBelief, "state", lambda self, now, up=0.5, rtt=0.5: real(self, now, up, rtt))]
 
 
 def _split_alone(bundle: Bundle, table: PlanTable) -> Mask:
@@ -135,80 +137,42 @@ def _keys_only() -> Sequence[Change]:
     return [(Sender, "encode", key)]
 
 
-def _same_repairs() -> Sequence[Change]:
-    return [
-        (Hysteresis, "repair_at", property(lambda self: np.inf if self._broken is None else self._broken + 0.3)),
-        *patience(repairs_s=0.0)(),
-    ]
-
-
 LEARNED: Sequence[Change] = (
-    (ExitRates, "shifts", lambda self, now: self._told),
-    (steering, "PAYLOAD_STEP", 0.0),
-    (steering, "OVERHEAD_STEP", 0.0),
-    (steering, "SERVER_OVERHEAD_STEP_MS", 0.0),
+    (Pictures, "shifts", property(lambda self: (0.0,) * len(self._exits))),
+    (Pictures, "payload_factors", property(lambda self: {})),
+    (Steering, "treated", lambda self, overhead_s: None),
     (StageClock, "load_of_prediction", lambda self, now: 1.0),
 )
 """Each taken away alone, and all together."""
-
-NO_HOLDS = {"hold_s": 0.0, "least_hold_s": 0.0, "longest_hold_s": 0.0}
-NO_TIES = {"settle_s": float("inf")}
-NO_PATIENCE = {"patience_s": 1e-6, "rest_s": 0.0}
 
 VARIANTS: dict[str, Variant] = {
     "as it is": Variant(),
     # the link
     "smoothed rate instead of the belief": Variant(lambda: [(steering, "LinkBelief", SmoothedLink)]),
+    "a belief that does not drift": Variant(constants(belief, DRIFT_UP=0.0, DRIFT_RTT=0.0)),
+    "a belief that learns no spread": Variant(constants(belief, SPREAD_STEP=0.0)),
+    "jumps of both at once alone": Variant(constants(belief, JUMPS_UP=0.0, JUMPS_RTT=0.0)),
+    "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: None)]),
+    "silence is no bound": Variant(lambda: [(LinkBelief, "_bound_of_silence", lambda self, now: np.inf)]),
+    "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
+    "medians of the belief": Variant(_medians),
     "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
     "probes of one size": Variant(_one_probe),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes
-    "no evidence": Variant(patience(proof=0.0)),
-    "no ties": Variant(patience(**NO_TIES)),
-    "no caution": Variant(patience(caution=0.0)),
-    "no headroom": Variant(patience(headroom=0.0, clear_headroom=0.0)),
-    "holds do not double": Variant(patience(longest_hold_s=4.0)),
-    "no holds": Variant(patience(**NO_HOLDS)),
-    "no shorter holds for large gains": Variant(patience(clear_margin=float("inf"))),
-    "repairs at once": Variant(patience(repair_s=0.0)),
-    "repairs always wait the same time": Variant(_same_repairs),
-    "later targets need no patience": Variant(patience(**NO_PATIENCE)),
-    "a margin of 0": Variant(patience(margin=0.0)),
-    "margin and evidence alone": Variant(
-        patience(**NO_HOLDS, **NO_TIES, **NO_PATIENCE, caution=0.0, headroom=0.0, clear_headroom=0.0)
-    ),
-    "margin and one hold alone": Variant(
-        patience(
-            **NO_TIES,
-            **NO_PATIENCE,
-            proof=0.0,
-            caution=0.0,
-            headroom=0.0,
-            clear_headroom=0.0,
-            longest_hold_s=4.0,
-            least_hold_s=4.0,
-        )
-    ),
+    "no margin": Variant(constants(patience, MARGIN=1e-9)),
+    "no proof": Variant(constants(patience, PROOF=0.0)),
+    "no calm": Variant(constants(patience, CALM_S=1e-3)),
+    "no headroom": Variant(constants(scheduler, HEADROOM=0.0)),
     "the best plan at every look": Variant(
-        patience(
-            **NO_HOLDS,
-            **NO_TIES,
-            **NO_PATIENCE,
-            caution=0.0,
-            headroom=0.0,
-            clear_headroom=0.0,
-            margin=0.0,
-            proof=0.0,
-            repair_s=0.0,
-        )
+        lambda: [*constants(patience, MARGIN=1e-9, PROOF=0.0)(), *constants(scheduler, HEADROOM=0.0)()]
     ),
     # what is learned besides
     "no exit shifts": Variant(lambda: LEARNED[:1]),
     "no payload factors": Variant(lambda: LEARNED[1:2]),
     "no device overhead": Variant(lambda: LEARNED[2:3]),
-    "no server overhead": Variant(lambda: LEARNED[3:4]),
-    "no load of the device": Variant(lambda: LEARNED[4:]),
+    "no load of the device": Variant(lambda: LEARNED[3:]),
     "nothing learned but the link": Variant(lambda: LEARNED),
     # what is chosen
     "no exits": Variant(plans=without_exits),

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from spinn_drone.experiment.cells import Cell, Setting, offset_s, trace_of
+from spinn_drone.experiment.cells import NO_NETWORK, Cell, Setting, cell_of, offset_s, trace_of
 from spinn_drone.experiment.episode import fly as fly_virtually
 from spinn_drone.experiment.machine import RUNTIME, machine
 from spinn_drone.experiment.statistics import wilson
@@ -28,18 +28,18 @@ from spinn_drone.world.scene import Scene
 from spinn_traces.simulator.measured import Machine
 
 TRACES = Path(__file__).parent.parent / "traces" / "data"
-CELLS = (Cell("spinn", "wifi"), Cell("device-only", "wifi"), Cell("server-only", "lte-walking"))
+CELLS = (cell_of("spinn", "wifi"), cell_of("device-only", "wifi"), cell_of("server-only", "lte-walking"))
 
 
 def really(setting: Setting, cell: Cell, seed: int) -> Row:
-    if cell.network == "wifi":
+    if cell.network in (NO_NETWORK, "wifi"):
         link = LinkShape(20.0, 20.0, 10.0)
     else:
         trace = trace_of(cell.network, TRACES)
         link = LinkShape(trace=TRACES / f"{cell.network}.csv", offset_s=offset_s(seed, trace))
     wanted = RealFlight(
-        Scene(seed, setting.course), cell.policy, link=link, deadline_ms=setting.deadline_ms,
-        device_slowdown=setting.slowdown, runtime=RUNTIME, pilot=setting.pilot,
+        Scene(seed, setting.course), cell.policy, server=cell.network != NO_NETWORK, link=link, goal=setting.goal,
+        deadline_ms=setting.deadline_ms, device_slowdown=setting.slowdown, runtime=RUNTIME, pilot=setting.pilot,
     )  # fmt: skip
     return Row.of(cell, fly(wanted, Watcher(lambda text: None)))
 

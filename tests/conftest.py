@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,10 @@ from spinn_stream.runtime import Engine, open_engine, stored_profile
 
 from .bundles import DEFAULT, LITE2_200
 from .processes import ServerProcess, server
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a script
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+"""Programs under test are interrupted as by Ctrl-C; they would inherit that it is ignored."""
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers have it from the process that starts them
     if "SPINN_TESTS_CACHE" in os.environ:  # of `make test`, for both of its halves

@@ -32,7 +32,7 @@ from spinn_client.sources.base import Source
 from spinn_client.sources.pushed import Pushed
 from spinn_client.sources.registry import open_source
 from spinn_client.state import Counts, Rate, State
-from spinn_client.steering.guide import Asked, Fixed, FixedPlan, Guide, is_ours, resolved
+from spinn_client.steering.guide import Asked, FixedPlan, Guide, is_ours, resolved
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
@@ -207,7 +207,7 @@ class Stream:
         """Runs in a thread. Gives what decides on plans."""
         assert self._device is not None and self._feed is not None
         if isinstance(asked, Plan):
-            return Fixed(resolved(self.bundle, asked))
+            return Guide(resolved(self.bundle, asked))
         self._steering = Steering(
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,

@@ -27,12 +27,13 @@ from spinn_stream.plan import (
     parse_sla,
     policy,
 )
-from spinn_stream.plan.change.choice import pareto, violations
+from spinn_stream.plan.change.choice import choose, violations
 from spinn_stream.profile import Profile
 from spinn_stream.runtime.choice import choose_engine, open_engine
 from spinn_stream.runtime.measure.profiler import stored_profile
 
 from .options import Threads, plain_console, read_threads
+from .plan_explained import RunnerUp, pareto, runner_up
 
 FRONT = ("latency_ms", "accuracy")
 """The Pareto front is of these; the picture has them as its axes."""
@@ -89,18 +90,20 @@ def plan(
     power = PowerModel.of_cores(count)
     scheduler = Scheduler(model, table, wanted, chooses=chooses, power=power)
     decision = scheduler.choose(now)
+    predicted, asked = scheduler.predict(now)
+    second = runner_up(predicted, asked, choose(predicted, asked)[0])
     everything = Predictor(table, power).predict(now)
     front = pareto(everything, FRONT)
     if plot is not None:
         draw_plans(model, everything, front, decision, plot)
     if as_json:
-        print(json.dumps(_object(model, everything, decision, str(wanted), policy_name, front if explain else None)))
+        shown = front if explain else None
+        print(json.dumps(_object(model, everything, decision, second, str(wanted), policy_name, shown)))
         return
     console = plain_console()
     _show(console, model, decision, str(wanted), policy_name)
     if explain:
-        _explain(console, model, decision)
-        asked = chooses.sla(wanted, deadline_ms)
+        _explain(console, model, decision, second)
         kept = violations(everything, asked.constraints) <= 0
         _show_front(console, model, everything, [int(i) for i in front], kept.tolist())
 
@@ -148,9 +151,10 @@ def _plan_object(bundle: Bundle, plan: Plan) -> dict[str, Any]:
 
 
 def _object(
-    bundle: Bundle, everything: Prediction, decision: Decision, sla: str, policy_name: str, front: Any | None
-) -> dict[str, Any]:
-    bound, second = decision.binding, decision.runner_up
+    bundle: Bundle, everything: Prediction, decision: Decision, second: RunnerUp | None, sla: str, policy_name: str,
+    front: Any | None,
+) -> dict[str, Any]:  # fmt: skip
+    bound = decision.binding
     found: dict[str, Any] = {
         "bundle": bundle.hash,
         "policy": policy_name,
@@ -200,16 +204,15 @@ def _show(console: Console, bundle: Bundle, decision: Decision, sla: str, policy
 BINDING = Text("binding   ", "bold")
 
 
-def _explain(console: Console, bundle: Bundle, decision: Decision) -> None:
+def _explain(console: Console, bundle: Bundle, decision: Decision, second: RunnerUp | None) -> None:
     if decision.binding is not None:
         console.print(BINDING, str(decision.binding))
         if decision.binding.gain > 0:
             console.print(f"           without it the first target would be {decision.binding.gain:.3g} better")
     else:
         console.print(BINDING, "no constraint: the plan would be as good without any of them")
-    if decision.runner_up is not None:
-        words = plan_words(bundle, decision.runner_up.plan)
-        console.print(Text("runner-up ", "bold"), f"{words}: {decision.runner_up.why}")
+    if second is not None:
+        console.print(Text("runner-up ", "bold"), f"{plan_words(bundle, second.plan)}: {second.why}")
 
 
 def _show_front(console: Console, bundle: Bundle, everything: Prediction, front: list[int], kept: list[bool]) -> None:

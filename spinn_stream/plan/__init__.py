@@ -1,10 +1,8 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
-from spinn_stream.plan.change.choice import Binding, RunnerUp
-from spinn_stream.plan.change.config import SchedulerConfig
+from spinn_stream.plan.change.choice import Binding
 from spinn_stream.plan.change.scheduler import Decision, Scheduler
-from spinn_stream.plan.link.belief import LinkBelief, LinkBounds
-from spinn_stream.plan.link.estimate import LinkEstimate, LinkReading
+from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import ProbeConfig, Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
@@ -29,9 +27,6 @@ __all__ = [
     "EnergyRates",
     "Figures",
     "LinkBelief",
-    "LinkBounds",
-    "LinkEstimate",
-    "LinkReading",
     "LinkState",
     "LoadTracker",
     "Plan",
@@ -44,9 +39,7 @@ __all__ = [
     "ProbeConfig",
     "Prober",
     "Profile",
-    "RunnerUp",
     "Scheduler",
-    "SchedulerConfig",
     "Sla",
     "Target",
     "Timing",

@@ -55,6 +55,22 @@ def test_no_frame_is_repeated_if_that_is_not_asked_for(photographs: list[Pixels]
     assert len(finals(results)) == COUNT and state.repeated == 0
 
 
+@pytest.mark.parametrize("one_camera", [True, False])
+def test_pushed_pictures_are_repeated_if_they_are_said_to_be_of_one_camera(
+    photographs: list[Pixels], one_camera: bool
+) -> None:
+    async def main() -> spinn.State:
+        camera = spinn.Pushed(one_camera=one_camera)
+        stream = spinn.Stream(camera, deadline_ms=PATIENCE_MS, device=replace(ONNX, audit_rate=0.0))
+        async with stream:
+            for _ in range(COUNT):
+                await stream.ask(photographs[0])
+            return stream.state
+
+    state = asyncio.run(main())
+    assert (state.device, state.repeated) == (COUNT, COUNT - 1 if one_camera else 0)
+
+
 def test_frames_of_a_clip_are_repeated_by_default_under_our_policy(photographs: list[Pixels]) -> None:
     """A clip has a rate; a folder of pictures has none."""
 

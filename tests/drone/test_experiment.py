@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from spinn_drone.experiment.cells import CELLS, Cell, Setting, todo
+from spinn_drone.experiment.cells import CELLS, NETWORKS, Cell, Setting, todo
 from spinn_drone.experiment.statistics import falanga_speed, mcnemar, wilson
 from spinn_drone.experiment.store import Row, Store
 from spinn_drone.experiment.table import beyond_oracle, cell_rows, comparisons
 from spinn_drone.flight.referee import Flight
 
-OURS, ALONE, ORACLE = Cell("spinn", "wifi"), Cell("device-only", "wifi"), Cell("oracle", "none")
+OURS, ALONE, ORACLE = Cell("spinn", "wifi"), Cell("device-only", "none"), Cell("oracle", "none")
 
 
 def row(cell: Cell, seed: int, ending: str = "arrived") -> Row:
@@ -57,6 +57,14 @@ def test_policies_are_compared_over_the_forests_that_both_flew() -> None:
     assert (found["pairs"], found["other_alone"], found["ours_alone"]) == (7, 6, 0)
     assert found["p"] == pytest.approx(2 / 2**6)
     assert beyond_oracle(rows) == {"wifi": -25.0}
+
+
+def test_the_device_alone_flies_once_and_is_compared_on_every_network() -> None:
+    assert [cell for cell in CELLS if cell.policy == "device-only"] == [ALONE]
+    rows = {(Cell("spinn", network), 0): row(Cell("spinn", network), 0) for network in NETWORKS}
+    rows |= {(ALONE, 0): row(ALONE, 0, "crashed")}
+    (found,) = comparisons(rows)
+    assert (found["pairs"], found["crashes"]) == (len(NETWORKS), len(NETWORKS))
 
 
 def test_flights_are_kept_and_what_is_damaged_is_flown_again(tmp_path: Path) -> None:

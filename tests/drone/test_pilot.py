@@ -42,11 +42,18 @@ def test_speed_falls_with_the_probability_of_a_blocked_way_but_it_creeps() -> No
 
 def test_speed_and_direction_are_filtered() -> None:
     """After one time constant of the filter, 1 - 1/e of the way is done."""
-    config = PilotConfig(cruise=5.0, promised=20.0, smooth=0.1)
+    config = PilotConfig(cruise=5.0, promised=20.0, smooth=0.1, dodge=1.0)
     command = flown(Pilot(config), Answer(0, 0.0, ((0.5, 1.0),)), 0.1)
     share = 1 - math.exp(-1)
     assert math.hypot(command.forward, command.left) == pytest.approx(5.0 * share, rel=1e-6)
     assert math.atan2(command.left, command.forward) == pytest.approx(0.5 * share, rel=1e-6)
+
+
+def test_it_steers_farther_aside_than_the_answer_says_but_not_out_of_sight() -> None:
+    """0.2 rad becomes 0.3 rad; 0.7 rad would become 1.05 rad, and the most is 45 degrees."""
+    for heading, flies in ((0.2, 0.3), (-0.7, -math.radians(45))):
+        command = flown(Pilot(PilotConfig(dodge=1.5)), Answer(0, 0.0, ((heading, 1.0),)), 2.0)
+        assert math.atan2(command.left, command.forward) == pytest.approx(flies, rel=1e-3)
 
 
 def test_of_two_good_sides_it_takes_the_one_it_flies_to() -> None:

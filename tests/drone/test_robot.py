@@ -78,3 +78,9 @@ def test_what_cannot_be_flown_is_one_line(arguments: list[str], expected: str) -
     done = said("drone", *arguments)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith(f"spinn drone: {expected}") and done.stderr.count("\n") == 1
+
+
+def test_a_wrong_goal_is_pointed_at_before_anything_is_started() -> None:
+    done = said("drone", "--sla", "minimize trees")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("spinn drone: SLA, character 10: got 'trees'")

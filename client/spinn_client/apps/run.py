@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from spinn_client import Event, Noted, PlanChanged, ServerBack, SourceChanged, SourceEnded, Stream, tune_process
+from spinn_client.link.estimate import LinkEstimate
 from spinn_client.sinks.console import ConsoleLines
 from spinn_client.sinks.files import LAST_LINES_S
 from spinn_client.sinks.live import LiveView
@@ -20,7 +21,6 @@ from spinn_client.sinks.summary import PLANS, PlanUse, Tally, show_summary, summ
 from spinn_client.sinks.trace import TraceRecorder
 from spinn_stream.cli.signals import heeded, ignore
 from spinn_stream.errors import ReaderGone, SpinnError
-from spinn_stream.plan import LinkEstimate
 
 PATIENCE_S = 2.0
 """If the start takes longer, it says what it is doing, even with --quiet."""

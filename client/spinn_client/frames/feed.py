@@ -103,7 +103,8 @@ class Feed:
     @property
     def one_camera(self) -> bool:
         """See `FrameSource`. Right once it is open."""
-        return not isinstance(self._source, Pushed) and (self._source.live or self._source.fps is not None)
+        source = self._source
+        return source.one_camera if isinstance(source, Pushed) else source.live or source.fps is not None
 
     @property
     def captured(self) -> int:

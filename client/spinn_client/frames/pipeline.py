@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from spinn_client.device.device import Device, HeadOutcome
 from spinn_client.device.repeating import looks
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
+from spinn_client.link.probes import Probes
 from spinn_client.steering.guide import Guide
-from spinn_client.steering.probes import Probes
 from spinn_client.tasks import Tasks
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
@@ -231,7 +231,7 @@ class Pipeline:
         if outcome.repeated:
             self._treated(frame.index, now - began, probe, outcome)
             return
-        self._guide.passed(plan, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
+        self._guide.went(plan, 0, plan.split, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
         if outcome.answer is not None:
             self._answered(frame.index, outcome.answer)
             self._do(self._frames.answered_here(frame.index, outcome.answer, now))
@@ -338,7 +338,7 @@ class Pipeline:
         exit_ = self._bundle.exits[message.exit]
         flight = self._frames.flight(message.id)
         if flight is not None and not message.shortened:  # else the exit says nothing of the plan
-            self._guide.served(flight.plan, exit_.cut, message.arrived_ms, message.left_ms)
+            self._guide.went(flight.plan, flight.plan.split, self._bundle.last, exit_.cut)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         if not message.shortened:
             self._answered(message.id, answer)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from spinn_stream.plan import LinkEstimate, LinkReading
+from spinn_client.link.estimate import LinkEstimate, LinkReading
 from spinn_stream.trace import LIMITS, csv_end, csv_head, csv_row
 
 from .files import LineWriter, OutputFile

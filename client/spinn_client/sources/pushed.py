@@ -34,16 +34,18 @@ class Pushed:
     The newest picture wins: if a picture is replaced before it was taken, it is dropped as `superseded`. If several
     streams play the source, one after the other, the numbers continue.
 
-    fps: pictures a second, for planning; None: they are counted. name: for people.
+    fps: pictures a second, for planning; None: they are counted. name: for people. one_camera: the pictures follow each
+    other as those of a camera, so that frames that have hardly changed may get an earlier answer (docs/repeats.md).
     """
 
     live = True
 
-    def __init__(self, fps: float | None = None, *, name: str = "pushed pictures") -> None:
+    def __init__(self, fps: float | None = None, *, name: str = "pushed pictures", one_camera: bool = False) -> None:
         if fps is not None and not 0.01 <= fps <= 1000:
             raise ValueError(f"fps is {fps}, expected 0.01 to 1000")
         self.name = name
         self.fps = fps
+        self.one_camera = one_camera
         self._lock = threading.Lock()
         self._bits = DEPTHS[0]
         self._count = 0  # of pictures pushed

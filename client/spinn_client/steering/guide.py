@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, default_setting
@@ -78,28 +77,37 @@ def default_split(bundle: Bundle, threshold: float | None) -> int:
     return min(bundle.needed(threshold), key=lambda cut: abs(cut - middle), default=middle)
 
 
-class Guide(Protocol):
+class Guide:
     """Decides on plans for the pipeline, and is told what happens. All methods run on the event loop.
+
+    This one always has the same plan, and learns nothing.
 
     plan: the first one. reason: why; None: a user asked for it.
     """
 
-    plan: Plan
-    reason: str | None
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.reason: str | None = None
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         """Until cancelled. captured: pictures that the source gave so far. change: called with each new plan."""
+        await asyncio.Event().wait()
 
     def look(self) -> Decision | None:
         """The plan to change to now; None: keep the one in force."""
+        return None
 
     def probe(self) -> CodecSetting | None:
         """If a probe is due, how to code the present frame for it; None: none is due."""
+        return None
 
-    def passed(self, plan: Plan, answered_at: int | None) -> None:
-        """A frame went through its plan's head. answered_at: cut point of the exit that answered; None: none did.
+    def went(self, plan: Plan, start: int, stop: int, answered_at: int | None) -> None:
+        """A frame went from one cut point to another, on the device or the server.
 
         Frames that the device finishes alone do not count: other exits than the plan's may answer them.
+
+        Args:
+            answered_at: cut point of the exit that answered on this way; None: none did.
         """
 
     def treated(self, overhead_s: float) -> None:
@@ -112,36 +120,6 @@ class Guide(Protocol):
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:
         """A frame, or its activation, was coded in `size` bytes."""
-
-    def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
-        """The server answered, by the exit at this cut point. The stamps are the server's."""
-
-
-class Fixed:
-    """Always the same plan. It learns nothing of the link."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.reason: str | None = None
-
-    async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
-        await asyncio.Event().wait()
-
-    def look(self) -> Decision | None:
-        return None
-
-    def probe(self) -> CodecSetting | None:
-        return None
-
-    def passed(self, plan: Plan, answered_at: int | None) -> None: ...
-
-    def treated(self, overhead_s: float) -> None: ...
-
-    def sent(self, plan: Plan, size: int) -> None: ...
-
-    def coded(self, split: int, setting: CodecSetting, size: int) -> None: ...
-
-    def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None: ...
 
 
 def _threshold(text: str) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,15 +24,13 @@ from spinn_stream.plan import (
     Scheduler,
     build_table,
 )
-from spinn_stream.plan.predict.codec_costs import default_cost
-from spinn_stream.plan.predict.exit_shares import RepeatRates
+from spinn_stream.plan.predict.exit_shares import NO_REPEATS, RepeatRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
-from .exit_rates import ExitRates
-from .guide import Asked
-from .repeat_share import RepeatShare
+from .guide import Asked, Guide
+from .learned import Learned, Pictures
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -41,25 +38,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.1
-"""Time between two looks at the conditions; the scheduler decides whether to plan anew."""
+LOOK_S = 0.2
+"""Time between two looks at all plans."""
 
 RATE_S = 1.0
 """The source's rate is counted over this time."""
 
-OVERHEAD_STEP = 0.05
-"""How fast the device's overhead for a frame is learned: a share of the difference."""
-
 MOST_OVERHEAD_MS = 5.0
 """More than this in one frame is a disturbance and no overhead."""
-
-SERVER_OVERHEAD_STEP_MS = 0.1
-"""How fast the server's overhead is learned: each answer is a step up or down, so the median is found."""
-
-MOST_SERVER_OVERHEAD_MS = 5.0
-
-MOST_QUEUE_MS = 1.0
-"""If requests wait for longer on the server, the time of a request is not used to learn the overhead."""
 
 UNPACED_FPS = 1000.0
 """Stands for a source that gives frames as fast as they are taken."""
@@ -67,8 +53,11 @@ UNPACED_FPS = 1000.0
 FIRST_FPS = 30.0
 """The rate of a source without one, until it was counted."""
 
-PAYLOAD_STEP = 0.05
-"""How fast payload sizes, relative to the tables', are learned: a share of the difference for each payload."""
+STEP = 0.1
+"""What was learned is worth a new table if a log-odds of an exit, or the share of repeats, has moved by this."""
+
+REST_S = 3.0
+"""Shortest time between two such tables: setting one up takes some tenths of a second."""
 
 PROBES = tuple(
     (CodecSetting("jpeg", quality), least)
@@ -82,34 +71,35 @@ class _Way:
 
     def __init__(self, server: ServerLink, now: float) -> None:
         self.belief, self.prober = LinkBelief(now, server.ping_soon), Prober(now)
-        self.overhead_ms = 0.0  # of the server, besides what is predicted
-        self._done_ms = -math.inf  # when it had answered all that it has answered, on its clock
         server.observe(self.belief)
-
-    def began_ms(self, arrived_ms: float, left_ms: float) -> float:
-        """When the server could begin with what it answered last: there, and done with the one before; on its clock."""
-        began = max(arrived_ms, self._done_ms) if self._done_ms <= left_ms else arrived_ms  # else another clock
-        self._done_ms = left_ms
-        return began
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What a table is set up from, besides the bundle. server: None: its profile is not known yet."""
+    """What a table is set up from, besides the bundle. server: None: its profile is not known yet. at: when, s."""
 
     device: Profile
     server: Profile | None
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
     repeats: RepeatRates
+    at: float
 
     def table(self, bundle: Bundle) -> PlanTable:
         server = self.server or self.device
         return build_table(bundle, self.device, server, self.encoding, self.shifts, self.repeats)
 
+    def outdates(self, before: _Known) -> bool:
+        """Whether a new table is due: at once for another profile, and not too often for what is learned."""
+        if (self.device, self.server) != (before.device, before.server):
+            return True
+        moved = [abs(a - b) for a, b in zip(self.shifts, before.shifts, strict=True)]
+        moved.append(abs(self.repeats.share - before.repeats.share))
+        return self.at - before.at >= REST_S and (max(moved) >= STEP or self.encoding != before.encoding)
 
-class Steering:
-    """A `Guide` with a scheduler. May be made in any thread; blocks while its tables are set up.
+
+class Steering(Guide):
+    """With a scheduler. May be made in any thread; blocks while its tables are set up.
 
     Args:
         fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
@@ -145,12 +135,10 @@ class Steering:
         now = self._now()
         self._counted: tuple[float, int] = (now, 0)
         self._counted_fps = FIRST_FPS
-        self._payload_factors: dict[str, float] = {}
-        self._rates = ExitRates(bundle)
-        self._overhead_ms = 0.0
-        self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
-        self._repeats, self._repeat_share = repeats, RepeatShare(repeats)
-        self._known = _Known(device.profile, None, {}, self._rates.shifts(now), self._repeat_share.rates(now))
+        self._pictures = Pictures(bundle)
+        self._overhead = Learned()  # of the device for a frame, ms
+        self._repeats = repeats
+        self._known = self._known_by(now)
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
         table = self._known.table(bundle)
         self._whole = table.reference  # accuracy of the whole network
@@ -190,8 +178,7 @@ class Steering:
         now = self._now()
         decision = self._scheduler.decide(now, self._conditions(now))
         assert decision is not None  # the first one always is a plan
-        self.plan: Plan = decision.plan
-        self.reason: str | None = decision.reason
+        self.plan, self.reason = decision.plan, decision.reason
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         """See `Guide`."""
@@ -216,10 +203,7 @@ class Steering:
         now = self._now()
         conditions = self._conditions(now)
         if conditions.link is not None and self._way is not None:
-            middle = self._way.belief.bounds(now, 0.5, 0.5)
-            conditions = replace(
-                conditions, link=replace(conditions.link, up_mbps=middle.up_mbps, rtt_ms=middle.rtt_ms)
-            )
+            conditions = replace(conditions, link=self._way.belief.state(now, 0.5, 0.5))
         return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:
@@ -241,55 +225,30 @@ class Steering:
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:
         """See `Guide`."""
-        expected = self._expected_bytes.get((split, str(setting)))
-        if expected:
-            before = self._payload_factors.get(setting.codec, 1.0)
-            self._payload_factors[setting.codec] = before + PAYLOAD_STEP * (size / expected - before)
+        self._pictures.coded(split, setting, size)
 
-    def passed(self, plan: Plan, answered_at: int | None) -> None:
+    def went(self, plan: Plan, start: int, stop: int, answered_at: int | None) -> None:
         """See `Guide`."""
-        self._rates.went(plan.confidence_threshold, 0, plan.split, answered_at)
+        self._pictures.went(plan.confidence_threshold, start, stop, answered_at)
 
     def treated(self, overhead_s: float) -> None:
         """See `Guide`."""
-        ms = min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS)
-        self._overhead_ms += OVERHEAD_STEP * (ms - self._overhead_ms)
+        self._overhead.add(0.0, min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS))
 
-    def served(self, plan: Plan, exit_cut: int, arrived_ms: float, left_ms: float) -> None:
-        """Learn from the server's stamps of the last answer, and from the cut point of the exit that gave it.
-
-        Learns the server's overhead, mostly of its event loop and threads: its time beyond the queue and the profile's
-        time under its load. A wait for another frame of this client is taken off. If frames of other clients wait
-        there, only the exit is learned from.
-        """
-        self._rates.went(plan.confidence_threshold, plan.split, self._bundle.last, exit_cut)
-        profile, link, way = self._known.server, self._link, self._way
-        if link is None or way is None:
-            return
-        began_ms = way.began_ms(arrived_ms, left_ms)
-        if profile is None or exit_cut <= plan.split:
-            return
-        if began_ms == arrived_ms and (link.server_queue_ms or 0.0) > MOST_QUEUE_MS:
-            return
-        needed = self._bundle.needed(plan.confidence_threshold)
-        pieces = self._bundle.pieces(plan.split, exit_cut, needed)
-        if plan.codec is None:
-            return
-        decode = default_cost(plan.codec, self._bundle.cut_points[plan.split].elements).decode_ms
-        expected = decode + profile.expected_ms(pieces, needed.keys() & {stop for _, stop in pieces})
-        besides = left_ms - began_ms - (link.server_load or 1.0) * expected
-        step = math.copysign(SERVER_OVERHEAD_STEP_MS, besides - way.overhead_ms)
-        way.overhead_ms = min(max(way.overhead_ms + step, 0.0), MOST_SERVER_OVERHEAD_MS)
+    def _known_by(self, now: float, server: Profile | None = None) -> _Known:
+        repeats = self._repeats
+        rates = NO_REPEATS if repeats is None else RepeatRates(repeats.share, repeats.loss)
+        device = self._device
+        return _Known(device.profile, server, device.encoding_factors, self._pictures.shifts, rates, now)
 
     async def _meet_profiles(self) -> None:
-        """Plan with the server's own profile as soon as it is known, and with what the device has learned about
-        itself."""
-        before = self._known
-        server = (None if self._link is None else self._link.server_profile) or before.server
-        shifts, repeats = self._rates.shifts(self._now()), self._repeat_share.rates(self._now())
-        self._known = _Known(self._device.profile, server, self._device.encoding_factors, shifts, repeats)
-        if self._known == before:  # the same figures from a new connection are compared once
+        """Plan with the server's own profile as soon as it is known, and with what was learned of the device and the
+        pictures."""
+        before, told = self._known, None if self._link is None else self._link.server_profile
+        known = self._known_by(self._now(), told or before.server)
+        if not known.outdates(before):
             return
+        self._known = known
         loop = asyncio.get_running_loop()
         try:
             table = await loop.run_in_executor(self._thread, self._known.table, self._bundle)
@@ -304,11 +263,10 @@ class Steering:
             device_load=self._device.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
-            device_overhead_ms=self._overhead_ms,
-            server_overhead_ms=0.0 if way is None else way.overhead_ms,
+            device_overhead_ms=self._overhead.beyond,
             fps=self._fps or self._counted_fps,
             deadline_ms=self.deadline_ms,
-            payload_factors=dict(self._payload_factors),
+            payload_factors=self._pictures.payload_factors,
         )
 
     def _allow_repeats(self, asked: Asked) -> None:

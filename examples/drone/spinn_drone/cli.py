@@ -16,10 +16,11 @@ from spinn_drone.flight.realtime import BUNDLE, Cut, LinkShape, RealFlight, Watc
 from spinn_drone.flight.recording import load, save
 from spinn_drone.flight.referee import Flight
 from spinn_drone.flight.top_view import top_view
+from spinn_drone.robot import DEADLINE_MS, GOAL
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import Command
 from spinn_stream.errors import ConfigError
-from spinn_stream.plan import POLICIES
+from spinn_stream.plan import POLICIES, parse_sla
 
 MOST_SEED = 2**31
 
@@ -35,7 +36,8 @@ def drone(
     cut: Annotated[
         list[str] | None, typer.Option(help="AT:FOR, seconds from take-off: the link carries nothing; several times")
     ] = None,
-    deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = 150.0,
+    deadline_ms: Annotated[float, typer.Option(help="age by which every picture has its answer")] = DEADLINE_MS,
+    sla: Annotated[str, typer.Option(help="goal of the policies that take one, as spinn run takes it")] = GOAL,
     device_slowdown: Annotated[float, typer.Option(help="the drone's computer takes K times as long")] = 1.0,
     page: Annotated[bool, typer.Option("--page", help="a live view in the browser, forest after forest")] = False,
     port: Annotated[int, typer.Option(help="of the page; 0: any free one")] = 8081,
@@ -59,6 +61,7 @@ def drone(
         raise ConfigError(f"--seed is {seed}, expected 0 to {MOST_SEED - 1}")
     if policy not in POLICIES:
         raise ConfigError(f"--policy is {policy!r:.40}, expected one of {', '.join(POLICIES)}")
+    parse_sla(sla)
     for name, value in (("up-mbps", up_mbps), ("down-mbps", down_mbps)):
         if not 0 < value <= 100_000:
             raise ConfigError(f"--{name} is {value:g}, expected more than 0 and at most 100000")
@@ -75,7 +78,7 @@ def drone(
         raise ConfigError("--cut cuts the link to a server, and --no-server has none; give one of them")
     wanted = RealFlight(
         Scene(seed), policy, not no_server, LinkShape(up_mbps, down_mbps, rtt_ms, trace), cuts, deadline_ms,
-        device_slowdown, runtime, bundle=bundle,
+        device_slowdown, runtime, bundle=bundle, goal=sla,
     )  # fmt: skip
     if page:
         _show(wanted, port)

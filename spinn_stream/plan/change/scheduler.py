@@ -1,17 +1,8 @@
-"""When to plan anew, and whether the best plan is worth a change.
-
-The theory, in one place:
-
-    look        If a condition moved by more than `look_again` since the last look. (No figure of a plan can have moved
-                by much more: each is a sum of terms that are proportional to one condition.) If the link came or went.
-                If the last look left a question open. Never more often than `min_interval_s`, except when the link
-                comes or goes, or a repair is due.
-    change      At once if there is no plan yet, or the link comes or goes. Otherwise see `hysteresis`.
-"""
+"""Which plan is in force: the best one at first, and whenever the link comes or goes; else see `patience`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,10 +14,12 @@ from spinn_stream.plan.predict.power import PowerMeter
 from spinn_stream.plan.predict.predictor import Conditions, Figures, Prediction, Predictor
 from spinn_stream.plan.sla.sla import Sla
 
-from .choice import Binding, RunnerUp, binding, choose, runner_up
-from .config import SchedulerConfig
-from .hysteresis import Change, Hysteresis
+from .choice import Binding, binding, choose
+from .patience import Patience, gain_of
 from .reason import AGREED, ASKED, FIRST, SERVER_AWAY, SERVER_BACK, reason
+
+HEADROOM = 0.05
+"""Plans are chosen to keep bounds with this share to spare, or noise would soon push them out again."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class Decision:
     """A plan to use from now on.
 
     figures: predicted under the present conditions. reason: one line for people. feasible: all constraints are kept.
-    binding: the constraint that decides, if one does. runner_up: the best plan of the other splits.
+    binding: the constraint that decides, if one does.
     """
 
     plan: Plan
@@ -42,7 +35,6 @@ class Decision:
     reason: str
     feasible: bool
     binding: Binding | None
-    runner_up: RunnerUp | None
 
 
 class Scheduler:
@@ -58,22 +50,20 @@ class Scheduler:
 
     def __init__(
         self, bundle: Bundle, table: PlanTable, sla: Sla, *, chooses: Policy | None = None,
-        power: PowerMeter | None = None, config: SchedulerConfig | None = None, first_id: int = 1,
+        power: PowerMeter | None = None, first_id: int = 1,
     ) -> None:  # fmt: skip
         self._policy = chooses or policy("spinn")
         self._sla = sla
-        self._config = config or SchedulerConfig()
         self._names = [cut.name for cut in bundle.cut_points]
         self._bundle, self._power = bundle, power
         self._plans = len(table)
         self._why_first = FIRST
         self.use_table(table)
         self._next_id = first_id
-        self._current: int | None = None  # number of the plan in the table
+        self._current: int | None = None  # number of the plan in the table; None: the best one is due
         self._plan: Plan | None = None
-        self._looked = -float("inf")
-        self._seen: Conditions | None = None
-        self._hysteresis = Hysteresis(self._config)
+        self._linked: bool | None = None  # whether there was a link at the last look
+        self._patience = Patience()
 
     def use_table(self, table: PlanTable) -> None:
         """Plan with another profile's table of the same bundle from the next look on; the plan in force stays.
@@ -104,7 +94,7 @@ class Scheduler:
         except ValueError:
             self._policy = before
             raise
-        self._sla, self._seen, self._current = sla, None, None
+        self._sla, self._linked, self._current = sla, None, None
         self._next_id = max(self._next_id, first_id)
         self._why_first = AGREED
 
@@ -115,91 +105,42 @@ class Scheduler:
 
     def choose(self, now: Conditions) -> Decision:
         """The best plan under these conditions, whatever is in force. Changes nothing; its id is 0."""
-        prediction, sla = self._predict(now)
-        index, violation = choose(prediction, sla)
-        return self._decision(prediction, sla, index, violation, ASKED, 0)
+        prediction, sla = self.predict(now)
+        return self._decision(prediction, sla, choose(prediction, sla)[0], ASKED, 0)
 
     def decide(self, now: float, conditions: Conditions) -> Decision | None:
         """The plan to change to; None: keep the one in force."""
-        if not self._due(now, conditions):
+        linked = conditions.link is not None
+        met, self._linked = linked == self._linked, linked
+        prediction, sla = self.predict(conditions)
+        best, _ = choose(prediction, sla.with_headroom(HEADROOM))
+        if self._current is None:
+            return self._adopt(prediction, sla, best, self._why_first)
+        number = prediction.table.number
+        here = np.flatnonzero(number == self._current)
+        if not here.size or not met:
+            if int(number[best]) == self._current:
+                return None
+            return self._adopt(prediction, sla, best, SERVER_BACK if linked else SERVER_AWAY)
+        gain = gain_of(prediction, sla, int(here[0]), best)
+        if not self._patience.worth(now, 0.0 if gain is None else gain.share) or gain is None:
             return None
-        before, self._seen, self._looked = self._seen, conditions, now
-        prediction, sla = self._predict(conditions)
-        index, violation = choose(prediction, sla)
-        change = self._change(now, prediction, sla, index, violation, before)
-        return None if change is None else self._adopt(now, prediction, sla, change, violation)
+        self._patience.changed(now)
+        return self._adopt(prediction, sla, best, gain.why)
 
-    def _due(self, now: float, conditions: Conditions) -> bool:
-        seen, config = self._seen, self._config
-        if seen is None or (conditions.link is None) != (seen.link is None):
-            return True
-        if now - self._looked < config.min_interval_s and not self._looked < self._hysteresis.repair_at <= now:
-            return False
-        if self._hysteresis.open_question or now - self._looked >= config.max_interval_s:
-            return True
-        return _moved(seen, conditions, config.look_again)
-
-    def _predict(self, conditions: Conditions) -> tuple[Prediction, Sla]:
+    def predict(self, conditions: Conditions) -> tuple[Prediction, Sla]:
+        """Of the policy's plans, and what it is to keep and reach."""
         predictor = self._alone if conditions.link is None else self._predictor
         return predictor.predict(conditions), self._policy.sla(self._sla, conditions.deadline_ms)
 
-    def _change(
-        self, now: float, prediction: Prediction, sla: Sla, best: int, violation: float, before: Conditions | None
-    ) -> Change | None:
-        assert self._seen is not None
-        number = prediction.table.number
-        if self._current is None or before is None:
-            return Change(best, self._why_first)
-        if int(number[best]) == self._current:
-            self._hysteresis.settled()
-            return None
-        here = np.flatnonzero(number == self._current)
-        if not here.size or (before.link is None) != (self._seen.link is None):
-            return Change(best, SERVER_AWAY if self._seen.link is None else SERVER_BACK)
-        return self._hysteresis.compare(now, prediction, sla, int(here[0]), best, violation, self._elsewhere)
-
-    def _elsewhere(self, slower: float) -> Prediction:
-        """The last look's prediction, if device, server and link took `slower` times as long."""
-        assert self._seen is not None
-        return self._predict(_harder(self._seen, slower))[0]
-
-    def _adopt(self, now: float, prediction: Prediction, sla: Sla, change: Change, violation: float) -> Decision:
-        number = int(prediction.table.number[change.place])
-        decision = self._decision(prediction, sla, change.place, violation, change.why, self._next_id)
-        old = None if self._current is None or self._plan is None else (self._current, self._plan.split)
-        self._hysteresis.changed(now, old, (number, decision.plan.split))
+    def _adopt(self, prediction: Prediction, sla: Sla, place: int, why: str) -> Decision:
+        decision = self._decision(prediction, sla, place, why, self._next_id)
         self._next_id += 1
-        self._current, self._plan = number, decision.plan
+        self._current, self._plan = int(prediction.table.number[place]), decision.plan
         return decision
 
-    def _decision(self, prediction: Prediction, sla: Sla, index: int, violation: float, why: str, id: int) -> Decision:
-        plan, figures = prediction.plan(index, id), prediction.figures(index)
-        bound = binding(prediction, sla, index, violation)
-        second = runner_up(prediction, sla, index)
-        first = sla.targets[0].metric
-        said = reason(plan, self._names, why, figures, bound, first, float(prediction.of(first.name)[index]))
-        return Decision(plan, figures, said, violation <= 0, bound, second)
-
-
-def _harder(now: Conditions, factor: float) -> Conditions:
-    """Device, server and link take `factor` times as long."""
-    link = now.link and replace(now.link, up_mbps=now.link.up_mbps / factor, rtt_ms=now.link.rtt_ms * factor)
-    return replace(now, link=link, device_load=now.device_load * factor, server_load=now.server_load * factor)
-
-
-def _moved(before: Conditions, now: Conditions, share: float) -> bool:
-    """Whether any condition changed by more than this share of itself."""
-    pairs = [
-        (before.device_load, now.device_load), (before.server_load, now.server_load),
-        (before.fps, now.fps),
-        (before.deadline_ms or 0.0, now.deadline_ms or 0.0), (before.server_queue_ms, now.server_queue_ms),
-        (before.device_overhead_ms, now.device_overhead_ms), (before.server_overhead_ms, now.server_overhead_ms),
-    ]  # fmt: skip
-    codecs = before.payload_factors.keys() | now.payload_factors.keys()
-    pairs += [(before.payload_factors.get(codec, 1.0), now.payload_factors.get(codec, 1.0)) for codec in codecs]
-    if before.link is not None and now.link is not None:
-        pairs += [
-            (before.link.up_mbps, now.link.up_mbps), (before.link.down_mbps, now.link.down_mbps),
-            (before.link.rtt_ms, now.link.rtt_ms), (before.link.jitter_ms, now.link.jitter_ms),
-        ]  # fmt: skip
-    return any(abs(a - b) > share * min(a, b) for a, b in pairs)
+    def _decision(self, prediction: Prediction, sla: Sla, place: int, why: str, id: int) -> Decision:
+        plan, figures = prediction.plan(place, id), prediction.figures(place)
+        bound, first = binding(prediction, sla, place), sla.targets[0].metric
+        said = reason(plan, self._names, why, figures, bound, first, float(prediction.of(first.name)[place]))
+        return Decision(plan, figures, said, bound is None or not bound.broken, bound)

@@ -1,1 +1,1 @@
-"""What is known of the link: beliefs, readings, and when to ask it."""
+"""What is believed of the link, and when to ask it."""

@@ -87,18 +87,8 @@ class _Request:
     arrived: bool = False  # known from something later that came through
 
 
-@dataclass(frozen=True)
-class LinkBounds:
-    """A quantile of the capacity and one of the round trip, each alone. jitter_ms: standard deviation of further
-    delays."""
-
-    up_mbps: float
-    rtt_ms: float
-    jitter_ms: float
-
-
 class LinkBelief:
-    """Collects what happens on one connection after the other; events as for `LinkEstimate`.
+    """Collects what happens on one connection after the other; it is told of every request.
 
     Args:
         now: in seconds, here as everywhere; never falls.
@@ -167,19 +157,17 @@ class LinkBelief:
         self._last = None
         self._belief = self._mixed(0.5)
 
-    def bounds(self, now: float, up: float = UP_QUANTILE, rtt: float = RTT_QUANTILE) -> LinkBounds:
-        """Quantiles of the belief at `now`; requests under way without an answer count as evidence."""
+    def state(self, now: float, up: float = UP_QUANTILE, rtt: float = RTT_QUANTILE) -> LinkState:
+        """The link to plan with, or other quantiles of the capacity and of the round trip, each alone.
+
+        Requests under way without an answer count as evidence.
+        """
         belief = self._spread_to(now)
         silence = self._silence(now)
         if silence is not None:
             belief = belief * silence
         capacity = min(_quantile(UP_MBPS, belief.sum(1), up), self._bound_of_silence(now))
-        return LinkBounds(capacity, _quantile(RTT_MS, belief.sum(0), rtt), self._jitter_ms)
-
-    def state(self, now: float) -> LinkState:
-        """The link to plan with."""
-        found = self.bounds(now)
-        return LinkState(found.up_mbps, found.rtt_ms, jitter_ms=found.jitter_ms)
+        return LinkState(capacity, _quantile(RTT_MS, belief.sum(0), rtt), jitter_ms=self._jitter_ms)
 
     def _expected_ms(self, request: _Request, ahead: Sequence[_Request] = ()) -> Grid | None:
         """(capacities, round trips); None: it waited for a request of which nothing is known.

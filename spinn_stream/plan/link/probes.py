@@ -47,7 +47,7 @@ class Prober:
         config = self._config
         if belief.in_flight or now - self._last < config.again_s:
             return None
-        median = belief.bounds(now, 0.5, 0.5).up_mbps
+        median = belief.state(now, 0.5, 0.5).up_mbps
         before = self._median
         changed = before is not None and abs(median - before) > config.changed * min(median, before)
         if now - self._last < (config.again_s if changed else config.interval_s):

@@ -62,8 +62,8 @@ class Conditions:
     """All that changes while a system runs.
 
     link: None: no server can be reached. device_load, server_load: times of the network over the profiled ones.
-    server_queue_ms: how long requests wait there. device_overhead_ms, server_overhead_ms: time for a frame beyond the
-    profile, for threads and the event loop. fps: the source's rate. deadline_ms: age by which every frame is answered;
+    server_queue_ms: how long requests wait there. device_overhead_ms: the device's time for a frame beyond the profile,
+    for threads and the event loop. fps: the source's rate. deadline_ms: age by which every frame is answered;
     None: answers may take any time. payload_factors: by codec, bytes of this camera's payloads over those of the
     tables; 1 for a codec that is not in it.
     """
@@ -73,7 +73,6 @@ class Conditions:
     server_load: float = 1.0
     server_queue_ms: float = 0.0
     device_overhead_ms: float = 0.0
-    server_overhead_ms: float = 0.0
     fps: float = 30.0
     deadline_ms: float | None = None
     payload_factors: Mapping[str, float] = field(default_factory=dict)
@@ -82,7 +81,7 @@ class Conditions:
         factors = (self.device_load, self.server_load, self.fps, *self.payload_factors.values())
         if not all(0 < f <= 1e6 for f in factors):
             raise ValueError(f"got {factors} for loads, fps and payload_factors, expected more than 0, up to 1e6")
-        for name in ("server_queue_ms", "device_overhead_ms", "server_overhead_ms"):
+        for name in ("server_queue_ms", "device_overhead_ms"):
             if not 0 <= getattr(self, name) <= 1e7:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1e7")
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
@@ -186,7 +185,7 @@ class Predictor:
         load2, server_load2 = load * load, now.server_load * now.server_load
         wait, interval = self._device_stage(load, besides, period)  # (W,) ms, ms between frames taken
         begun, wait2 = wait + besides, wait * wait
-        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps + now.server_overhead_ms
+        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
         least_ms = self._by_plan(load * self._sent_ends + (begun + fixed_ms))  # of a frame sent that waits for nothing
         interval = self._by_plan(interval)
         size = self._size(now.payload_factors)
@@ -218,9 +217,7 @@ class Predictor:
 
         @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
         def throughput() -> Floats:
-            return np.asarray(
-                1000.0 / self._between_frames(interval, np.maximum(up_ms, server_ms + now.server_overhead_ms))
-            )
+            return np.asarray(1000.0 / self._between_frames(interval, np.maximum(up_ms, server_ms)))
 
         def energy() -> Floats:
             air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte

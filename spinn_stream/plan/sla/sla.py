@@ -18,7 +18,8 @@ class Metric:
 
     said: its name in a sentence. rises: more is better. units: name -> size in the canonical unit, which comes first
     and is meant if no unit is written. absolute: tolerances are differences, not shares of the best. scale: a violation
-    counts 1 if the figure is off by its bound or by this, whichever is larger.
+    counts 1 if the figure is off by its bound or by this, whichever is larger. steady: it hardly wavers with the
+    conditions.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Metric:
     scale: float
     absolute: bool = False
     largest: float = 1e21
+    steady: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -49,16 +51,19 @@ METRICS: dict[str, Metric] = {
             "throughput_fps", "answers a second", "the number of answers a second", True,
             {"fps": 1.0, "Hz": 1.0, "/s": 1.0}, 1.0,
         ),
-        Metric("accuracy", "share of right answers", "the share of right answers", True, _SHARE, 0.1, True, 1.0),
+        Metric("accuracy", "share of right answers", "the share of right answers", True, _SHARE, 0.1, True, 1.0, True),
         Metric(
             "accuracy_drop", "loss against the whole network, in points", "the loss of accuracy", False, _SHARE, 0.1,
-            True, 1.0,
+            True, 1.0, True,
         ),
         Metric(
             "uplink", "bytes a second to the server", "the traffic to the server", False,
             {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "b/s": 0.125, "kb/s": 125.0, "Mb/s": 125e3, "Gb/s": 125e6}, 1e3,
         ),
-        Metric("server_cost", "ms of an idle server's computing a frame", "the server's work", False, _MS, 1.0),
+        Metric(
+            "server_cost", "ms of an idle server's computing a frame", "the server's work", False, _MS, 1.0,
+            steady=True,
+        ),
         Metric(
             "device_energy", "mJ a frame, an estimate", "the device's energy for a frame", False,
             {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}, 1.0,
@@ -93,6 +98,10 @@ class Constraint:
     def violation(self, value: float) -> float:
         """0 if it is kept."""
         return max(0.0, (self.bound - value if self.metric.rises else value - self.bound) / self.unit)
+
+    def tightened(self, share: float) -> Constraint:
+        more = 1 + share if self.metric.rises else 1 - share
+        return Constraint(self.metric, min(self.bound * more, self.metric.largest))
 
     def __str__(self) -> str:
         return f"{self.metric.name} {'>=' if self.metric.rises else '<='} {_written(self.metric, self.bound)}"
@@ -144,6 +153,10 @@ class Sla:
             names = [part.metric.name for part in parts]
             if len(names) != len(set(names)):
                 raise ValueError(f"each metric once, got {', '.join(names)}")
+
+    def with_headroom(self, share: float) -> Sla:
+        """Every bound tightened by this share of it, but those on steady figures."""
+        return Sla(tuple(c if c.metric.steady else c.tightened(share) for c in self.constraints), self.targets)
 
     def most_lost(self, whole: float) -> float | None:
         """Accuracy that may be lost against the whole network's, 0 to 1; None: it says nothing of accuracy."""

@@ -15,7 +15,7 @@ from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
 from spinn_client.sources.base import Picture
-from spinn_client.steering.guide import Fixed
+from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Decision, Plan
@@ -41,7 +41,7 @@ class Endless:
     def close(self) -> None: ...
 
 
-class Consulted(Fixed):
+class Consulted(Guide):
     """Says whether it was asked to decide."""
 
     runs = False
@@ -52,14 +52,14 @@ class Consulted(Fixed):
 
 
 def play(
-    bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan | Fixed, *, most: int = MOST
+    bundle: Bundle, device: Device, picture: Pixels, first: Plan, then: Plan | Guide, *, most: int = MOST
 ) -> list[Result]:
     """The final results of frames under one plan and, asked for at the third answer, another or another guide's.
 
     Ends some frames after the other plan is first seen in an answer, or after `most`.
     """
     results: list[Result] = []
-    plan = then.plan if isinstance(then, Fixed) else then
+    plan = then.plan if isinstance(then, Guide) else then
 
     async def main() -> None:
         feed = Feed(Endless(picture), FeedConfig(unpaced=True))
@@ -67,7 +67,7 @@ def play(
         def emit(result: Result) -> None:
             results.append(result)
             if len(results) == 3:
-                if isinstance(then, Fixed):
+                if isinstance(then, Guide):
                     pipeline.use_guide(then)
                 else:
                     pipeline.change_plan(then)
@@ -75,7 +75,7 @@ def play(
                 feed.stop()
 
         pipeline = Pipeline(
-            bundle, device, feed, Ledger(bundle.labels), Fixed(first), None, deadline_ms=10_000, emit=emit
+            bundle, device, feed, Ledger(bundle.labels), Guide(first), None, deadline_ms=10_000, emit=emit
         )
         await asyncio.to_thread(device.prepare, first)
         await feed.open()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from spinn_client.link.estimate import LinkEstimate, LinkReading
 from spinn_client.sinks.trace import TraceRecorder, TraceRows
 from spinn_stream.errors import ConfigError
-from spinn_stream.plan import LinkEstimate, LinkReading
 from spinn_stream.trace import Trace, parse_csv
 
 

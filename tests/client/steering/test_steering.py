@@ -7,16 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spinn_client.device.device import Device
 from spinn_client.steering.guide import Asked
-from spinn_client.steering.steering import Steering
+from spinn_client.steering.steering import REST_S, Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan import POLICIES, Plan, parse_sla
+from spinn_stream.plan import POLICIES, parse_sla
 from spinn_stream.profile import Profile, Timing
-from spinn_stream.runtime import Engine
+from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
+from spinn_stream.runtime import Answer, Engine
+from spinn_stream.runtime.machine.host import THIS_MACHINE
 
 
 @dataclass
@@ -62,45 +65,6 @@ def test_what_the_device_learns_of_its_own_profile_is_planned_with(
     assert after - before == pytest.approx(300.0)
 
 
-def test_what_a_server_does_besides_its_network_is_planned_with(
-    bundle: Bundle, engine: Engine, profile: Profile
-) -> None:
-    """Its stamps say 4 ms more than twice the profile's time (its load), decoding included: for a frame that it had
-    alone, and for one that waited for that."""
-    device = Device(bundle, engine, profile)
-    asked = Asked(POLICIES["server-only"], parse_sla("minimize latency_ms"))
-    plan = Plan(1, 0, None, CodecSetting("png", None))
-    decode = 6.6 * 3 * 128 * 128 / 1e6
-    usual = 2 * (decode + profile.expected_ms([(0, bundle.last)]))
-    told = Told(replace(profile))
-
-    def answered(steering: Steering, arrived_ms: float, left_ms: float) -> None:
-        for observer in told.observers:
-            observer.answered(0, 0.0, arrived_ms=arrived_ms, left_ms=left_ms)
-        steering.served(plan, bundle.last, arrived_ms, left_ms)
-
-    async def main() -> tuple[float, float, float]:
-        steering = Steering(bundle, asked, device, told, deadline_ms=1e6, fps=1.0, unpaced=False)  # type: ignore[arg-type]
-        await steering._meet_profiles()
-        found = [steering.forecast().latency_ms]
-        for more in (4.0, -4.0):
-            for n in range(200):
-                answered(steering, 1000.0 * n, 1000.0 * n + usual + more)
-                answered(steering, 1000.0 * n + 1, 1000.0 * n + 2 * (usual + more))
-            told.server_queue_ms = 20.0
-            answered(steering, 1e6, 1e6 + 500)  # waited for others, for all one knows
-            told.server_queue_ms = 1.0
-            for observer in told.observers:
-                observer.disconnected()  # the next server's clock is another one
-            found.append(steering.forecast().latency_ms)
-        return found[0], found[1], found[2]
-
-    before, busier, quicker = asyncio.run(main())
-    device.close()
-    assert busier - before == pytest.approx(4.0, abs=0.2)
-    assert quicker == pytest.approx(before, abs=0.2), "a server is never planned to be faster than it says"
-
-
 def test_pictures_that_take_more_bytes_than_the_tables_are_planned_with(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
@@ -113,10 +77,51 @@ def test_pictures_that_take_more_bytes_than_the_tables_are_planned_with(
     async def main() -> tuple[float, float]:
         steering = Steering(bundle, asked, device, told, deadline_ms=1e6, fps=1.0, unpaced=False)  # type: ignore[arg-type]
         before = steering.forecast().bytes_up
-        for _ in range(200):
+        for _ in range(1500):
             steering.coded(0, CodecSetting("jpeg", 95), round(1.5 * expected))
         return before, steering.forecast().bytes_up
 
     before, after = asyncio.run(main())
     device.close()
     assert after / before == pytest.approx(1.5, abs=0.01)
+
+
+def test_what_is_learned_makes_a_new_table_if_it_has_moved_and_not_too_often(
+    bundle: Bundle, engine: Engine, profile: Profile
+) -> None:
+    """Of a camera that shows one picture, nearly all frames are repeats."""
+    device, repeats, now = Device(bundle, engine, profile), Repeats(audit_rate=0.0), [0.0]
+    host = replace(THIS_MACHINE, clock=lambda: now[0])
+    asked = Asked.of("spinn", "minimize latency_ms")
+
+    async def main() -> list[float]:
+        steering = Steering(
+            bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, repeats=repeats, host=host
+        )
+        found = [steering.forecast().latency_ms]
+        picture = np.full((64, 64, 3), 100, np.uint8)
+        for frame in range(100):
+            if repeats.look(frame, picture, 0.0).answer is None:
+                repeats.answered(frame, Answer("final", 1, 0.9, ((1, 0.9),)))
+        for now[0] in (REST_S / 2, REST_S):
+            await steering._meet_profiles()
+            found.append(steering.forecast().latency_ms)
+        steering.close()
+        return found
+
+    before, too_soon, after = asyncio.run(main())
+    device.close()
+    assert too_soon == before and after < 0.2 * before
+
+
+def test_the_agreement_says_what_repeats_may_cost(bundle: Bundle, engine: Engine, profile: Profile) -> None:
+    device, repeats = Device(bundle, engine, profile), Repeats()
+    asked = Asked.of("spinn", "accuracy_drop <= 3%; minimize latency_ms")
+    steering = Steering(bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, repeats=repeats)
+    assert repeats.most_lost == 0.03
+    steering.agree(Asked.of("spinn", "accuracy_drop <= 0%; minimize latency_ms"), 2)
+    assert repeats.most_lost == 0.0 and repeats.limit == 0.0
+    steering.agree(Asked.of("spinn", "latency_ms <= 500; minimize device_energy"), 3)
+    assert repeats.most_lost == DEFAULT_MOST_LOST
+    steering.close()
+    device.close()

@@ -88,7 +88,6 @@ def made_conditions(rng: random.Random) -> Conditions:
         server_load=10 ** rng.uniform(-0.3, 1),
         server_queue_ms=rng.choice([0.0, rng.uniform(0, 80)]),
         device_overhead_ms=rng.choice([0.0, rng.uniform(0, 5)]),
-        server_overhead_ms=other.choice([0.0, other.uniform(0, 5)]),
         fps=rng.uniform(1, 90),
         deadline_ms=rng.choice([None, rng.uniform(5, 400)]),
         payload_factors=rng.choice([{}, {"transform": rng.uniform(0.1, 1.2)}])

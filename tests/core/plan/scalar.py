@@ -186,7 +186,7 @@ class Scalar:
             if s == 1:  # taken when the link has room: the newest frame is half a period old then
                 W_u = min(W_u, max(0.0, T / 2 - wait))
             W_b = max(now.server_queue_ms, waiting(s / cycle, L * B, (p + tail_var / B**2) / 2))
-            back = link.rtt_ms + 0.008 * 160 / link.down_mbps + now.server_overhead_ms
+            back = link.rtt_ms + 0.008 * 160 / link.down_mbps
             M = begun + K * A_s + W_u + up + W_b + L * B + back
             v = clamp(max(level, 0.0), 0.001, 0.999)
             z = math.sqrt(3) / math.pi * math.log(v / (1 - v))
@@ -228,7 +228,7 @@ class Scalar:
             accuracy -= late * max(0.0, accuracy - worst)
         throughput = 1000 / cycle
         if s:
-            V = max(up, L * B + now.server_overhead_ms)
+            V = max(up, L * B)
             k = math.floor(V / cycle)
             throughput = 1000 / s / (V + p**k * (cycle * (k + 1 / s) - V))
         return figures | {

@@ -51,7 +51,7 @@ def test_small_requests_alone_leave_the_capacity_open() -> None:
     """200 bytes take 1.6 ms at 1 Mb/s, less than a timer is late."""
     link = PlayedLink(steady(50), steady(20))
     link.run(20, 200, 0, 5)
-    low, high = link.belief.bounds(5, 0.05), link.belief.bounds(5, 0.95)
+    low, high = link.belief.state(5, 0.05), link.belief.state(5, 0.95)
     assert low.up_mbps < 5 and high.up_mbps > 30
     assert low.rtt_ms == pytest.approx(20, abs=3)
 
@@ -91,7 +91,7 @@ def test_what_was_refused_has_passed_and_the_next_request_waited_for_it() -> Non
         belief.refused(2 * k, at + 0.12)
         belief.answered(2 * k + 1, at + 0.22, arrived_ms=0, left_ms=0)
         belief.ponged(20, at + 0.5)
-    found = belief.bounds(25.0, 0.5, 0.5)
+    found = belief.state(25.0, 0.5, 0.5)
     assert found.up_mbps == pytest.approx(1.0, rel=0.15) and found.rtt_ms == pytest.approx(20, abs=4)
 
 
@@ -111,7 +111,7 @@ def test_a_lost_connection_leaves_half_of_the_belief() -> None:
     link.run(10, 5000, 0, 3)
     link.belief.disconnected()
     assert link.belief.in_flight == 0
-    assert link.belief.bounds(3, 0.9).up_mbps > 4
+    assert link.belief.state(3, 0.9).up_mbps > 4
 
 
 EVENTS = st.lists(
@@ -139,7 +139,7 @@ def test_whatever_happens_the_belief_is_a_distribution(events: list[tuple[str, f
             belief.ponged(seconds * 1000, now)
         elif kind == "drop":
             belief.disconnected()
-        low, middle, high = (belief.bounds(now, level, level) for level in (0.25, 0.5, 0.75))
+        low, middle, high = (belief.state(now, level, level) for level in (0.25, 0.5, 0.75))
         assert 0.04 < low.up_mbps <= middle.up_mbps <= high.up_mbps < 600
         assert 0.4 < low.rtt_ms <= middle.rtt_ms <= high.rtt_ms < 4000
         belief.state(now)
@@ -192,7 +192,7 @@ def queued(belief: LinkBelief, mbps: float, size: int, seconds: float, most: int
             answers.append((free + 0.02, number))
             number += 1
         if tick % 100 == 99:
-            found.append(belief.bounds(now, 0.5, 0.5).up_mbps)
+            found.append(belief.state(now, 0.5, 0.5).up_mbps)
     for when, request in answers:
         belief.answered(request, when, arrived_ms=0.0, left_ms=0.0)
     return found
@@ -214,7 +214,7 @@ def test_a_slow_link_that_is_always_busy_is_not_taken_for_a_far_one(noise: float
         link.settle(now)
         if link.free <= now:
             link.send(17_000, now + 0.001)
-            found.append(link.belief.bounds(now + 0.001, 0.5, 0.5))
+            found.append(link.belief.state(now + 0.001, 0.5, 0.5))
     assert all(low < bounds.up_mbps < high for bounds in found[20:])
 
 

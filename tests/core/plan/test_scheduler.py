@@ -20,11 +20,11 @@ from spinn_stream.plan import (
     Predictor,
     Prober,
     Scheduler,
-    SchedulerConfig,
     build_table,
     parse_sla,
     policy,
 )
+from spinn_stream.plan.change.scheduler import HEADROOM
 from spinn_stream.profile import Profile, Timing
 
 from .links import PlayedLink, steady, step
@@ -34,6 +34,7 @@ SLOW = replace(FAST, link=LinkState(0.5, 20))
 SLOWER = replace(FAST, link=LinkState(0.2, 20))  # so that answers come too late
 ALONE = replace(FAST, link=None)
 FPS = 30
+LOOK_S = 0.2
 
 EIGHT = steady(8)
 
@@ -55,8 +56,6 @@ def test_the_first_decision_is_the_best_plan_and_says_why(bundle: Bundle, table:
     assert decision is not None and decision.feasible and decision.plan.id == 1
     assert "\n" not in decision.reason and ", as the first plan. Expected: answers after " in decision.reason
     assert decision.binding is not None and str(decision.binding.constraint) == "accuracy_drop <= 1%"
-    assert decision.runner_up is not None and decision.runner_up.plan.split != decision.plan.split
-    assert decision.runner_up.why.startswith("latency_ms is ")
 
 
 def test_without_a_server_the_device_goes_on_alone_at_once_and_back_at_once(bundle: Bundle, table: PlanTable) -> None:
@@ -73,39 +72,23 @@ def test_without_a_server_the_device_goes_on_alone_at_once_and_back_at_once(bund
 def test_a_plan_that_breaks_a_constraint_for_more_than_a_moment_is_left(bundle: Bundle, table: PlanTable) -> None:
     s = scheduler(bundle, table)
     s.decide(0.0, FAST)
-    assert s.decide(0.1, SLOWER) is None  # too soon to look
-    assert s.decide(0.25, SLOWER) is None  # perhaps for a moment only
-    assert s.decide(0.45, FAST) is None and s.decide(0.65, SLOWER) is None
-    decision = s.decide(1.0, SLOWER)
-    assert decision is not None and decision.plan.split == bundle.last
-    assert "because the plan before breaks the goal: the loss of accuracy is " in decision.reason
-    assert ", and at most 1.00 % is asked for. Expected: " in decision.reason
+    for n in range(1, 20):  # a moment: one look of three
+        assert s.decide(n * LOOK_S, FAST if n % 3 else SLOWER) is None
+    made = [d for n in range(20, 26) if (d := s.decide(n * LOOK_S, SLOWER)) is not None]
+    assert len(made) == 1 and made[0].plan.split == bundle.last
+    assert "because the plan before breaks the goal: the loss of accuracy is " in made[0].reason
+    assert ", and at most 1.00 % is asked for. Expected: " in made[0].reason
 
 
-def test_a_repair_does_not_wait_for_the_next_look(bundle: Bundle, table: PlanTable) -> None:
-    s, config = scheduler(bundle, table), SchedulerConfig()
-    s.decide(0.0, FAST)
-    assert s.decide(1.0, SLOWER) is None
-    assert s.decide(1.0 + config.min_interval_s, SLOWER) is None
-    due = 1.0 + config.repair_s
-    assert config.repair_s < 2 * config.min_interval_s, "else there is a look then anyway"
-    assert s.decide(due - 0.01, SLOWER) is None
-    assert s.decide(due, SLOWER) is not None
-
-
-def test_a_constraint_that_breaks_again_just_after_a_change_is_given_more_time(
-    bundle: Bundle, table: PlanTable
-) -> None:
-    """0.3 s the first time, three times as long the second; a look comes every 0.2 s."""
-    s = scheduler(bundle, table)
-    s.decide(0.0, FAST)
-    swamped = replace(FAST, device_load=60.0)  # a device that cannot answer alone any more
-    changes: list[float] = []
-    for n in range(1, 60):
-        if s.decide(n / 10, swamped if changes else SLOWER) is not None:
-            changes.append(n / 10)
-    first, second = changes
-    assert 0.3 <= first <= 0.8 and 0.9 <= second - first <= 1.4
+def test_a_better_plan_keeps_the_bounds_with_a_twentieth_to_spare(bundle: Bundle, table: PlanTable) -> None:
+    exact = scheduler(bundle, table, "minimize latency_ms within 0 ms").choose(FAST).figures.latency_ms
+    for bound, spared in ((1.02 * exact, False), (2 * exact, True)):
+        sla = f"latency_ms <= {bound} ms; minimize server_cost"
+        s = scheduler(bundle, table, sla)
+        decision = s.decide(0.0, FAST)
+        assert decision is not None and decision.feasible
+        assert (decision.figures.latency_ms <= (1 - HEADROOM) * bound) == spared
+        assert s.choose(FAST).figures.server_cost <= decision.figures.server_cost
 
 
 def test_a_better_plan_is_taken_once_it_has_proved_better(bundle: Bundle, table: PlanTable) -> None:
@@ -126,75 +109,6 @@ def test_a_prediction_keeps_no_memory_for_the_collector_to_find(table: PlanTable
         assert [row() for row in rows] == [None, None, None]
     finally:
         gc.enable()
-
-
-Looks = list[Conditions]
-
-
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
-    """The conditions of every prediction that is asked for."""
-    found: Looks = []
-    predict = Predictor.predict
-    monkeypatch.setattr(Predictor, "predict", lambda self, now: found.append(now) or predict(self, now))
-    return found
-
-
-def test_what_hardly_moves_is_looked_at_seldom(bundle: Bundle, table: PlanTable, looks: Looks) -> None:
-    s = scheduler(bundle, table)
-    s.decide(0.0, FAST)
-    looks.clear()
-    for n in range(40):
-        s.decide(0.1 * n, replace(FAST, device_load=8 * (1 + 0.04 * (n % 2))))
-    assert not looks
-    s.decide(4.0, replace(FAST, device_load=8.5))
-    assert len(looks) == 1
-    s.decide(9.5, replace(FAST, device_load=8.5))
-    assert len(looks) == 2  # after max_interval_s all the same
-
-
-@pytest.mark.parametrize("by", [1.1, 1 / 1.1])
-@pytest.mark.parametrize(
-    "name",
-    ["device_load", "server_load", "fps", "deadline_ms", "server_queue_ms", "device_overhead_ms", "server_overhead_ms",
-     "payload_factors", "up_mbps", "down_mbps", "rtt_ms", "jitter_ms"],
-)  # fmt: skip
-def test_whatever_moves_by_a_tenth_is_looked_at_and_by_a_thirtieth_not(
-    name: str, by: float, bundle: Bundle, table: PlanTable, looks: Looks
-) -> None:
-    def with_factor(factor: float) -> Conditions:
-        if name == "payload_factors":
-            return replace(before, payload_factors={"jpeg": factor})
-        if hasattr(link, name):
-            return replace(before, link=replace(link, **{name: factor * getattr(link, name)}))
-        return replace(before, **{name: factor * getattr(before, name)})
-
-    link = LinkState(20, 20, jitter_ms=2)
-    before = replace(FAST, link=link, server_queue_ms=3, device_overhead_ms=1, server_overhead_ms=2)
-    s = scheduler(bundle, table)
-    s.decide(0.0, before)
-    looks.clear()
-    s.decide(1.0, with_factor(by ** (1 / 3)))
-    assert not looks
-    s.decide(2.0, with_factor(by))
-    assert looks[0] == with_factor(by)
-
-
-def test_before_a_change_it_looks_at_conditions_that_are_a_tenth_worse_and_better(
-    bundle: Bundle, table: PlanTable, looks: Looks
-) -> None:
-    """Of device, server and link; what the user asked for stays as it is."""
-    s = scheduler(bundle, table)
-    s.decide(0.0, SLOW)
-    at = next(n / 10 for n in range(1, 40) if s.decide(n / 10, FAST) is not None)
-    assert at > 0.2
-    now, worse, better = looks[-3:]
-    assert now == FAST
-    for found, factor in ((worse, 1.1), (better, 1 / 1.1)):
-        assert found.link is not None
-        assert (found.device_load, found.server_load) == pytest.approx((8 * factor, factor))
-        assert (found.link.up_mbps, found.link.rtt_ms) == pytest.approx((20 / factor, 20 * factor))
-        assert (found.fps, found.deadline_ms) == (FAST.fps, FAST.deadline_ms)
 
 
 def test_another_agreement_is_planned_by_at_once_and_says_so(bundle: Bundle, table: PlanTable) -> None:
@@ -262,17 +176,14 @@ def test_conditions_that_waver_by_a_tenth_change_the_plan_at_most_once_a_minute(
         assert len([at for at in changes if at > 5]) <= 2, (mbps, changes)
 
 
-def test_a_plan_that_was_left_is_held_off_longer_with_every_return(bundle: Bundle, table: PlanTable) -> None:
-    """Two conditions, a little apart, take turns every second: each change is confirmed, and yet there are few."""
-    config = SchedulerConfig(clear_margin=9.0)
-    s = Scheduler(bundle, table, parse_sla(DEFAULT_SLA), config=config)
+def test_two_conditions_that_take_turns_change_the_plan_ever_more_seldom(bundle: Bundle, table: PlanTable) -> None:
+    s = scheduler(bundle, table)
     changes = []
-    for n in range(300 * 4):
-        at = n / 4
+    for n in range(240 * 5):
+        at = n / 5
         if s.decide(at, replace(FAST, link=LinkState(6.0 if int(at) % 2 else 2.2, 20))) is not None:
             changes.append(at)
-    late = [at for at in changes if at > 60]
-    assert len(late) <= 8
+    assert len([at for at in changes if at > 60]) <= 8
 
 
 def test_another_server_s_profile_is_planned_with_from_the_next_look_on(
@@ -288,9 +199,8 @@ def test_another_server_s_profile_is_planned_with_from_the_next_look_on(
     assert first is not None and first.plan.split < bundle.last
     s.use_table(build_table(bundle, made, replace(made, batches=(slow,))))
     assert s.plan == first.plan
-    assert s.decide(5.0, FAST) is None
-    decision = s.decide(5.4, FAST)
-    assert decision is not None and decision.plan.split == bundle.last
+    made_later = [d for n in range(10) if (d := s.decide(5.0 + n * LOOK_S, FAST)) is not None]
+    assert [d.plan.split for d in made_later] == [bundle.last]
     with pytest.raises(ValueError, match="another bundle"):
         s.use_table(table.take(table.split > 3))
 
@@ -309,7 +219,9 @@ class Loop:
             now = k / FPS
             self.link.settle(now)
             link = self.link.belief.state(now)
-            decision = self.scheduler.decide(now, replace(FAST, link=link, device_load=load(now), fps=FPS))
+            decision = None
+            if k % round(LOOK_S * FPS) == 0:
+                decision = self.scheduler.decide(now, replace(FAST, link=link, device_load=load(now), fps=FPS))
             if decision is not None:
                 self.decisions.append((now, decision))
                 sent, size = self._sent(decision)

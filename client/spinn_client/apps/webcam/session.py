@@ -27,7 +27,8 @@ from spinn_client import (
     StreamEnded,
     tune_process,
 )
-from spinn_stream.plan import DEFAULT_SLA, Figures, LinkEstimate, LinkReading
+from spinn_client.link.estimate import LinkEstimate, LinkReading
+from spinn_stream.plan import DEFAULT_SLA, Figures
 
 from .camera import Shot
 
@@ -69,7 +70,7 @@ class Lane:
     ) -> None:  # fmt: skip
         self.name = name
         self._on_answer = on_answer
-        self._pushed = Pushed(name="the camera")
+        self._pushed = Pushed(name="the camera", one_camera=True)
         self._open: dict[int, tuple[int, Shot]] = {}  # by the stream's own number
         self._count = 0
         self.stream = Stream(self._pushed, on_result=self._answered, on_event=on_event, **options)

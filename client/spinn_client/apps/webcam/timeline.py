@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from spinn_client import State
-from spinn_stream.plan import Figures, LinkReading
+from spinn_client.link.estimate import LinkReading
+from spinn_stream.plan import Figures
 from spinn_stream.repeat import EXIT
 
 from .session import Answer

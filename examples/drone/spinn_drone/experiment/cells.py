@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from spinn_drone.pilot.pilot import PilotConfig
+from spinn_drone.robot import DEADLINE_MS, GOAL
 from spinn_drone.world.forest import ForestConfig
 from spinn_drone.world.scene import COURSE
 from spinn_stream.trace import Trace
 from spinn_traces.readers import read_trace
 
-POLICIES = ("device-only", "server-only", "neurosurgeon", "edgent", "dyno", "spinn")
+ALONE = "device-only"
+"""The policy that uses no network: its flights are the same on every one, so it flies without."""
+
+POLICIES = (ALONE, "server-only", "neurosurgeon", "edgent", "dyno", "spinn")
 NETWORKS = ("wifi", "lte-walking", "lte-driving", "wifi-walking")
 """wifi: 20 Mb/s and 10 ms, always. The others are made-up traces (traces/data); the last two have long outages."""
 
@@ -31,10 +35,12 @@ OFFSET_S = 37.7
 
 @dataclass(frozen=True)
 class Setting:
-    """What all flights share. slowdown: of the device. bundle: its hash. machine: `Machine.key`."""
+    """What all flights share. slowdown: of the device. goal: for the policies that take a user's. bundle: its hash.
+    machine: `Machine.key`."""
 
     slowdown: float = 50.0
-    deadline_ms: float = 150.0
+    goal: str = GOAL
+    deadline_ms: float = DEADLINE_MS
     course: ForestConfig = COURSE
     pilot: PilotConfig = field(default_factory=PilotConfig)
     bundle: str = ""
@@ -59,7 +65,14 @@ class Cell:
         return ORACLES.get(self.policy)
 
 
-CELLS = (*(Cell(policy, NO_NETWORK) for policy in ORACLES), *(Cell(p, n) for n in NETWORKS for p in POLICIES))
+def cell_of(policy: str, network: str) -> Cell:
+    """The cell whose flights are those of a policy on a network."""
+    return Cell(policy, NO_NETWORK if policy in ORACLES or policy == ALONE else network)
+
+
+CELLS = tuple(
+    dict.fromkeys([cell_of(p, NO_NETWORK) for p in ORACLES] + [cell_of(p, n) for n in NETWORKS for p in POLICIES])
+)
 
 
 def todo(episodes: int) -> Iterator[tuple[int, Cell]]:

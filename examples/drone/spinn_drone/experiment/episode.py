@@ -11,15 +11,13 @@ from spinn_drone.perception.classes import truth
 from spinn_drone.perception.whole_network import WholeNetwork
 from spinn_drone.pilot.answers import answer_of, answer_of_rays
 from spinn_drone.pilot.pilot import Answer, Pilot
-from spinn_drone.robot import PROVISIONAL
 from spinn_drone.world.forest_world import ForestWorld
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import CAMERA_HZ
-from spinn_stream.plan import DEFAULT_SLA
 from spinn_traces.simulator import MemoEngine, Side, System
 from spinn_traces.simulator.measured import Machine
 
-from .cells import Cell, Setting, offset_s, trace_of
+from .cells import NO_NETWORK, Cell, Setting, offset_s, trace_of
 
 
 def fly(setting: Setting, cell: Cell, seed: int, machine: Machine, traces: Path) -> Flight:
@@ -34,20 +32,19 @@ def fly(setting: Setting, cell: Cell, seed: int, machine: Machine, traces: Path)
 
 
 def system(setting: Setting, cell: Cell, seed: int, machine: Machine, traces: Path) -> System:
-    """Device, link and server of a cell."""
-    trace = trace_of(cell.network, traces)
+    """Device, link and server of a cell; without a network, the device alone."""
+    trace = None if cell.network == NO_NETWORK else trace_of(cell.network, traces)
     costs = machine.costs
     return System(
         bundle=machine.bundle,
         engine=MemoEngine(machine.engine, most_bytes=64 << 20),
         device=Side(machine.profile, costs, costs.device_pace, costs.graph_ms, setting.slowdown),
-        server=Side(machine.profile, costs, costs.server_pace),
-        plan=Asked.of(cell.policy, DEFAULT_SLA),
+        server=None if trace is None else Side(machine.profile, costs, costs.server_pace),
+        plan=Asked.of(cell.policy, setting.goal),
         trace=trace,
-        trace_offset_s=offset_s(seed, trace),
+        trace_offset_s=0.0 if trace is None else offset_s(seed, trace),
         fps=float(CAMERA_HZ),
         deadline_ms=setting.deadline_ms,
-        provisional=cell.policy in PROVISIONAL,
         seed=seed,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from spinn_stream.errors import ConfigError
 
-from .cells import NETWORKS, NO_NETWORK, POLICIES
+from .cells import NETWORKS, POLICIES, Cell, cell_of
 
 
 def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -21,15 +21,15 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
     mpl.rcParams["svg.hashsalt"] = "spinn"
     import matplotlib.pyplot as plt
 
-    of = {(row["policy"], row["network"]): row for row in rows}
+    of = {Cell(row["policy"], row["network"]): row for row in rows}
     figure, axes = plt.subplots(1, len(NETWORKS), figsize=(11, 3.4), sharey=True, layout="constrained")
     for axis, network in zip(axes, NETWORKS, strict=True):
         axis.set_title(network, fontsize=10)
-        oracle = of.get(("oracle", NO_NETWORK))
+        oracle = of.get(cell_of("oracle", network))
         if oracle is not None:
             axis.axhline(100 * oracle["crash_rate"], color="0.5", linestyle="--", linewidth=1)
         for at, policy in enumerate(POLICIES):
-            row = of.get((policy, network))
+            row = of.get(cell_of(policy, network))
             if row is None:
                 continue
             rate, (low, high) = row["crash_rate"], row["crash_rate_interval"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .cells import CELLS, NETWORKS, NO_NETWORK, POLICIES, Cell
+from .cells import CELLS, NETWORKS, POLICIES, Cell, cell_of
 from .statistics import mcnemar, wilson
 from .store import Row
 
 Rows = Mapping[tuple[Cell, int], Row]
 
-OURS, ORACLE = "spinn", Cell("oracle", NO_NETWORK)
+OURS, ORACLE = "spinn", cell_of("oracle", "")
 
 
 def cell_rows(rows: Rows) -> list[dict[str, Any]]:
@@ -45,15 +45,16 @@ def cell_rows(rows: Rows) -> list[dict[str, Any]]:
 def comparisons(rows: Rows) -> list[dict[str, Any]]:
     """Ours and each other policy, over all networks together: McNemar's test over pairs of the same forest and network.
 
-    Flights over one forest are counted once for each network; they are not quite independent.
+    Flights over one forest are counted once for each network; they are not quite independent. Those of the device alone
+    are the same on every network, so each counts once for each network.
     """
     found = []
     for other in POLICIES:
         pairs = [
-            (rows[Cell(OURS, network), seed].crashed, rows[Cell(other, network), seed].crashed)
+            (rows[Cell(OURS, network), seed].crashed, rows[cell_of(other, network), seed].crashed)
             for network in NETWORKS
             for (cell, seed) in sorted(rows, key=lambda item: item[1])
-            if cell == Cell(OURS, network) and (Cell(other, network), seed) in rows
+            if cell == Cell(OURS, network) and (cell_of(other, network), seed) in rows
         ]
         if other == OURS or not pairs:
             continue

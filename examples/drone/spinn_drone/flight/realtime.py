@@ -13,7 +13,7 @@ from pathlib import Path
 
 import spinn_client as spinn
 from spinn_drone.pilot.pilot import Pilot, PilotConfig
-from spinn_drone.robot import Landed, Network, Picture, Robot
+from spinn_drone.robot import DEADLINE_MS, GOAL, Landed, Network, Picture, Robot
 from spinn_drone.world.scene import Scene
 from spinn_drone.world.world import Command, DroneState
 from spinn_stream.errors import ConfigError, SpinnError
@@ -75,11 +75,12 @@ class RealFlight:
     server: bool = True
     link: LinkShape = field(default_factory=LinkShape)
     cuts: tuple[Cut, ...] = ()
-    deadline_ms: float = 150.0
+    deadline_ms: float = DEADLINE_MS
     device_slowdown: float = 1.0
     runtime: str = "auto"
     pilot: PilotConfig = field(default_factory=PilotConfig)
     bundle: Path = BUNDLE
+    goal: str = GOAL
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def fly(wanted: RealFlight, watcher: Watcher) -> Flight:
 
     robot = Robot(Pilot(wanted.pilot), on_command=on_command, on_event=on_event)
     device = spinn.DeviceConfig(wanted.bundle, wanted.runtime, threads=1, slowdown=wanted.device_slowdown)
-    network = Network(device, None, wanted.policy, wanted.deadline_ms)
+    network = Network(device, None, wanted.policy, wanted.goal, wanted.deadline_ms)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         watcher.say("starting the world ...")

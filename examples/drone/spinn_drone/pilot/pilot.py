@@ -19,6 +19,9 @@ AS_GOOD = 0.3
 NEAR_RAD = math.radians(15)
 """Headings that differ by less are the same way out."""
 
+FARTHEST_RAD = math.radians(45)
+"""It never flies farther to the side than this: the camera sees 50 degrees to each."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -41,7 +44,8 @@ class PilotConfig:
     cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is free. braking: the
     deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
     answer younger than this, it stops (0.5 s: PX4's COL_PREV_DELAY and its time-out). smooth: time constant of the
-    filters. doubt: share of the speed that an answer without confidence takes away.
+    filters. doubt: share of the speed that an answer without confidence takes away. dodge: how many times as far to the
+    side it steers as an answer says, since that direction passes the tree with nothing to spare.
     """
 
     cruise: float = 6.0
@@ -52,6 +56,7 @@ class PilotConfig:
     stop_after: float = 0.5
     smooth: float = 0.08
     doubt: float = 0.5
+    dodge: float = 1.5
 
 
 class Pilot:
@@ -79,7 +84,7 @@ class Pilot:
             self._speed = 0.0
             return HOVER
         heading, confidence = self.choice(answer)
-        self._direction += share * (heading - self._direction)
+        self._direction += share * (self._steered(heading) - self._direction)
         dares = self.config.cruise * (1 - answer.blocked) * (1 - self.config.doubt * (1 - confidence))
         target = min(max(dares, self.config.creep), self.braking_speed(age))
         self._speed += share * (target - self._speed)
@@ -98,8 +103,14 @@ class Pilot:
         """
         least = AS_GOOD * max((p for _, p in answer.directions), default=0.0)
         heading = min(
-            (h for h, p in answer.directions if p >= least), key=lambda h: abs(h - self._direction), default=0.0
+            (h for h, p in answer.directions if p >= least),
+            key=lambda h: abs(self._steered(h) - self._direction),
+            default=0.0,
         )
         every = sum(p for _, p in answer.directions)
         near = sum(p for h, p in answer.directions if abs(h - heading) < NEAR_RAD)
         return heading, near / every if every else 0.0
+
+    def _steered(self, heading: float) -> float:
+        """The direction to fly for an answer's heading."""
+        return min(max(self.config.dodge * heading, -FARTHEST_RAD), FARTHEST_RAD)

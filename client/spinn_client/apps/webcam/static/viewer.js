@@ -85,7 +85,8 @@ class Overlay {
     set(this.age, `${Math.round(answer.age)} ms old`);
     set(this.where, answer.where === null ? "no answer in time" : `from the ${answer.where}`);
     if (this.bar) this.bar.style.transform = `scaleX(${sure})`;
-    if (this.why) set(this.why, `${REASONS[answer.reason] ?? ""}${answer.exit ? ` · exit ${answer.exit}` : ""}`);
+    const why = answer.exit === "repeat" ? "hardly changed: an earlier answer again" : REASONS[answer.reason] ?? "";
+    if (this.why) set(this.why, `${why}${answer.exit ? ` · exit ${answer.exit}` : ""}`);
     if (this.top) {
       const others = answer.top.slice(1).filter(([, p]) => p >= 0.02);
       set(this.top, others.map(([label, p]) => `${label} ${Math.round(100 * p)} %`).join(" · "));

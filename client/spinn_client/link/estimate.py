@@ -1,4 +1,4 @@
-"""What requests and answers show of the link to the server: its round trip, and its capacity upwards."""
+"""What requests and answers show of the link: its round trip, and its capacity upwards, for records and pictures."""
 
 from __future__ import annotations
 

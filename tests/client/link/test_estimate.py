@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spinn_stream.plan import LinkEstimate, LinkReading
+from spinn_client.link.estimate import LinkEstimate, LinkReading
 
 SERVER_MS = 7.0
 CLOCK_MS = 123_456.0  # the server's clock is another one

@@ -1,0 +1,90 @@
+"""Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
+
+    better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
+             constraint and the other one keeps it, that counts as MOST_GAIN.
+    proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
+             are believed soon. While no plan is better, MARGIN is taken away again.
+    calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
+
+What each rule is worth: docs/scheduler/change.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from spinn_stream.plan.predict.predictor import Prediction
+from spinn_stream.plan.sla.sla import Sla
+
+from .choice import KEPT, SAME_VIOLATION, violations
+from .reason import gained, repaired
+
+MARGIN = 0.10
+"""A gain counts by what it is beyond this share."""
+
+MOST_GAIN = 0.35
+"""A larger gain counts as this one: a pause of 0.3 s may make a gain look enormous."""
+
+PROOF = 0.10
+"""Seconds times share: a gain of 35 % proves itself in 0.4 s, one of 15 % in 2 s."""
+
+CALM_S = 20.0
+
+LONGEST_LOOK_S = 0.4
+"""What is seen at a look counts for the time since the one before, up to this."""
+
+
+class Gain(NamedTuple):
+    """share: of the figure that decides. why: a clause of a reason (see `reason`)."""
+
+    share: float
+    why: str
+
+
+class Patience:
+    """Compares the plan in force with the best one. `now` is in seconds and never falls."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._looked = -math.inf
+        self._unrest = 0.0  # changes, of which each counts half as much after CALM_S
+        self._changed = -math.inf
+
+    def worth(self, now: float, gain: float) -> bool:
+        """Whether the best plan has proved better. gain: its share over the plan in force; 0: none."""
+        seconds = min(now - self._looked, LONGEST_LOOK_S) if math.isfinite(self._looked) else 0.0
+        self._looked = now
+        self._sum = max(0.0, self._sum + (min(gain, MOST_GAIN) - MARGIN) * seconds)
+        return self._sum >= PROOF * math.exp2(self._unrest_at(now))
+
+    def changed(self, now: float) -> None:
+        """Another plan is in force."""
+        self._unrest, self._changed, self._sum = self._unrest_at(now) + 1, now, 0.0
+
+    def _unrest_at(self, now: float) -> float:
+        return self._unrest * math.exp2(-(now - self._changed) / CALM_S) if self._unrest else 0.0
+
+
+def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | None:
+    """What the plan at place `theirs` gains over the one in force at `ours`; None: nothing, or less than it must."""
+    broken = violations(prediction, sla.constraints)[[ours, theirs]]
+    saved = float(broken[0] - broken[1])
+    if saved > SAME_VIOLATION or (broken[0] > KEPT >= broken[1]):
+        worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[ours])))
+        value = float(prediction.of(worst.metric.name)[ours])
+        return Gain(MOST_GAIN if broken[1] <= KEPT else saved, repaired(worst, value))
+    if saved < -KEPT:
+        return None
+    for target in sla.targets:
+        metric = target.metric
+        before, after = (float(prediction.of(metric.name)[place]) for place in (ours, theirs))
+        gain = after - before if metric.rises else before - after
+        slack = abs(target.limit(before) - before)
+        if gain < -slack:
+            return None
+        if gain > max(slack, 0.0 if metric.absolute else MARGIN * abs(before)):
+            # a point of accuracy is a small share of it, and much: it counts in tolerances
+            share = MARGIN * gain / max(slack, 1e-9) if metric.absolute else gain / max(abs(before), 1e-9)
+            return Gain(share, gained(metric, before, after))
+    return None
