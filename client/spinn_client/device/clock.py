@@ -18,6 +18,9 @@ UNDISTURBED = 1.25
 STEP = 0.05
 """How fast the time besides the network is learned: a share of the difference for each job."""
 
+MOST_GROWTH = 4.0
+"""One run counts as at most this many times what was known. So a processor that is taken away for good is known after
+some runs, and a machine that slept for once is not taken for one that is as slow for ever."""
 
 USUAL_S = 30.0
 """The usual load is a mean over about this much of the time in which something ran."""
@@ -39,7 +42,8 @@ class StageClock:
 
     def observe(self, start: int, stop: int, ms: float) -> None:
         """One run of a piece, with the exit at its end or without."""
-        self._ms[start, stop] = max(ms, 0.9 * self._ms.get((start, stop), 0.0))
+        known = self._ms.get((start, stop))
+        self._ms[start, stop] = ms if known is None else max(min(ms, MOST_GROWTH * known), 0.9 * known)
 
     def observe_job(
         self, kind: str, graphs: Sequence[Graph], ms: float, now: float, *, besides_ms: float | None = None

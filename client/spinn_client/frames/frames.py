@@ -189,7 +189,10 @@ class Frames:
         """An exit answered on the server. server: which one. shortened: it is an earlier exit than was asked for."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None and flight.reliance is not None:
-            flight.reliance.answered(now - flight.sent_at, now)
+            if now <= flight.deadline:
+                flight.reliance.answered(now - flight.sent_at, now)
+            else:  # this process was held up, else the frame had its answer; how late it is says nothing of the server
+                flight.reliance.missed(flight.deadline - flight.sent_at, now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "shortened" if shortened else "confident"
         return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 

@@ -116,11 +116,22 @@ def test_the_stage_clock_remembers_the_slow_and_forgets_them_slowly(profile: Pro
     exit_cut = profile.exit_cuts[0]
     by_profile = profile.expected_ms([(0, exit_cut)], {exit_cut})
     assert clock.expected_ms([(0, exit_cut)], 0.0) == pytest.approx(by_profile)
-    for ms in (10, 50, 10, 10):
+    for ms in (10, 30, 10, 10):
         clock.observe(0, 5, ms)
-    assert clock.expected_ms([(0, 5)], 0.6) == pytest.approx(50 * 0.9**2)
+    assert clock.expected_ms([(0, 5)], 0.6) == pytest.approx(30 * 0.9**2)
     clock.observe(5, 9, 1)
-    assert clock.expected_ms([(0, 5), (5, 9)], 0.7) == pytest.approx(50 * 0.9**2 + 1)
+    assert clock.expected_ms([(0, 5), (5, 9)], 0.7) == pytest.approx(30 * 0.9**2 + 1)
+
+
+def test_a_machine_that_slept_is_not_taken_for_a_slow_one_and_one_that_is_slow_is_known_soon(profile: Profile) -> None:
+    """It slept for 3 s within a run of 10 ms; and from one run to the next everything takes ten times as long."""
+    slept, slow = StageClock(profile), StageClock(profile)
+    for ms in (10, 10, 3010):
+        slept.observe(0, 5, ms)
+    assert slept.expected_ms([(0, 5)], 3.1) <= 40
+    for ms in (10, 10, 100, 100):
+        slow.observe(0, 5, ms)
+    assert slow.expected_ms([(0, 5)], 0.3) == pytest.approx(100)
 
 
 def test_what_never_ran_is_expected_to_be_as_slow_as_what_did(profile: Profile) -> None:
