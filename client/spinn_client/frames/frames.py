@@ -27,7 +27,7 @@ from spinn_stream.runtime import Answer
 from .actions import Action, Cancel, DeviceTimes, Emit, Finish, LinkIs, Manner, Send
 from .flight import SPARE_MS, Flight, Happens, State
 from .ledger import Ledger
-from .reliance import Reliance
+from .reliance import MISSED, Reliance
 from .results import Reason, Result
 
 GRACE_MS = 10.0
@@ -189,10 +189,8 @@ class Frames:
         """An exit answered on the server. server: which one. shortened: it is an earlier exit than was asked for."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None and flight.reliance is not None:
-            if now <= flight.deadline:
-                flight.reliance.answered(now - flight.sent_at, now)
-            else:  # this process was held up, else the frame had its answer; how late it is says nothing of the server
-                flight.reliance.missed(flight.deadline - flight.sent_at, now)
+            allowed = flight.deadline - flight.sent_at  # if this process was held up, it says nothing of the server
+            flight.reliance.answered(min(now - flight.sent_at, MISSED * allowed), now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "shortened" if shortened else "confident"
         return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))
 
