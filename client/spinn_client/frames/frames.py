@@ -189,7 +189,7 @@ class Frames:
         """An exit answered on the server. server: which one. shortened: it is an earlier exit than was asked for."""
         flight = self._ledger.flight(frame)
         if flight is not None and flight.sent_at is not None and flight.reliance is not None:
-            allowed = flight.deadline - flight.sent_at  # if this process was held up, it says nothing of the server
+            allowed = flight.deadline - flight.sent_at  # a much later one was read late: this process was held up
             flight.reliance.answered(min(now - flight.sent_at, MISSED * allowed), now)
         reason: Reason = "final_exit" if answer.exit == self._final_exit else "shortened" if shortened else "confident"
         return _emitted(self._ledger.server_answer(frame, answer, reason, now, server))

@@ -1,4 +1,4 @@
-"""What this camera, device and server are like beyond the tables and profiles. One rule for all of it: means of what
+"""What this camera and this device are like beyond the tables and the profile. One rule for all of it: means of what
 was expected and of what came, over about the last OVER events."""
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
              are believed soon. While no plan is better, MARGIN is taken away again.
     calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
 
-What each rule is worth: docs/scheduler/change.md.
+How they compare with the rules before them: docs/scheduler/measured.md.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ PROOF = 0.10
 """Seconds times share: a gain of 35 % proves itself in 0.4 s, one of 15 % in 2 s."""
 
 CALM_S = 20.0
+"""A change this long ago makes the proof only half as much larger, on a logarithmic scale."""
 
 LONGEST_LOOK_S = 0.4
 """What is seen at a look counts for the time since the one before, up to this."""
