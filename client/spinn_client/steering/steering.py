@@ -24,7 +24,7 @@ from spinn_stream.plan import (
     Scheduler,
     build_table,
 )
-from spinn_stream.plan.predict.exit_shares import NO_REPEATS, RepeatRates
+from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
@@ -237,7 +237,7 @@ class Steering(Guide):
 
     def _known_by(self, now: float, server: Profile | None = None) -> _Known:
         repeats = self._repeats
-        rates = NO_REPEATS if repeats is None else RepeatRates(repeats.share, repeats.loss)
+        rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
         device = self._device
         return _Known(device.profile, server, device.encoding_factors, self._pictures.shifts, rates, now)
 

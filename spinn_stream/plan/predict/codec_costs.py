@@ -20,11 +20,6 @@ class CodecCost:
     decode_ms: float
 
 
-MOST_SETTINGS = 5
-"""For each cut point, at most; at least LEAST_SETTINGS, if a bundle's tables have them."""
-
-LEAST_SETTINGS = 4
-
 MOST_LOST = 0.1
 """Settings that lose more of the final exit's accuracy are not planned with."""
 
@@ -52,30 +47,18 @@ def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
 def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     """The rows of a cut point that the scheduler chooses among, fewest bytes first.
 
-    Those that no other one beats both in bytes and in every exit's loss (chance apart). If they are more than
-    `MOST_SETTINGS`, those with the closest neighbours in bytes are left out, but never the smallest that keeps the
-    accuracy. If they are fewer than `LEAST_SETTINGS`, the next ones by bytes join.
+    Those that no other one beats both in bytes and in every exit's loss (chance apart), and the smallest that keeps the
+    accuracy.
     """
     final, whole = bundle.exits[-1].name, uncoded(bundle)
     rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]
     rows.sort(key=lambda r: (r.bytes_mean, r.codec))
     rows = [r for r in rows if losses(whole, r).get(final, 0.0) <= MOST_LOST] or rows[-1:]
-    chosen: list[PayloadRow] = []
+    keeps, smaller = smallest_row(bundle, cut), list[PayloadRow]()
     for row in rows:
-        if not any(_as_good(losses(whole, c), losses(whole, row)) for c in chosen):
-            chosen.append(row)
-    keeps = smallest_row(bundle, cut)
-    if keeps in rows and keeps not in chosen:
-        chosen.append(keeps)
-    for row in rows:
-        if len(chosen) < LEAST_SETTINGS and row not in chosen:
-            chosen.append(row)
-    chosen.sort(key=lambda r: (r.bytes_mean, r.codec))
-    while len(chosen) > MOST_SETTINGS:
-        inner = [i for i in range(1, len(chosen) - 1) if chosen[i] is not keeps]
-        gaps = [chosen[i + 1].bytes_mean / max(chosen[i - 1].bytes_mean, 1e-9) for i in inner]
-        chosen.pop(inner[gaps.index(min(gaps))])
-    return chosen
+        if row is keeps or not any(_as_good(losses(whole, c), losses(whole, row)) for c in smaller):
+            smaller.append(row)
+    return smaller
 
 
 def guessed_bytes(bundle: Bundle, cut: int, setting: CodecSetting) -> float:

@@ -23,8 +23,6 @@ class RepeatRates:
     lost: float = 0.0
 
 
-NO_REPEATS = RepeatRates()
-
 Rows = Sequence[tuple[float | None, ThresholdRow]]
 """T thresholds of plans, each with its row of the bundle."""
 

@@ -1,13 +1,14 @@
 """Every plan that a bundle allows, with all figures that depend on neither link nor loads. Set up once.
 
-A *way* is what the network does to a frame under a split and a threshold (and the time to encode behind it); plans
+A *way* is what the device does to a frame under a split and a threshold (and the time to encode behind it); plans
 that differ in the codec alone share one. Arrays are over ways (W) or plans (P); exits (E) count the final one.
 Milliseconds are those of undisturbed machines. Formulas: docs/scheduler/prediction.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,29 +19,29 @@ from spinn_stream.plan.plan import Plan
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
+QUANTILE = 0.95
+"""Of the ages that `latency_ms.p95` speaks of."""
+
 
 @dataclass(frozen=True)
 class Ways:
     """What the device does to a frame, from taking it on.
 
-    ends: (E + 1, W) ms, when each exit on the device is done (an exit that is not run counts as the one before it); the
-        last row: when a frame is ready to be sent.
+    ends: (E + 1, W) ms, when each exit on the device is done; the last row: when a frame is ready to be sent.
     weights: (E + 1, W), share of the frames that end at each exit, 0 behind the split; the last row: the share sent.
-    busy: (W,) ms, the mean of `ends`. slowest: (W,) ms, the last exit that answers; 0: none does.
-    fallback: (E, W), accuracy if the best exit up to this one answers all frames that would go beyond it; -inf: none is
-        evaluated on the device.
-    local_mean, local_spread: (W,) ms, mean of the frames answered on the device, and distance to their quantile.
-    head_var: (W,) ms^2, variance of the time until a frame is sent.
+    alone: (E, W), accuracy if the exit answers all frames that come to it; -inf: it is not run on the device.
+    sent_var: (W,) ms^2, variance of the last row of `ends`.
+    late_ms, late_var, late_z: (W,), mean and variance of the exit on the device that answers the frame of the 95 %
+        quantile, and its place there, in standard deviations; of no meaning if more than 5 % are sent.
     """
 
     ends: Floats
     weights: Floats
-    busy: Floats
-    slowest: Floats
-    fallback: Floats
-    local_mean: Floats
-    local_spread: Floats
-    head_var: Floats
+    alone: Floats
+    sent_var: Floats
+    late_ms: Floats
+    late_var: Floats
+    late_z: Floats
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,9 @@ class PlanTable:
     split, threshold, setting: indices into the bundle's cut points, `thresholds` and `settings` (-1: nothing is sent).
     way: index of its way. sent: share of the frames that are sent.
     size, size_var: bytes of one message, bytes^2, by the tables.
-    server: ms of decoding and tail for a frame sent; server_cv2: their squared coefficient of variation; tail_var:
-    ms^2.
-    on_device: whether the 95 % quantile is among the frames answered on the device. If not, zz is z |z| for its place z
-        among the frames sent, in standard deviations, and tail_dd the same for the tail alone, in ms from its mean.
-    accuracy: without late answers. server_cost: ms a frame.
+    server, tail_var: ms of decoding and tail for a frame sent; ms^2.
+    z: place of the 95 % quantile among the frames sent, in standard deviations from their mean.
+    accuracy: without late answers.
     """
 
     ways: Ways
@@ -67,6 +66,7 @@ class PlanTable:
     reference: float
     rescue_ms: float
     rescue_accuracy: float
+    number: Ints
     split: Ints
     threshold: Ints
     setting: Ints
@@ -75,14 +75,9 @@ class PlanTable:
     size: Floats
     size_var: Floats
     server: Floats
-    server_cv2: Floats
     tail_var: Floats
-    zz: Floats
-    tail_dd: Floats
-    on_device: npt.NDArray[np.bool_]
+    z: Floats
     accuracy: Floats
-    server_cost: Floats
-    number: Ints
 
     def __len__(self) -> int:
         return len(self.split)
@@ -97,16 +92,8 @@ class PlanTable:
 
     def take(self, chosen: npt.ArrayLike) -> PlanTable:
         """Some of the plans, by index or mask; `number` says which they were."""
-        keep = np.flatnonzero(chosen) if np.asarray(chosen).dtype == bool else np.asarray(chosen, np.intp)
-        used, way = np.unique(self.way[keep], return_inverse=True)
-        per_plan = {
-            f.name: value[keep]
-            for f in fields(self)
-            if isinstance(value := getattr(self, f.name), np.ndarray) and f.name != "way"
+        keep = np.arange(len(self))[np.asarray(chosen) if np.size(chosen) else slice(0)]
+        taken: dict[str, Any] = {
+            f.name: getattr(self, f.name)[keep] for f in fields(self) if f.type in ("Ints", "Floats")
         }
-        ways = Ways(**{f.name: np.ascontiguousarray(getattr(self.ways, f.name)[..., used]) for f in fields(Ways)})
-        return PlanTable(
-            ways=ways, way=way, thresholds=self.thresholds, settings=self.settings, last=self.last,
-            reference=self.reference, rescue_ms=self.rescue_ms, rescue_accuracy=self.rescue_accuracy,
-            **per_plan,
-        )  # fmt: skip
+        return replace(self, **taken)

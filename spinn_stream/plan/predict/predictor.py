@@ -18,8 +18,7 @@ import numpy.typing as npt
 from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.sla.sla import METRICS
 
-from .mixture import Z95
-from .plan_table import Floats, PlanTable
+from .plan_table import QUANTILE, Floats, PlanTable, Ways
 from .power import PowerMeter, PowerModel
 
 OVERRUN = 0.1
@@ -143,26 +142,10 @@ class Predictor:
     def __init__(
         self, table: PlanTable, power: PowerMeter | None = None, *, plans: npt.ArrayLike | None = None
     ) -> None:
-        self.table = table if plans is None else table.take(plans)
+        self.table = t = table if plans is None else table.take(plans)
         self.power: PowerMeter = power or PowerModel()
-        t = self.table
-        self._sent_ends = np.ascontiguousarray(t.ways.ends[-1])
-        self._local_share = 1.0 - t.ways.weights[-1]  # (W,)
-        self._local_sum = (t.ways.weights[:-1] * t.ways.ends[:-1]).sum(0)
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
-        self._server_cv = (1 - t.sent + t.server_cv2) / 2
-        self._bytes_frame = t.sent * t.size
-        self._sends_some = np.where(t.sent >= 1, 0.0, math.inf)  # inf: no bound but the formula's
-        partly = np.flatnonzero((t.sent > 0) & (t.sent < 1))
-        self._partly = slice(partly[0], partly[-1] + 1) if partly.size else slice(0)  # those that send some frames
-        self._log_local = np.log(np.maximum(1.0 - t.sent[self._partly], 1e-300))
-        self._half_late = np.where(t.sent > 0, 0.5, -math.inf)  # what is not sent never comes too late from the server
-        self._local_spread2 = t.ways.local_spread**2
-        none = np.full((1, len(self._sent_ends)), -np.inf)
-        self._fallback = np.concatenate([none, t.ways.fallback]).ravel()  # by the number of exits done, then by way
-        self._way_places = np.arange(len(self._sent_ends))
-        self._longest = float(t.ways.ends.max(initial=0.0))
-        self._only_local: Predictor | None = None
+        self._server_cv = (1 - t.sent + t.tail_var / np.maximum(t.server, 1e-9) ** 2) / 2
 
     def __len__(self) -> int:
         return len(self.table)
@@ -170,129 +153,92 @@ class Predictor:
     def predict(self, now: Conditions) -> Prediction:
         """All plans; without a link, those that send nothing."""
         if now.link is None:
-            return self._without_link(now)
+            local = Predictor(self.table, self.power, plans=self.table.split == self.table.last)
+            return local._prediction(now, LinkState(1.0, 0.0))
         return self._prediction(now, now.link)
 
-    def _without_link(self, now: Conditions) -> Prediction:
-        if self._only_local is None:
-            self._only_local = Predictor(self.table, self.power, plans=self.table.split == self.table.last)
-        local = self._only_local
-        return local._prediction(now, LinkState(1.0, 0.0))
-
     def _prediction(self, now: Conditions, link: LinkState) -> Prediction:
-        t, load, deadline = self.table, now.device_load, now.deadline_ms
-        besides, period = now.device_overhead_ms, 1000.0 / now.fps
-        load2, server_load2 = load * load, now.server_load * now.server_load
-        wait, interval = self._device_stage(load, besides, period)  # (W,) ms, ms between frames taken
-        begun, wait2 = wait + besides, wait * wait
+        t, ways, load = self.table, self.table.ways, now.device_load
+        period, deadline = 1000.0 / now.fps, math.inf if now.deadline_ms is None else now.deadline_ms
+        wait, interval = _device_stage(ways, load, now.device_overhead_ms, period)  # (W,) ms, ms between frames taken
+        begun = wait + now.device_overhead_ms
+        interval = interval[t.way]
         fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
-        least_ms = self._by_plan(load * self._sent_ends + (begun + fixed_ms))  # of a frame sent that waits for nothing
-        interval = self._by_plan(interval)
-        size = self._size(now.payload_factors)
-        bytes_ms = 8e-3 / link.up_mbps
-        up_ms = size * bytes_ms
-        server_ms = now.server_load * t.server
+        least_ms = (load * ways.ends[-1] + begun + fixed_ms)[t.way]  # of a frame sent that waits for nothing
+        factors = np.array([*(now.payload_factors.get(s.codec, 1.0) for s in t.settings), 1.0])  # the last: no setting
+        size = t.size * factors[t.setting]
+        byte_ms = 8e-3 / link.up_mbps
+        up_ms, server_ms = size * byte_ms, now.server_load * t.server
         rate = t.sent / interval  # messages a ms
-        queue = _queue_ms(rate, server_ms, self._server_cv)
-        next_frame = self._sends_some + self._by_plan(np.maximum(period / 2 - wait, 0.0))
-        held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), next_frame)
-        sent_ms = least_ms + held + up_ms + np.maximum(queue, now.server_queue_ms) + server_ms
-        scatter = load2 * t.ways.head_var + (wait2 / 3 + link.jitter_ms**2)
-        var = self._by_plan(scatter) + t.size_var * (bytes_ms * bytes_ms)
-        place = t.zz * var + server_load2 * t.tail_dd
-        p95_sent = np.maximum(sent_ms + np.copysign(np.sqrt(np.abs(place)), place), least_ms)
-        local_spread = np.sqrt(load2 * self._local_spread2 + (Z95 * Z95 / 3) * wait2)
-        p95_local = begun + load * t.ways.local_mean + local_spread  # (W,)
-        if deadline is None:
-            local_ms = load * self._local_sum + self._local_share * begun
-            accuracy = t.accuracy
-        else:
-            spread = np.sqrt(12 * var + (12 * server_load2) * t.tail_var) + LEAST_LATE_SPREAD * deadline
-            late = np.minimum(np.maximum((sent_ms - deadline) / spread + self._half_late, 0.0), 1.0)
-            local_ms, accuracy = self._late(begun, besides, load, deadline, late)
-            sent_ms = np.minimum(sent_ms, deadline)
-            p95_sent, p95_local = np.minimum(p95_sent, deadline), np.minimum(p95_local, deadline)
-        bytes_frame = self._bytes_frame if size is t.size else t.sent * size
+        newest = np.where(t.sent < 1, math.inf, np.maximum(period / 2 - wait, 0.0)[t.way])
+        held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), newest)
+        queue = np.maximum(_queue_ms(rate, server_ms, self._server_cv), now.server_queue_ms)
+        sent_ms = least_ms + held + up_ms + queue + server_ms
+        taken_var = wait * wait / 3  # the age of a frame that is taken is uniform
+        deviation = np.sqrt(
+            (load**2 * ways.sent_var + taken_var)[t.way] + link.jitter_ms**2 + byte_ms**2 * t.size_var
+            + now.server_load**2 * t.tail_var
+        )  # fmt: skip
+        p95_sent = np.maximum(sent_ms + t.z * deviation, least_ms)
+        p95_local = begun + load * ways.late_ms + ways.late_z * np.sqrt(load**2 * ways.late_var + taken_var)  # (W,)
+        done = begun + load * ways.ends[:-1]  # (E, W)
+        local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
+        accuracy = t.accuracy
+        if now.deadline_ms is not None:
+            spread = math.sqrt(12) * deviation + LEAST_LATE_SPREAD * deadline  # as if ages were uniform
+            late = np.clip((sent_ms - deadline) / spread + 0.5, 0.0, 1.0) * (t.sent > 0)
+            out_of_time = np.any((ways.weights[:-1] > 0) & (done > deadline), axis=0)  # (W,)
+            late = np.maximum(late, out_of_time[t.way])
+            rescue = t.rescue_accuracy if load * t.rescue_ms + now.device_overhead_ms <= deadline else 0.0
+            instead = np.where(done <= deadline, ways.alone, rescue).max(0, initial=rescue)  # (W,)
+            accuracy = accuracy - late * np.maximum(0.0, accuracy - instead[t.way])
         rates = self.power.rates()
 
         @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
         def throughput() -> Floats:
-            return np.asarray(1000.0 / self._between_frames(interval, np.maximum(up_ms, server_ms)))
+            return np.asarray(1000.0 / _between_frames(t.sent, interval, np.maximum(up_ms, server_ms)))
 
         def energy() -> Floats:
-            air = 8e-6 * rates.up_mj_per_mbit + bytes_ms * rates.radio_mw * 1e-3  # mJ a byte
-            device = self._by_plan(rates.compute_mw * 1e-3 * (load * t.ways.busy + besides))
-            return np.asarray(device + bytes_frame * air)
+            air = 8e-6 * rates.up_mj_per_mbit + byte_ms * rates.radio_mw * 1e-3  # mJ a byte
+            busy = load * (ways.weights * ways.ends).sum(0) + now.device_overhead_ms
+            return np.asarray(rates.compute_mw * 1e-3 * busy[t.way] + t.sent * size * air)
 
         return Prediction(t, {
-            "latency_ms": self._by_plan(local_ms) + t.sent * sent_ms,
-            "latency_ms.p95": np.where(t.on_device, self._by_plan(p95_local), p95_sent),
+            "latency_ms": local_ms[t.way] + t.sent * np.minimum(sent_ms, deadline),
+            "latency_ms.p95": np.minimum(np.where(t.sent <= 1 - QUANTILE, p95_local[t.way], p95_sent), deadline),
             "throughput_fps": throughput,
             "accuracy": accuracy,
             "accuracy_drop": lambda: t.reference - accuracy,
-            "uplink": lambda: bytes_frame * throughput(),
-            "server_cost": t.server_cost,
+            "uplink": lambda: t.sent * size * throughput(),
+            "server_cost": lambda: t.sent * t.server,
             "device_energy": energy,
         })  # fmt: skip
 
-    def _device_stage(self, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
-        """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each.
 
-        Formulas: docs/scheduler/prediction.md.
-        """
-        if load * self._longest + besides <= period:  # every frame finds the device free
-            nothing = np.zeros(len(self._sent_ends))
-            return nothing, nothing + period
-        y = self.table.ways.ends * (load / period) + besides / period  # services in periods
-        weights = self.table.ways.weights
-        from_idle = (weights * np.minimum(np.maximum((y - 1.0) * (1 / OVERRUN), 0.0), 1.0)).sum(0)
-        least = np.minimum(y, 1.0)
-        part = weights * least
-        least_sum = part.sum(0)
-        ends_early = 1.0 - np.minimum(least_sum, STAYS_BUSY)
-        busy = from_idle / (ends_early + from_idle)
-        idle_cycle = (weights * np.maximum(y, 1.0)).sum(0)
-        saved = (1.0 - (part * least).sum(0)) / 2  # of a busy cycle, as the next frame waits for the device already
-        cycle = np.maximum(idle_cycle - busy * saved, 1.0)
-        return busy * (period / 2), cycle * period
+def _device_stage(ways: Ways, load: float, besides: float, period: float) -> tuple[Floats, Floats]:
+    """(mean age of a frame when it is taken, mean time between frames taken), (W,) ms each.
 
-    def _between_frames(self, interval: Floats, behind: Floats) -> Floats:
-        """Mean ms between frames taken. A frame that is sent waits on the device until the one before it has left.
+    Formulas: docs/scheduler/prediction.md.
+    """
+    y = ways.ends * (load / period) + besides / period  # services in periods
+    from_idle = (ways.weights * np.clip((y - 1.0) / OVERRUN, 0.0, 1.0)).sum(0)
+    least = np.minimum(y, 1.0)
+    stays_busy = np.minimum((ways.weights * least).sum(0), STAYS_BUSY)
+    busy = from_idle / (1.0 - stays_busy + from_idle)
+    idle_cycle = (ways.weights * np.maximum(y, 1.0)).sum(0)
+    saved = (1.0 - (ways.weights * least * least).sum(0)) / 2  # in a busy cycle: the next frame waits already
+    return busy * (period / 2), np.maximum(idle_cycle - busy * saved, 1.0) * period
 
-        Args:
-            interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
-        """
-        found = np.maximum(interval, self.table.sent * behind)  # exact where all is sent, or nothing
-        sent, frame, message = self.table.sent[self._partly], interval[self._partly], behind[self._partly]
-        whole = np.floor(message / frame)  # frames that fit into a message's time; 0: the device is the slowest
-        none_waits = np.exp(self._log_local * whole)  # they are all answered on the device; a power takes longer
-        sending = sent * message
-        found[self._partly] = sending + none_waits * (frame * (sent * whole + 1) - sending)
-        return np.asarray(found)
 
-    def _late(self, begun: Floats, besides: float, load: float, deadline: float, late: Floats) -> tuple[Floats, Floats]:
-        """(share-weighted mean age of local answers (W,), accuracy (P,)), with a deadline."""
-        t, ways = self.table, self.table.ways
-        done = begun + load * ways.ends[:-1]  # (E, W)
-        local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
-        place = (done <= deadline).sum(0) * len(begun) + self._way_places
-        rescue = t.rescue_accuracy if load * t.rescue_ms + besides <= deadline else 0.0
-        fallback = np.maximum(self._fallback.take(place), rescue)  # (W,)
-        out_of_time = (begun + load * ways.slowest > deadline).astype(np.float64)
-        share = np.maximum(self._by_plan(out_of_time), late)
-        return local_ms, t.accuracy - share * np.maximum(0.0, t.accuracy - self._by_plan(fallback))
+def _between_frames(sent: Floats, interval: Floats, behind: Floats) -> Floats:
+    """Mean ms between frames taken. A frame that is sent waits on the device until the one before it has left.
 
-    def _size(self, factors: Mapping[str, float]) -> Floats:
-        """(P,) bytes of one message."""
-        t = self.table
-        if not factors:
-            return t.size
-        of_settings = np.array([*(factors.get(s.codec, 1.0) for s in t.settings), 1.0])  # the last: nothing is sent
-        return np.asarray(t.size * of_settings.take(t.setting, mode="wrap"))
-
-    def _by_plan(self, of_ways: Floats) -> Floats:
-        """(W,) to (P,): each plan's way."""
-        return np.asarray(of_ways.take(self.table.way, mode="clip"))  # nothing is out of range; this mode is faster
+    Args:
+        interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
+    """
+    whole = np.floor(behind / interval)  # frames that fit into a message's time; 0: the device is the slowest
+    none_waits = (1.0 - sent) ** whole  # they are all answered on the device
+    return np.asarray(sent * behind + none_waits * (interval * (sent * whole + 1) - sent * behind))
 
 
 def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:

@@ -81,26 +81,10 @@ def way(profile: Profile, start: int, stop: int, exits: list[int]) -> tuple[floa
     return ms + graphs * row.call_ms, var
 
 
-def quantile(parts: list[tuple[float, float, float]], level: float) -> float:
-    """Of a mixture of logistic distributions; parts: (weight, mean, standard deviation)."""
-    parts = [p for p in parts if p[0] > 0]
-    if not parts:
-        return 0.0
-    total = sum(w for w, _, _ in parts)
-
-    def below(x: float) -> float:
-        found = 0.0
-        for w, mean, deviation in parts:
-            scale = max(deviation * math.sqrt(3) / math.pi, 1e-9 + 1e-9 * abs(mean))
-            found += w / (1 + math.exp(-clamp((x - mean) / scale, -500, 500)))
-        return found / total
-
-    low = min(m - 8 * max(d, 1e-6) for _, m, d in parts)
-    high = max(m + 8 * max(d, 1e-6) for _, m, d in parts)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) < level else (low, middle)
-    return (low + high) / 2
+def place(level: float) -> float:
+    """Of a logistic distribution's quantile, in standard deviations from its mean."""
+    level = clamp(level, 0.001, 0.999)
+    return math.sqrt(3) / math.pi * math.log(level / (1 - level))
 
 
 def waiting(rate: float, service: float, cv: float) -> float:
@@ -171,9 +155,8 @@ class Scalar:
         begun = wait + o
         mean = sum(shares[i] * (begun + K * A[i]) for i in A)
         figures = {"server_cost": 0.0}
-        up, air, M, x, total_var, late = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        up, air, M, total_var, late = 0.0, 0.0, 0.0, 0.0, 0.0
         least, B = 0.0, 0.0
-        level = (0.95 - p) / s if s else 0.95
         if s:
             link = now.link
             assert link is not None
@@ -188,22 +171,21 @@ class Scalar:
             W_b = max(now.server_queue_ms, waiting(s / cycle, L * B, (p + tail_var / B**2) / 2))
             back = link.rtt_ms + 0.008 * 160 / link.down_mbps
             M = begun + K * A_s + W_u + up + W_b + L * B + back
-            v = clamp(max(level, 0.0), 0.001, 0.999)
-            z = math.sqrt(3) / math.pi * math.log(v / (1 - v))
-            t = quantile([(w, m, math.sqrt(q)) for w, m, q in tails], v) - tail
             total_var = K**2 * var_s + wait**2 / 3 + link.jitter_ms**2 + (0.008 / link.up_mbps) ** 2 * size_sd**2
-            x = z * abs(z) * total_var + L**2 * t * abs(t)
-            least = begun + K * A_s + back
             total_var += L**2 * tail_var
+            least = begun + K * A_s + back
             figures["server_cost"] = s * B
             air = size * (8e-6 * 283.17 + 0.008 / link.up_mbps * 132.86 / 1000)
         if s <= 0.05:
-            parts = [(shares[i], A[i], math.sqrt(varA[i])) for i in A]
-            m = sum(w * a for w, a, _ in parts) / max(p, 1e-9)
-            q = quantile(parts, min(1.0, 0.95 / max(p, 1e-9)))
-            p95 = begun + K * m + math.sqrt((K * (q - m)) ** 2 + Z95**2 * wait**2 / 3)
+            before = 0.0
+            for i in A:
+                if before + shares[i] > 0.95 - 1e-9:
+                    break
+                before += shares[i]
+            z = place((0.95 - before) / shares[i])
+            p95 = begun + K * A[i] + z * math.sqrt(K**2 * varA[i] + wait**2 / 3)
         else:
-            p95 = max(M + math.copysign(math.sqrt(abs(x)), x), least)
+            p95 = max(M + place((0.95 - p) / s) * math.sqrt(total_var), least)
         lost = 0.0
         if plan.payload is not None and s:
             for i in behind:

@@ -67,7 +67,7 @@ def test_an_energy_s_rates_scale_what_they_are_rates_of(bundle: Bundle, table: P
 
     now = Conditions(LinkState(8.0, 0.0), device_load=2.0)
     busy = Predictor(table, PowerModel(EnergyRates(1000.0, 0.0, 0.0))).predict(now).of("device_energy")
-    assert busy == pytest.approx(2 * table.ways.busy[table.way])
+    assert busy == pytest.approx(2 * (table.ways.weights * table.ways.ends).sum(0)[table.way])
     bits = Predictor(table, PowerModel(EnergyRates(0.0, 1.0, 0.0))).predict(now).of("device_energy")
     assert bits == pytest.approx(8e-6 * table.sent * table.size)
     air = Predictor(table, PowerModel(EnergyRates(0.0, 0.0, 1000.0))).predict(now).of("device_energy")

@@ -6,12 +6,13 @@ import random
 
 import pytest
 
-from spinn_stream.plan import Conditions, LinkState, PlanTable, Predictor, build_table
-from spinn_stream.plan.predict.exit_shares import NO_REPEATS, RepeatRates
+from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, PowerModel, Predictor, build_table
+from spinn_stream.plan.predict.exit_shares import RepeatRates
 
 from .made import made_bundle, made_profile
 
 SHARE, LOST = 0.4, 0.005
+COMPUTING = PowerModel(EnergyRates(1000.0, 0.0, 0.0))  # energy in mJ is then the busy time in ms
 
 
 def tables(seed: int) -> tuple[PlanTable, PlanTable, float]:
@@ -30,13 +31,13 @@ def test_the_other_frames_go_as_before_and_the_repeated_ones_cost_their_preparat
     assert (repeats.rescue_ms, repeats.rescue_accuracy) == (plain.rescue_ms, plain.rescue_accuracy)
     for name in ("split", "threshold", "setting", "size", "server"):
         assert getattr(repeats, name) == pytest.approx(getattr(plain, name)), name
-    for name in ("sent", "server_cost"):
-        assert getattr(repeats, name) == pytest.approx((1 - SHARE) * getattr(plain, name)), name
+    assert repeats.sent == pytest.approx((1 - SHARE) * plain.sent)
     alone = plain.sent == 0
     assert repeats.accuracy[alone] == pytest.approx(plain.accuracy[alone] - SHARE * LOST)
     assert (repeats.accuracy >= plain.accuracy - SHARE * LOST - 1e-9).all()  # coding hurts no more than what is sent
-    busy = SHARE * prepare_ms + (1 - SHARE) * plain.ways.busy[plain.way]
-    assert repeats.ways.busy[repeats.way] == pytest.approx(busy)
+    now = Conditions(LinkState(20.0, 20.0), fps=1.0)
+    before, after = (Predictor(t, COMPUTING).predict(now).of("device_energy") for t in (plain, repeats))
+    assert after == pytest.approx(SHARE * prepare_ms + (1 - SHARE) * before)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,7 +45,7 @@ def test_no_repeats_change_nothing(seed: int) -> None:
     rng = random.Random(seed)
     bundle = made_bundle(rng)
     profile = made_profile(rng, bundle)
-    plain, none = build_table(bundle, profile, profile), build_table(bundle, profile, profile, repeats=NO_REPEATS)
+    plain, none = build_table(bundle, profile, profile), build_table(bundle, profile, profile, repeats=RepeatRates())
     assert (plain.ways.ends == none.ways.ends).all() and (plain.accuracy == none.accuracy).all()
 
 

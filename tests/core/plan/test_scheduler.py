@@ -43,12 +43,12 @@ def scheduler(bundle: Bundle, table: PlanTable, sla: str = DEFAULT_SLA) -> Sched
     return Scheduler(bundle, table, parse_sla(sla))
 
 
-def test_the_table_has_every_cut_point_fifty_thresholds_and_four_settings(bundle: Bundle, table: PlanTable) -> None:
+def test_the_table_has_every_cut_point_fifty_thresholds_and_three_settings(bundle: Bundle, table: PlanTable) -> None:
     assert len(table) >= 2000
     assert set(table.split.tolist()) == set(range(bundle.last + 1))
     assert len(set(table.threshold.tolist())) >= 50
     for split in range(bundle.last):
-        assert len(set(table.setting[table.split == split].tolist())) >= 4
+        assert len(set(table.setting[table.split == split].tolist())) >= 3
 
 
 def test_the_first_decision_is_the_best_plan_and_says_why(bundle: Bundle, table: PlanTable) -> None:

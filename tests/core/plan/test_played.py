@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import Conditions, LinkState, Predictor, build_table
-from spinn_stream.plan.predict.mixture import level_z, mixture_quantile, spread
 
 from .made import made_bundle, made_profile
 from .scalar import CODING, Scalar, sd, way
@@ -18,23 +17,6 @@ FRAMES = 20_000
 
 def logistic(rng: np.random.Generator, mean: float, deviation: float, n: int) -> np.ndarray:
     return rng.logistic(mean, max(deviation, 1e-9) * np.sqrt(3) / np.pi, n)
-
-
-def test_a_single_part_s_quantile_is_that_of_its_distribution() -> None:
-    found = mixture_quantile(np.array([[10.0]]), np.array([[2.0]]), np.array([[0.3]]), np.array([0.95]))
-    assert found == pytest.approx(10 + 2 * float(level_z(0.95)))
-    assert spread(10.0, 10 + 2 * float(level_z(0.95))) == pytest.approx(2.0)
-
-
-def test_a_mixture_s_quantile_is_that_of_its_samples() -> None:
-    rng = np.random.default_rng(1)
-    means, deviations = rng.uniform(1, 100, (4, 30)), rng.uniform(0.1, 10, (4, 30))
-    weights, levels = rng.dirichlet([1, 1, 1, 1], 30).T, rng.uniform(0.05, 0.99, 30)
-    found = mixture_quantile(means, deviations, weights, levels)
-    for i in range(30):
-        part = rng.choice(4, 200_000, p=weights[:, i])
-        samples = rng.logistic(means[part, i], deviations[part, i] * np.sqrt(3) / np.pi)
-        assert (samples <= found[i]).mean() == pytest.approx(levels[i], abs=0.005)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -91,7 +73,9 @@ def test_a_device_that_takes_the_newest_frame_is_as_late_and_as_fast_as_predicte
     alone = Predictor(table, plans=table.split == table.last)
     draw = np.random.default_rng(seed)
     for load in (0.3, 1.0, 2.0, 5.0):
-        period = rng.uniform(0.4, 2.5) * float(alone.table.ways.busy.mean())
+        period = rng.uniform(0.4, 2.5) * float(
+            (alone.table.ways.weights * alone.table.ways.ends)[:, alone.table.way].sum(0).mean()
+        )
         now = Conditions(None, device_load=load, fps=1000 / period)
         prediction = alone.predict(now)
         for i in rng.sample(range(len(alone)), 2):
