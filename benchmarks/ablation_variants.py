@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from spinn_stream.plan import PlanTable
 from spinn_stream.plan.change import patience, scheduler
 from spinn_stream.plan.link import belief
 from spinn_stream.plan.link.belief import LinkBelief
-from spinn_stream.plan.link.probes import ProbeConfig, Prober
+from spinn_stream.plan.link.probes import Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
 from spinn_stream.plan.predict.predictor import LinkState
 
@@ -121,12 +121,6 @@ def _threshold_alone(bundle: Bundle, table: PlanTable) -> Mask:
     return np.asarray((here & one_setting(bundle, table)) | (table.split == table.last))
 
 
-def _one_probe() -> Sequence[Change]:
-    real = ProbeConfig()
-    small = replace(real, most_bytes=real.least_bytes)
-    return [(steering, "Prober", lambda now: Prober(now, small))]
-
-
 def _keys_only() -> Sequence[Change]:
     encode = Sender.encode
 
@@ -154,8 +148,7 @@ VARIANTS: dict[str, Variant] = {
     "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: 1.0)]),
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
     "medians of the belief": Variant(_medians),
-    "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
-    "probes of one size": Variant(_one_probe),
+    "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: False)]),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes

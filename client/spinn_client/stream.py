@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -36,7 +37,7 @@ from spinn_client.steering.guide import Asked, FixedPlan, Guide, is_ours, resolv
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
-from spinn_stream.plan import DEFAULT_SLA, Figures, Plan, PowerModel
+from spinn_stream.plan import DEFAULT_SLA, EnergyRates, Figures, Plan
 from spinn_stream.repeat import Repeats
 from spinn_stream.runtime.machine.host import Host, Slowed
 
@@ -211,7 +212,8 @@ class Stream:
         self._steering = Steering(
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
-            unpaced=self._feed_config.unpaced, power=PowerModel.of_cores(self._device_config.engine_threads),
+            unpaced=self._feed_config.unpaced,
+            power=functools.partial(EnergyRates.of_cores, self._device_config.engine_threads),
             repeats=self._repeats, host=self._host,
         )  # fmt: skip
         return self._steering

@@ -17,9 +17,9 @@ from spinn_stream.plan import (
     DEFAULT_SLA,
     Conditions,
     Decision,
+    EnergyRates,
     LinkState,
     Plan,
-    PowerModel,
     Prediction,
     Predictor,
     Scheduler,
@@ -87,12 +87,12 @@ def plan(
         table = build_table(model, device, server)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    power = PowerModel.of_cores(count)
-    scheduler = Scheduler(model, table, wanted, chooses=chooses, power=power)
+    rates = EnergyRates.of_cores(count)
+    scheduler = Scheduler(model, table, wanted, chooses=chooses, power=lambda: rates)
     decision = scheduler.choose(now)
     predicted, asked = scheduler.predict(now)
     second = runner_up(predicted, asked, choose(predicted, asked)[0])
-    everything = Predictor(table, power).predict(now)
+    everything = Predictor(table, lambda: rates).predict(now)
     front = pareto(everything, FRONT)
     if plot is not None:
         draw_plans(model, everything, front, decision, plot)

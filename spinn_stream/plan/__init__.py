@@ -3,10 +3,10 @@
 from spinn_stream.plan.change.choice import Binding
 from spinn_stream.plan.change.scheduler import Decision, Scheduler
 from spinn_stream.plan.link.belief import LinkBelief
-from spinn_stream.plan.link.probes import ProbeConfig, Prober
+from spinn_stream.plan.link.probes import Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
-from spinn_stream.plan.predict.power import EnergyRates, PowerMeter, PowerModel
+from spinn_stream.plan.predict.power import EnergyRates, PowerMeter
 from spinn_stream.plan.predict.predictor import Conditions, Figures, LinkState, Prediction, Predictor
 from spinn_stream.plan.predict.table_maker import build_table
 from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
@@ -33,10 +33,8 @@ __all__ = [
     "PlanTable",
     "Policy",
     "PowerMeter",
-    "PowerModel",
     "Prediction",
     "Predictor",
-    "ProbeConfig",
     "Prober",
     "Profile",
     "Scheduler",

@@ -24,6 +24,7 @@ from spinn_stream.plan import (
     Scheduler,
     build_table,
 )
+from spinn_stream.plan.link.probes import PROBE
 from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
@@ -53,17 +54,11 @@ UNPACED_FPS = 1000.0
 FIRST_FPS = 30.0
 """The rate of a source without one, until it was counted."""
 
-STEP = 0.1
-"""What was learned is worth a new table if a log-odds of an exit, or the share of repeats, has moved by this."""
+DIGITS = 1
+"""Of the log-odds of exits and of the share of repeats that tables are set up with: less is worth no new table."""
 
 REST_S = 3.0
 """Shortest time between two such tables: setting one up takes some tenths of a second."""
-
-PROBES = tuple(
-    (CodecSetting("jpeg", quality), least)
-    for quality, least in ((5, 0), (30, 1200), (60, 2000), (80, 3500), (95, 6000))
-)
-"""Settings of a probe, each with the smallest size it is used for: the finest that fits is taken."""
 
 
 class _Way:
@@ -76,26 +71,16 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a table is set up from, besides the bundle. server: None: its profile is not known yet. at: when, s."""
+    """What a table is set up from, besides the bundle. server: None: its profile is not known yet."""
 
     device: Profile
     server: Profile | None
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
     repeats: RepeatRates
-    at: float
 
     def table(self, bundle: Bundle) -> PlanTable:
-        server = self.server or self.device
-        return build_table(bundle, self.device, server, self.encoding, self.shifts, self.repeats)
-
-    def outdates(self, before: _Known) -> bool:
-        """Whether a new table is due: at once for another profile, and not too often for what is learned."""
-        if (self.device, self.server) != (before.device, before.server):
-            return True
-        moved = [abs(a - b) for a, b in zip(self.shifts, before.shifts, strict=True)]
-        moved.append(abs(self.repeats.share - before.repeats.share))
-        return self.at - before.at >= REST_S and (max(moved) >= STEP or self.encoding != before.encoding)
+        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts, self.repeats)
 
 
 class Steering(Guide):
@@ -138,7 +123,7 @@ class Steering(Guide):
         self._pictures = Pictures(bundle)
         self._overhead = Learned()  # of the device for a frame, ms
         self._repeats = repeats
-        self._known = self._known_by(now)
+        self._known, self._known_since = self._known_now(), now
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
         table = self._known.table(bundle)
         self._whole = table.reference  # accuracy of the whole network
@@ -181,7 +166,6 @@ class Steering(Guide):
         self.plan, self.reason = decision.plan, decision.reason
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
-        """See `Guide`."""
         while True:
             await asyncio.sleep(LOOK_S)
             await self._meet_profiles()
@@ -191,7 +175,6 @@ class Steering(Guide):
                 change(decision)
 
     def look(self) -> Decision | None:
-        """See `Guide`."""
         now = self._now()
         return self._scheduler.decide(now, self._conditions(now))
 
@@ -207,51 +190,43 @@ class Steering(Guide):
         return self._scheduler.choose(conditions).figures
 
     def probe(self) -> CodecSetting | None:
-        """See `Guide`."""
         way = self._way
         if way is None or self._link is None or not self._link.ready:
             return None
-        size = way.prober.due(self._now(), way.belief)
-        if size is None:
-            return None
-        return next(setting for setting, least in reversed(PROBES) if size >= least)
+        return PROBE if way.prober.due(self._now(), way.belief) else None
 
     def sent(self, plan: Plan, size: int) -> None:
-        """See `Guide`."""
         if self._way is not None:
             self._way.prober.used(self._now())
         if plan.codec is not None:
             self.coded(plan.split, plan.codec, size)
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:
-        """See `Guide`."""
         self._pictures.coded(split, setting, size)
 
     def went(self, plan: Plan, start: int, stop: int, answered_at: int | None) -> None:
-        """See `Guide`."""
         self._pictures.went(plan.confidence_threshold, start, stop, answered_at)
 
     def treated(self, overhead_s: float) -> None:
-        """See `Guide`."""
         self._overhead.add(0.0, min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS))
 
-    def _known_by(self, now: float, server: Profile | None = None) -> _Known:
-        repeats = self._repeats
-        rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
-        device = self._device
-        return _Known(device.profile, server, device.encoding_factors, self._pictures.shifts, rates, now)
+    def _known_now(self) -> _Known:
+        server, repeats = None if self._link is None else self._link.server_profile, RepeatRates()
+        if self._repeats is not None:
+            repeats = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
+        shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
+        return _Known(self._device.profile, server, self._device.encoding_factors, shifts, repeats)
 
     async def _meet_profiles(self) -> None:
-        """Plan with the server's own profile as soon as it is known, and with what was learned of the device and the
-        pictures."""
-        before, told = self._known, None if self._link is None else self._link.server_profile
-        known = self._known_by(self._now(), told or before.server)
-        if not known.outdates(before):
+        """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
+        known, before, now = self._known_now(), self._known, self._now()
+        known = known if known.server is not None else replace(known, server=before.server)
+        rests = (known.device, known.server) == (before.device, before.server) and now - self._known_since < REST_S
+        if known == before or rests:
             return
-        self._known = known
-        loop = asyncio.get_running_loop()
+        self._known, self._known_since = known, now
         try:
-            table = await loop.run_in_executor(self._thread, self._known.table, self._bundle)
+            table = await asyncio.get_running_loop().run_in_executor(self._thread, known.table, self._bundle)
             self._scheduler.use_table(table)
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)

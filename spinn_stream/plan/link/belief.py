@@ -157,7 +157,7 @@ class LinkBelief:
             requests: it, and before it those of which nothing was known when it came back.
         """
         at = requests[-1].at
-        done = np.float32((self._free - at) * 1000)  # ms, from when the last one was sent
+        done: Grid = np.full(1, (self._free - at) * 1000, np.float32)  # ms, from when the last one was sent
         for request in requests:
             done = np.maximum(RTT_MS + np.float32((request.at - at) * 1000), done) + _transfer_ms(request.size)
         waver = WAVER * np.minimum(done - RTT_MS, _transfer_ms(sum(r.size for r in requests)))

@@ -19,7 +19,7 @@ from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.sla.sla import METRICS
 
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
-from .power import PowerMeter, PowerModel
+from .power import EnergyRates, PowerMeter
 
 OVERRUN = 0.1
 """If a service is longer than a period by this share, the next frame always waits."""
@@ -143,7 +143,7 @@ class Predictor:
         self, table: PlanTable, power: PowerMeter | None = None, *, plans: npt.ArrayLike | None = None
     ) -> None:
         self.table = t = table if plans is None else table.take(plans)
-        self.power: PowerMeter = power or PowerModel()
+        self.power: PowerMeter = power or EnergyRates
         self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
         self._server_cv = (1 - t.sent + t.tail_var / np.maximum(t.server, 1e-9) ** 2) / 2
 
@@ -192,7 +192,7 @@ class Predictor:
             rescue = t.rescue_accuracy if load * t.rescue_ms + now.device_overhead_ms <= deadline else 0.0
             instead = np.where(done <= deadline, ways.alone, rescue).max(0, initial=rescue)  # (W,)
             accuracy = accuracy - late * np.maximum(0.0, accuracy - instead[t.way])
-        rates = self.power.rates()
+        rates = self.power()
 
         @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
         def throughput() -> Floats:

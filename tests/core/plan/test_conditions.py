@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from spinn_stream.plan import Conditions, EnergyRates, LinkState, PowerModel
+from spinn_stream.plan import Conditions, EnergyRates, LinkState
 
 INF, NAN = float("inf"), float("nan")
 MOST, TOO_MUCH = 1e6, 1.1e6
@@ -81,7 +81,6 @@ def test_energy_is_not_won_and_not_endless(place: int, value: float) -> None:
 
 
 def test_four_cores_take_four_times_as_much_and_the_radio_the_same() -> None:
-    one, four = PowerModel().rates(), PowerModel.of_cores(4).rates()
+    one, four = EnergyRates(), EnergyRates.of_cores(4)
     assert four.compute_mw == 4 * one.compute_mw
     assert (four.up_mj_per_mbit, four.radio_mw) == (one.up_mj_per_mbit, one.radio_mw)
-    assert PowerModel().estimated

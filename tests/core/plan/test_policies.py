@@ -63,14 +63,14 @@ def test_a_policy_that_is_none_is_refused() -> None:
 
 def test_an_energy_s_rates_scale_what_they_are_rates_of(bundle: Bundle, table: PlanTable) -> None:
     """1 mW of computing for 1 ms is 1e-3 mJ; the busy time is the device's mean."""
-    from spinn_stream.plan import EnergyRates, PowerModel
+    from spinn_stream.plan import EnergyRates
 
     now = Conditions(LinkState(8.0, 0.0), device_load=2.0)
-    busy = Predictor(table, PowerModel(EnergyRates(1000.0, 0.0, 0.0))).predict(now).of("device_energy")
+    busy = Predictor(table, lambda: EnergyRates(1000.0, 0.0, 0.0)).predict(now).of("device_energy")
     assert busy == pytest.approx(2 * (table.ways.weights * table.ways.ends).sum(0)[table.way])
-    bits = Predictor(table, PowerModel(EnergyRates(0.0, 1.0, 0.0))).predict(now).of("device_energy")
+    bits = Predictor(table, lambda: EnergyRates(0.0, 1.0, 0.0)).predict(now).of("device_energy")
     assert bits == pytest.approx(8e-6 * table.sent * table.size)
-    air = Predictor(table, PowerModel(EnergyRates(0.0, 0.0, 1000.0))).predict(now).of("device_energy")
+    air = Predictor(table, lambda: EnergyRates(0.0, 0.0, 1000.0)).predict(now).of("device_energy")
     assert air == pytest.approx(1e-3 * table.sent * table.size)  # 8 Mb/s: a microsecond a byte, at 1 W
 
 

@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, PowerModel, Predictor, build_table
+from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, Predictor, build_table
 from spinn_stream.plan.predict.exit_shares import RepeatRates
 
 from .made import made_bundle, made_profile
 
 SHARE, LOST = 0.4, 0.005
-COMPUTING = PowerModel(EnergyRates(1000.0, 0.0, 0.0))  # energy in mJ is then the busy time in ms
+COMPUTING = EnergyRates(1000.0, 0.0, 0.0)  # energy in mJ is then the busy time in ms
 
 
 def tables(seed: int) -> tuple[PlanTable, PlanTable, float]:
@@ -36,7 +36,7 @@ def test_the_other_frames_go_as_before_and_the_repeated_ones_cost_their_preparat
     assert repeats.accuracy[alone] == pytest.approx(plain.accuracy[alone] - SHARE * LOST)
     assert (repeats.accuracy >= plain.accuracy - SHARE * LOST - 1e-9).all()  # coding hurts no more than what is sent
     now = Conditions(LinkState(20.0, 20.0), fps=1.0)
-    before, after = (Predictor(t, COMPUTING).predict(now).of("device_energy") for t in (plain, repeats))
+    before, after = (Predictor(t, lambda: COMPUTING).predict(now).of("device_energy") for t in (plain, repeats))
     assert after == pytest.approx(SHARE * prepare_ms + (1 - SHARE) * before)
 
 
