@@ -35,6 +35,7 @@ SLOWER = replace(FAST, link=LinkState(0.2, 20))  # so that answers come too late
 ALONE = replace(FAST, link=None)
 FPS = 30
 LOOK_S = 0.2
+PROBE_BYTES = 1800  # of a frame of 200 classes
 
 EIGHT = steady(8)
 
@@ -228,9 +229,8 @@ class Loop:
             if rng.random() < sent and self.link.belief.in_flight < 16:
                 self.link.send(round(size * rng.uniform(0.8, 1.2)), now + 0.002)
                 self.prober.used(now)
-            probe = self.prober.due(now, self.link.belief)
-            if probe is not None:
-                self.link.send(probe, now + 0.002)
+            if self.prober.due(now, self.link.belief):
+                self.link.send(PROBE_BYTES, now + 0.002)
         return self.decisions
 
     def _sent(self, decision: Decision) -> tuple[float, float]:
