@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import typer
 from rich.progress import Progress as Bar
 from rich.table import Table
-from rich.text import Text
 
-from spinn_stream.bundle import DEFAULT_BUNDLE, load_bundle
+from spinn_stream.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from spinn_stream.errors import ConfigError
 from spinn_stream.runtime import open_engine
 from spinn_stream.text import printable
@@ -28,7 +30,7 @@ def evaluate(
         typer.Argument(help="folder of the bundle; more of --data, as a shell's * gives", show_default="built in"),
     ] = None,
     data: Annotated[
-        list[Path] | None, typer.Option(help="parquet files, folders of them, or folders; labelled or not")
+        list[Path] | None, typer.Option(help="parquet files, folders of them, or folders, labelled or not; or one clip")
     ] = None,
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="ignore labels: only agreement with the final exit")
@@ -44,48 +46,78 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score a bundle: accuracy, calibration and cost of each exit, and what each threshold buys.
 
-    On images without labels, it counts how often each exit, and each threshold, agrees with the final exit.
+    On images without labels, it counts how often each exit, and each threshold, agrees with the final exit. On a clip,
+    it also says how many frames the repeat exit would answer.
     """
     folders, files = _sorted(bundle or [])
     if not data:
-        raise ConfigError("no images were given: --data FILE.parquet, or a folder of images")
-    try:
-        from spinn_stream.train.data.datasets import are_labelled, load_dataset, load_pictures
-    except ImportError as error:
-        raise ConfigError(f"reading labelled images needs {error.name}: pip install 'spinn-stream[train]'") from error
+        raise ConfigError("no images were given: --data FILE.parquet, a folder of images, or a clip")
     model = load_bundle(folders[0] if folders else DEFAULT_BUNDLE)
     engine = open_engine(model, runtime, threads=threads or os.cpu_count() or 1)
     console = plain_console(stderr=True)
     with Bar(console=console, transient=True) as bar:
         task = bar.add_task("reading images", total=None)
-
-        def read(n: int, total: int) -> None:
-            bar.update(task, completed=n, total=total)
-
-        paths, side = [*data, *files], model.input.size
-        is_labelled = not unlabelled and are_labelled(paths)
-        if is_labelled:
-            dataset = load_dataset(paths, side=side, classes=model.labels, progress=read)
-        else:
-            dataset = load_pictures(paths, side=side, progress=read)
-        images = dataset.images if held_out is None else dataset.images.take(slice(-held_out, None))
-        running = bar.add_task("running every exit", total=len(images))
+        images = _read(
+            [*data, *files], model, labelled=not unlabelled,
+            progress=lambda n, total: bar.update(task, completed=n, total=total),
+        )  # fmt: skip
+        if held_out is not None:
+            images = images.last(held_out)
+        running = bar.add_task("running every exit", total=len(images.pixels))
         found = score(
-            model, engine, images.pixels, images.labels if is_labelled else None,
+            model, engine, images.pixels, images.labels, fps=images.fps,
             progress=lambda n: bar.update(running, completed=n),
         )  # fmt: skip
-    if dataset.skipped_total:
-        first = dataset.skipped[0]
-        console.print(Text(f"{dataset.skipped_total} images skipped", "yellow"), end=", ")
-        console.print(printable(f"the first: {first.where}: {first.why}"), soft_wrap=True)
-    if dataset.empty_classes:
-        console.print(f"{len(dataset.empty_classes)} classes have no image here", style="yellow")
+    for note in images.notes:
+        console.print(printable(note), style="yellow", soft_wrap=True)
     if plot is not None:
         _draw(found, model.name, plot)
     if as_json:
         print(json.dumps(found.as_json()))
     else:
         _show(found, model.name)
+
+
+class _Images(NamedTuple):
+    """pixels: (N, H, W, 3) uint8, RGB. labels: (N,); None: there are none. fps: of a clip. notes: what was left out."""
+
+    pixels: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64] | None
+    fps: float | None
+    notes: tuple[str, ...]
+
+    def last(self, count: int) -> _Images:
+        labels = None if self.labels is None else self.labels[-count:]
+        return self._replace(pixels=self.pixels[-count:], labels=labels)
+
+
+def _read(paths: list[Path], bundle: Bundle, *, labelled: bool, progress: Callable[[int, int], None]) -> _Images:
+    """labelled: read labels, if there are any."""
+    try:
+        from spinn_stream.train.data.clips import is_clip, load_clip
+        from spinn_stream.train.data.datasets import are_labelled, load_dataset, load_pictures
+    except ImportError as error:
+        raise ConfigError(f"reading images needs {error.name}: pip install 'spinn-stream[train]'") from error
+    side = bundle.input.size
+    clips = [path for path in paths if is_clip(path)]
+    if clips and len(paths) > 1:
+        raise ConfigError(f"got the clip {clips[0]} and {len(paths) - 1} more of --data, expected one clip alone")
+    if clips:
+        clip = load_clip(clips[0], side=side, progress=progress)
+        damaged = (f"{clip.damaged} damaged parts of the clip gave no picture",) if clip.damaged else ()
+        return _Images(clip.pixels, None, clip.fps, damaged)
+    labelled = labelled and are_labelled(paths)
+    if labelled:
+        dataset = load_dataset(paths, side=side, classes=bundle.labels, progress=progress)
+    else:
+        dataset = load_pictures(paths, side=side, progress=progress)
+    notes = []
+    if dataset.skipped_total:
+        first = dataset.skipped[0]
+        notes.append(f"{dataset.skipped_total} images skipped, the first: {first.where}: {first.why}")
+    if dataset.empty_classes:
+        notes.append(f"{len(dataset.empty_classes)} classes have no image here")
+    return _Images(dataset.images.pixels, dataset.images.labels if labelled else None, None, tuple(notes))
 
 
 def _sorted(arguments: list[Path]) -> tuple[list[Path], list[Path]]:
@@ -114,6 +146,14 @@ def _show(found: Evaluation, name: str) -> None:
         outcome = row.outcome
         table.add_row(f"{row.threshold:g}", f"{outcome.accuracy:.2%}", f"{outcome.mean_macs_fraction:.1%}", *share)
     console.print(table)
+    if found.repeats is not None:
+        r = found.repeats
+        console.print(
+            f"repeats, with the final exit on all other frames: {r.repeated:.1%} of the frames repeated, "
+            f"{r.macs_fraction:.1%} of the multiply-adds, {r.agreement:.2%} as the final exit; "
+            f"audits: {r.audits}, with another label: {r.disagreed}",
+            soft_wrap=True,
+        )
 
 
 def _draw(found: Evaluation, name: str, path: Path) -> None:

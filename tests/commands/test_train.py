@@ -145,6 +145,29 @@ def test_evaluate_tells_the_agreement_with_the_final_exit_where_there_are_no_lab
     assert "as the final exit" in table.stdout and "calibration error" not in table.stdout
 
 
+def test_evaluate_says_what_the_repeat_exit_does_on_a_clip(trained: Path, tmp_path: Path) -> None:
+    """A scene that stands still, then another one: the network sees the first frame of each, and audits."""
+    video = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 15.0, (96, 80))
+    rng = np.random.default_rng(0)
+    for scene in rng.integers(0, 256, (2, 5, 6, 3), np.uint8):
+        still = cv2.resize(scene, (96, 80), interpolation=cv2.INTER_CUBIC)
+        for _ in range(20):
+            video.write(still)
+    video.release()
+    done = said("evaluate", str(trained), "--data", str(tmp_path / "clip.avi"), "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    repeats = found["repeats"]
+    assert found["images"] == 40 and 0 <= repeats["repeated"] <= 0.95
+    run = 40 * repeats["macs_fraction"]
+    assert run == pytest.approx(
+        40 * (1 - repeats["repeated"]) + repeats["audits"], abs=1.01
+    )  # one audit may be unheard
+    assert repeats["agreement"] == 1 and repeats["disagreed"] == 0
+    text = said("evaluate", str(trained), "--data", str(tmp_path / "clip.avi"))
+    assert f"{repeats['repeated']:.1%} of the frames repeated" in text.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -179,12 +202,14 @@ def test_what_does_not_fit_is_one_clear_line(
     ("arguments", "message"),
     [
         (("one", "two", "--data", "x"), "got 2 bundles, expected one: one, two"),
-        ((), "no images were given: --data FILE.parquet, or a folder of images"),
+        ((), "no images were given: --data FILE.parquet, a folder of images, or a clip"),
+        (("--data", __file__), f"{__file__}: neither a parquet file nor a video that can be read"),
+        (("--data", __file__, "--data", "x"), f"got the clip {__file__} and 1 more of --data, expected one clip alone"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_clear_line(arguments: tuple[str, ...], message: str) -> None:
     done = said("evaluate", *arguments)
-    assert (done.returncode, done.stderr) == (1, f"spinn evaluate: {message}\n")
+    assert (done.returncode, done.stderr.strip()) == (1, f"spinn evaluate: {message}")
 
 
 def test_an_empty_class_is_refused_and_a_corrupt_image_counted(toys: Path, tmp_path: Path) -> None:

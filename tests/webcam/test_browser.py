@@ -69,9 +69,8 @@ def test_nothing_goes_wrong_on_the_page_and_no_other_host_is_asked(page: Any, se
     assert seen.addresses == {running.address.split("/")[2]}
 
 
-@pytest.mark.slow  # one run of three waited for more than 90 s until the server was asked at all
 def test_an_outage_moves_the_answers_to_the_device_and_its_end_brings_the_server_s_back(page: Any) -> None:
-    ask(page, "accuracy_drop <= 0%; minimize device_energy")  # a device this slow asks the server for most answers
+    ask(page, "minimize device_energy")  # the server answers most frames; no bound that other work here could break
     wait_for_kind(page, "server", ms=3 * TRIES_MS)
     click(page, "Outage")
     page.wait_for_selector("text=End the outage")

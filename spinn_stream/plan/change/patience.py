@@ -59,6 +59,10 @@ class Patience:
         self._sum = max(0.0, self._sum + (min(gain, MOST_GAIN) - MARGIN) * seconds)
         return self._sum >= PROOF * math.exp2(self._unrest_at(now))
 
+    def forget(self, now: float) -> None:
+        """The link came or went, or there is another goal: what was better until now proves nothing."""
+        self._sum, self._looked = 0.0, now
+
     def changed(self, now: float) -> None:
         """Another plan is in force."""
         self._unrest, self._changed, self._sum = self._unrest_at(now) + 1, now, 0.0

@@ -112,6 +112,8 @@ class Scheduler:
         """The plan to change to; None: keep the one in force."""
         linked = conditions.link is not None
         met, self._linked = linked == self._linked, linked
+        if not met:
+            self._patience.forget(now)
         prediction, sla = self.predict(conditions)
         best, _ = choose(prediction, sla.with_headroom(HEADROOM))
         if self._current is None:

@@ -16,6 +16,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.runtime.engines.base import Engine
 
 from .calibration import Pixels, calibration_error, collect_logits, confidences
+from .repeat_score import RepeatScore, score_repeats
 from .thresholds import Costs, Row, Scores
 
 
@@ -38,16 +39,18 @@ class ExitScore:
 class Evaluation:
     """Every exit, the final one last, and the outcome of each threshold of the bundle on these images.
 
-    is_labelled: without labels, the outcomes' accuracy is agreement with the final exit.
+    is_labelled: without labels, the outcomes' accuracy is agreement with the final exit. repeats: of the frames of one
+    camera; None: they are none.
     """
 
     images: int
     exits: tuple[ExitScore, ...]
     rows: tuple[Row, ...]
     is_labelled: bool = True
+    repeats: RepeatScore | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Fractions from 0 to 1 (mean_macs_fraction may exceed 1 by the heads); without labels, not what needs them."""
+        """Fractions from 0 to 1 (mean_macs_fraction may exceed 1 by the heads); what was not asked for is missing."""
         return {
             "images": self.images,
             **({"final_top1": self.exits[-1].top1} if self.is_labelled else {}),
@@ -60,6 +63,7 @@ class Evaluation:
                 }
                 for r in self.rows
             ],
+            **({"repeats": asdict(self.repeats)} if self.repeats is not None else {}),
         }  # fmt: skip
 
     @property
@@ -81,11 +85,14 @@ def evaluate(
     pixels: Pixels,
     labels: npt.NDArray[np.int64] | None,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    fps: float | None = None,
 ) -> Evaluation:
     """Run the bundle over the images as a client and a server would, uncoded, and score every exit.
 
     Args:
         pixels: (N, H, W, 3) uint8, RGB. labels: (N,), indices into the bundle's labels; None: there are none.
+        fps: the images are the frames of one camera, as a device prepares them, at this rate; None: they are not.
     """
     logits = collect_logits(bundle, engine, pixels, progress)
     answers = logits.argmax(axis=2)
@@ -105,4 +112,5 @@ def evaluate(
     )
     scores = Scores(sure, right, costs)
     rows = tuple(Row(r.threshold, r.needed, scores.play(r.needed)) for r in bundle.thresholds)
-    return Evaluation(len(labels), exits, rows, is_labelled)
+    repeats = None if fps is None else score_repeats(bundle, pixels, logits, fps)
+    return Evaluation(len(labels), exits, rows, is_labelled, repeats)

@@ -99,6 +99,26 @@ def test_a_better_plan_is_taken_once_it_has_proved_better(bundle: Bundle, table:
     assert len(changes) == 1 and 0.2 < changes[0] < 1.0
 
 
+@pytest.mark.parametrize("event", ["the link goes and comes", "another goal"])
+def test_what_was_better_before_the_link_came_or_another_goal_proves_nothing(
+    bundle: Bundle, table: PlanTable, event: str
+) -> None:
+    """A better plan that had proved half of what it must begins anew."""
+
+    def changes_after(looks: float) -> list[float]:
+        s = scheduler(bundle, table)
+        s.decide(0.0, SLOW)
+        assert all(s.decide(n / 10, FAST) is None for n in range(1, 1 + round(looks * 10)))
+        if event == "another goal":
+            s.agree(parse_sla(DEFAULT_SLA), policy("spinn"), 1)
+        else:
+            s.decide(0.9, ALONE)
+        s.decide(1.0, SLOW)
+        return [at / 10 for at in range(11, 40) if s.decide(at / 10, FAST) is not None]
+
+    assert changes_after(0.4) == changes_after(0.0) != []
+
+
 def test_a_prediction_keeps_no_memory_for_the_collector_to_find(table: PlanTable) -> None:
     """Some megabytes many times a second: they go when the prediction goes."""
     prediction = Predictor(table).predict(FAST)
