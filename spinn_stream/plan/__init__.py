@@ -1,17 +1,15 @@
 """What to do with a frame: where to split, when an exit is confident enough, how to code the rest."""
 
-from spinn_stream.plan.change.choice import Binding
 from spinn_stream.plan.change.scheduler import Decision, Scheduler
 from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
-from spinn_stream.plan.predict.power import EnergyRates, PowerMeter
+from spinn_stream.plan.predict.power import EnergyRates
 from spinn_stream.plan.predict.predictor import Conditions, Figures, LinkState, Prediction, Predictor
 from spinn_stream.plan.predict.table_maker import build_table
 from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
 from spinn_stream.plan.sla.text import DEFAULT_SLA, parse_sla
-from spinn_stream.profile import BatchProfile, LoadTracker, Profile, Timing
 
 from .plan import Plan
 
@@ -19,8 +17,6 @@ __all__ = [
     "DEFAULT_SLA",
     "METRICS",
     "POLICIES",
-    "BatchProfile",
-    "Binding",
     "Conditions",
     "Constraint",
     "Decision",
@@ -28,19 +24,15 @@ __all__ = [
     "Figures",
     "LinkBelief",
     "LinkState",
-    "LoadTracker",
     "Plan",
     "PlanTable",
     "Policy",
-    "PowerMeter",
     "Prediction",
     "Predictor",
     "Prober",
-    "Profile",
     "Scheduler",
     "Sla",
     "Target",
-    "Timing",
     "build_table",
     "parse_sla",
     "policy",

@@ -19,13 +19,13 @@ from spinn_stream.plan import (
     LinkBelief,
     Plan,
     PlanTable,
-    PowerMeter,
     Prober,
     Scheduler,
     build_table,
 )
 from spinn_stream.plan.link.probes import PROBE
 from spinn_stream.plan.predict.exit_shares import RepeatRates
+from spinn_stream.plan.predict.power import PowerMeter
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host

@@ -9,7 +9,7 @@ import numpy as np
 
 from spinn_stream.plan.predict.plan_table import Floats, Ints
 from spinn_stream.plan.predict.predictor import Prediction
-from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
+from spinn_stream.plan.sla.sla import METRICS, Constraint, Metric, Sla, Target
 
 KEPT = 1e-9
 """A violation that is only rounding."""
@@ -47,8 +47,7 @@ def violations(prediction: Prediction, constraints: Sequence[Constraint]) -> Flo
     """(P,), summed over the constraints, each in units of its bound; 0 if all are kept."""
     total = np.zeros(len(prediction.table))
     for c in constraints:
-        off = prediction.of(c.metric.name) - c.bound
-        total += np.maximum(-off if c.metric.rises else off, 0.0) * (1.0 / c.unit)
+        total += np.maximum(c.over(prediction.of(c.metric.name)), 0.0) * (1.0 / c.unit)
     return total
 
 
@@ -71,13 +70,16 @@ def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> in
     """The best plan by the targets alone. Plans within a target's tolerance go on to the next; the best in the last is
     it."""
     for target in targets[:-1]:
-        values = prediction.of(target.metric.name)[among]
-        if target.metric.rises:
-            among = among[values >= target.limit(float(values.max()))]
-        else:
-            among = among[values <= target.limit(float(values.min()))]
-    values = prediction.of(targets[-1].metric.name)[among]
-    return int(among[values.argmax() if targets[-1].metric.rises else values.argmin()])
+        signed = target.metric.signed
+        costs = signed(prediction.of(target.metric.name)[among])
+        among = among[costs <= signed(target.limit(signed(float(costs.min()))))]
+    last = targets[-1].metric
+    return int(among[last.signed(prediction.of(last.name)[among]).argmin()])
+
+
+def most_violated(prediction: Prediction, constraints: Sequence[Constraint], index: int) -> Constraint:
+    """By a plan; the first one if it keeps all."""
+    return max(constraints, key=lambda c: c.violation(_at(prediction, c.metric, index)))
 
 
 def binding(prediction: Prediction, sla: Sla, index: int) -> Binding | None:
@@ -87,32 +89,26 @@ def binding(prediction: Prediction, sla: Sla, index: int) -> Binding | None:
     """
     if not sla.constraints:
         return None
-    first = sla.targets[0].metric
-    worst = max(sla.constraints, key=lambda c: c.violation(_at(prediction, c.metric.name, index)))
-    if worst.violation(_at(prediction, worst.metric.name, index)) > KEPT:
-        return _bound(prediction, worst, index, 0.0)
-    here = _at(prediction, first.name, index)
-    found: list[tuple[float, Constraint]] = []
-    for c in sla.constraints:
-        others = [o for o in sla.constraints if o is not c]
-        kept = np.flatnonzero(violations(prediction, others) <= KEPT)
-        values = prediction.of(first.name)[kept]
-        gain = float(values.max()) - here if first.rises else here - float(values.min())
-        found.append((gain, c))
-    gain, which = max(found, key=lambda pair: pair[0])
-    limit = sla.targets[0].limit(here - gain if not first.rises else here + gain)
-    worth = here < limit if first.rises else here > limit
-    return _bound(prediction, which, index, gain) if worth else None
+    first = sla.targets[0]
+    here = first.metric.signed(_at(prediction, first.metric, index))
+
+    def gain_without(constraint: Constraint) -> float:
+        others = [other for other in sla.constraints if other is not constraint]
+        kept = violations(prediction, others) <= KEPT
+        return here - float(first.metric.signed(prediction.of(first.metric.name)[kept]).min())
+
+    which, gain = most_violated(prediction, sla.constraints, index), 0.0
+    value = _at(prediction, which.metric, index)
+    if which.violation(value) <= KEPT:
+        which = max(sla.constraints, key=gain_without)
+        value, gain = _at(prediction, which.metric, index), gain_without(which)
+        if here <= first.metric.signed(first.limit(first.metric.signed(here - gain))):
+            return None
+    return Binding(which, value, which.over(value), gain)
 
 
-def _at(prediction: Prediction, name: str, index: int) -> float:
-    return float(prediction.of(name)[index])
-
-
-def _bound(prediction: Prediction, constraint: Constraint, index: int, gain: float) -> Binding:
-    value = _at(prediction, constraint.metric.name, index)
-    over = constraint.bound - value if constraint.metric.rises else value - constraint.bound
-    return Binding(constraint, value, over, gain)
+def _at(prediction: Prediction, metric: Metric, index: int) -> float:
+    return float(prediction.of(metric.name)[index])
 
 
 def shown(name: str, value: float) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from spinn_stream.plan.predict.predictor import Prediction
 from spinn_stream.plan.sla.sla import Sla
 
-from .choice import KEPT, SAME_VIOLATION, violations
+from .choice import KEPT, SAME_VIOLATION, most_violated, violations
 from .reason import gained, repaired
 
 MARGIN = 0.10
@@ -76,7 +76,7 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     broken = violations(prediction, sla.constraints)[[ours, theirs]]
     saved = float(broken[0] - broken[1])
     if saved > SAME_VIOLATION or (broken[0] > KEPT >= broken[1]):
-        worst = max(sla.constraints, key=lambda c: c.violation(float(prediction.of(c.metric.name)[ours])))
+        worst = most_violated(prediction, sla.constraints, ours)
         value = float(prediction.of(worst.metric.name)[ours])
         return Gain(MOST_GAIN if broken[1] <= KEPT else saved, repaired(worst, value))
     if saved < -KEPT:

@@ -10,6 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Number = TypeVar("Number", float, npt.NDArray[np.float64])
 
 
 @dataclass(frozen=True)
@@ -17,66 +23,59 @@ class Metric:
     """A figure of a plan.
 
     said: its name in a sentence. rises: more is better. units: name -> size in the canonical unit, which comes first
-    and is meant if no unit is written. absolute: tolerances are differences, not shares of the best. scale: a violation
-    counts 1 if the figure is off by its bound or by this, whichever is larger. steady: it hardly wavers with the
-    conditions.
+    and is meant if no unit is written. scale: a violation counts 1 if the figure is off by its bound or by this,
+    whichever is larger. absolute: it is a share up to 1, and tolerances are differences, not shares of the best.
+    steady: it hardly wavers with the conditions.
     """
 
     name: str
-    meaning: str
     said: str
     rises: bool
     units: dict[str, float]
-    scale: float
+    scale: float = 1.0
     absolute: bool = False
-    largest: float = 1e21
     steady: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)
 
+    @property
+    def largest(self) -> float:
+        """Bound that may be asked for."""
+        return 1.0 if self.absolute else 1e21
+
+    @property
+    def verb(self) -> str:
+        return "maximize" if self.rises else "minimize"
+
+    def signed(self, value: Number) -> Number:
+        """So that less is better; done twice, it is the figure again."""
+        return -value if self.rises else value
+
 
 _MS = {"ms": 1.0, "us": 1e-3, "s": 1e3}
+_BYTES = {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "b/s": 0.125, "kb/s": 125.0, "Mb/s": 125e3, "Gb/s": 125e6}
 _SHARE = {"": 1.0, "%": 0.01}
 
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("latency_ms", "mean age of answers, from capture", "the age of answers", False, _MS, 1.0),
-        Metric(
-            "latency_ms.p95", "age that 95 % of the answers keep", "the age that 95 % of the answers keep", False, _MS,
-            1.0,
-        ),
-        Metric(
-            "throughput_fps", "answers a second", "the number of answers a second", True,
-            {"fps": 1.0, "Hz": 1.0, "/s": 1.0}, 1.0,
-        ),
-        Metric("accuracy", "share of right answers", "the share of right answers", True, _SHARE, 0.1, True, 1.0, True),
-        Metric(
-            "accuracy_drop", "loss against the whole network, in points", "the loss of accuracy", False, _SHARE, 0.1,
-            True, 1.0, True,
-        ),
-        Metric(
-            "uplink", "bytes a second to the server", "the traffic to the server", False,
-            {"B/s": 1.0, "kB/s": 1e3, "MB/s": 1e6, "b/s": 0.125, "kb/s": 125.0, "Mb/s": 125e3, "Gb/s": 125e6}, 1e3,
-        ),
-        Metric(
-            "server_cost", "ms of an idle server's computing a frame", "the server's work", False, _MS, 1.0,
-            steady=True,
-        ),
-        Metric(
-            "device_energy", "mJ a frame, an estimate", "the device's energy for a frame", False,
-            {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}, 1.0,
-        ),
+        Metric("latency_ms", "the age of answers", False, _MS),
+        Metric("latency_ms.p95", "the age that 95 % of the answers keep", False, _MS),
+        Metric("throughput_fps", "the number of answers a second", True, {"fps": 1.0, "Hz": 1.0, "/s": 1.0}),
+        Metric("accuracy", "the share of right answers", True, _SHARE, 0.1, absolute=True, steady=True),
+        Metric("accuracy_drop", "the loss of accuracy", False, _SHARE, 0.1, absolute=True, steady=True),
+        Metric("uplink", "the traffic to the server", False, _BYTES, 1e3),
+        Metric("server_cost", "the server's work", False, _MS, steady=True),
+        Metric("device_energy", "the device's energy for a frame", False, {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}),
     )
-}  # fmt: skip
-"""All figures that an SLA may speak of, in the order of the predictor's columns."""
+}
+"""All figures that an SLA may speak of, in the order of the predictor's columns; docs/scheduler/asking.md defines
+them."""
 
-DEFAULT_TOLERANCE = 0.05
-"""Default tolerance, a share of the best: predictions are about as good as this (docs/scheduler/measured.md)."""
-
-DEFAULT_ABSOLUTE_TOLERANCE = 0.005
-"""Default tolerance of accuracy: half a point, which payload tables count as equal, too."""
+DEFAULT_TOLERANCE, DEFAULT_ABSOLUTE_TOLERANCE = 0.05, 0.005
+"""A share of the best, as predictions are about as good as this (docs/scheduler/measured.md); and half a point of
+accuracy, which payload tables count as equal, too."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,13 @@ class Constraint:
         """The distance from the bound that counts as a violation of 1."""
         return max(self.bound, self.metric.scale)
 
+    def over(self, value: Number) -> Number:
+        """How far beyond the bound; 0 or less if it is kept."""
+        return self.bound - value if self.metric.rises else value - self.bound
+
     def violation(self, value: float) -> float:
         """0 if it is kept."""
-        return max(0.0, (self.bound - value if self.metric.rises else value - self.bound) / self.unit)
-
-    def tightened(self, share: float) -> Constraint:
-        more = 1 + share if self.metric.rises else 1 - share
-        return Constraint(self.metric, min(self.bound * more, self.metric.largest))
+        return max(0.0, self.over(value) / self.unit)
 
     def __str__(self) -> str:
         return f"{self.metric.name} {'>=' if self.metric.rises else '<='} {_written(self.metric, self.bound)}"
@@ -121,17 +120,13 @@ class Target:
         if self.metric.absolute and self.tolerance is not None and not self.absolute:
             raise ValueError(f"{self.metric.name}: its tolerance is a difference, not a share of the best")
 
-    @property
-    def verb(self) -> str:
-        return "maximize" if self.metric.rises else "minimize"
-
     def limit(self, best: float) -> float:
         """The worst figure that counts as good as the best one."""
         if self.tolerance is None:
             slack = DEFAULT_ABSOLUTE_TOLERANCE if self.metric.absolute else DEFAULT_TOLERANCE * abs(best)
         else:
             slack = self.tolerance if self.absolute else self.tolerance * abs(best)
-        return best - slack if self.metric.rises else best + slack
+        return best + self.metric.signed(slack)
 
     def __str__(self) -> str:
         if self.tolerance is None:
@@ -156,7 +151,13 @@ class Sla:
 
     def with_headroom(self, share: float) -> Sla:
         """Every bound tightened by this share of it, but those on steady figures."""
-        return Sla(tuple(c if c.metric.steady else c.tightened(share) for c in self.constraints), self.targets)
+        return Sla(
+            tuple(
+                c if c.metric.steady else Constraint(c.metric, c.bound - c.metric.signed(share * c.bound))
+                for c in self.constraints
+            ),
+            self.targets,
+        )
 
     def most_lost(self, whole: float) -> float | None:
         """Accuracy that may be lost against the whole network's, 0 to 1; None: it says nothing of accuracy."""
@@ -168,14 +169,10 @@ class Sla:
         """In the form that `parse_sla` reads."""
         text, verb = "", ""
         for target in self.targets:
-            text += (", then " if text else "") + (f"{target.verb} " if target.verb != verb else "") + str(target)
-            verb = target.verb
+            text += (", then " if text else "") + (f"{target.metric.verb} " if target.metric.verb != verb else "")
+            text, verb = text + str(target), target.metric.verb
         constraints = ", ".join(map(str, self.constraints))
         return f"{constraints}; {text}" if constraints else text
-
-
-SMALLEST_WRITTEN_OUT = -6
-"""Percentages below this power of ten are written with an exponent, as floats are."""
 
 
 def _written(metric: Metric, value: float, *, share: bool = False) -> str:
@@ -183,6 +180,6 @@ def _written(metric: Metric, value: float, *, share: bool = False) -> str:
     if share or "%" in metric.units:
         percent = Decimal(repr(value)).scaleb(2)
         percent = percent.normalize() if percent else Decimal(0)
-        return f"{percent}%" if percent.adjusted() < SMALLEST_WRITTEN_OUT else f"{percent:f}%"
+        return f"{percent}%" if percent.adjusted() < -6 else f"{percent:f}%"  # as floats, with an exponent if tiny
     unit = next(iter(metric.units))
     return f"{math.trunc(value) if value == math.trunc(value) and value < 1e15 else repr(value)} {unit}"

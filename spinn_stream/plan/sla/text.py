@@ -16,8 +16,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from spinn_stream.errors import SlaError
 
@@ -28,8 +28,8 @@ DEFAULT_SLA = "accuracy_drop <= 1%; minimize latency_ms, then server_cost"
 MAX_CHARACTERS = 1000
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)|(?P<word>[A-Za-z_][A-Za-z_0-9.]*(?:/s\b)?)"
-    r"|(?P<sign><=|>=|=<|=>|[<>\u2264\u2265,;%]|/s\b))",
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?)|(?P<word>[A-Za-z_][A-Za-z_0-9.]*(?:/s\b)?)"
+    r"|(?P<sign><=|>=|=<|=>|[<>\u2264\u2265,;%]|/s\b)|(?P<other>\S)",
     re.ASCII,
 )
 _UPPER, _LOWER = ("<=", "<", "=<", "\u2264"), (">=", ">", "=>", "\u2265")
@@ -48,9 +48,8 @@ def parse_sla(text: str) -> Sla:
     return _Parser(text).sla()
 
 
-@dataclass(frozen=True)
-class _Token:
-    kind: str  # number, word, sign or end
+class _Token(NamedTuple):
+    kind: str  # number, word, sign, other or end
     text: str
     at: int
 
@@ -62,28 +61,22 @@ class _Token:
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens: list[_Token] = []
-        at = 0
-        while text[at:].strip():
-            found = _TOKEN.match(text, at)
-            if found is None:
-                at += len(text[at:]) - len(text[at:].lstrip())
-                raise SlaError(text, at, f"{text[at]!r} means nothing here")
-            kind = found.lastgroup
-            assert kind is not None
-            self._tokens.append(_Token(kind, found[kind], found.start(kind)))
-            at = found.end()
-        self._tokens.append(_Token("end", "the end", len(text.rstrip())))
-        self._next = 0
-
-    @property
-    def _token(self) -> _Token:
-        return self._tokens[self._next]
+        tokens = [_Token(str(m.lastgroup), m[0], m.start()) for m in _TOKEN.finditer(text)]
+        for token in tokens:
+            if token.kind == "other":
+                raise SlaError(text, token.at, f"{token.text!r} means nothing here")
+        self._tokens = iter(tokens)
+        self._token = _Token("", "", 0)  # the next one
+        self._take()
 
     def _take(self) -> _Token:
-        token = self._token
-        self._next += token.kind != "end"
+        token, end = self._token, _Token("end", "the end", len(self._text.rstrip()))
+        self._token = next(self._tokens, end)
         return token
+
+    def _accepts(self, *texts: str) -> bool:
+        """Whether the next token is one of these; it is taken then."""
+        return self._token.lower in texts and bool(self._take())
 
     def _wrong(self, token: _Token, expected: str, choices: Collection[str] = ()) -> SlaError:
         close = difflib.get_close_matches(token.lower, choices, 1, 0.5) if token.kind == "word" else []
@@ -94,16 +87,13 @@ class _Parser:
     def sla(self) -> Sla:
         constraints: list[Constraint] = []
         if self._token.lower not in _VERBS:
-            while True:
+            constraints.append(self._constraint([]))
+            while self._accepts(",", "and"):
                 constraints.append(self._constraint([c.metric.name for c in constraints]))
-                token = self._take()
-                if token.text == ";" or token.kind == "end":
-                    break
-                if token.text != "," and token.lower != "and":
-                    raise self._wrong(token, "',' and a constraint, or ';' and what to minimize or maximize", ["and"])
-        if self._token.kind == "end":
-            return Sla(tuple(constraints), parse_sla(DEFAULT_SLA).targets)
-        return Sla(tuple(constraints), self._targets())
+            if not self._accepts(";") and self._token.kind != "end":
+                raise self._wrong(self._token, "',' and a constraint, or ';' and what to minimize or maximize", ["and"])
+        targets = parse_sla(DEFAULT_SLA).targets if self._token.kind == "end" and constraints else self._targets()
+        return Sla(tuple(constraints), targets)
 
     def _metric(self, used: Collection[str]) -> Metric:
         token = self._take()
@@ -124,59 +114,46 @@ class _Parser:
         at = self._token.at
         value, _ = self._quantity(metric)
         if value > metric.largest:
-            raise SlaError(self._text, at, f"got {value:g}, expected at most {metric.largest:g}{_percent(metric)}")
+            percent = " (1% is one hundredth)" if "%" in metric.units else ""
+            raise SlaError(self._text, at, f"got {value:g}, expected at most {metric.largest:g}{percent}")
         return Constraint(metric, value)
 
     def _quantity(self, metric: Metric, *, share: bool = False) -> tuple[float, bool]:
-        """A number, and whether it is in the metric's canonical unit. share: it may also be a share of the best, in
-        %."""
-        token = self._take()
+        """A number, and whether it is in the metric's canonical unit. share: it may be a share of the best, in %."""
+        token, units = self._take(), [unit for unit in metric.units if unit]
         if token.kind != "number":
-            raise self._wrong(token, f"a number in {' or '.join(u for u in metric.units if u)}")
+            raise self._wrong(token, f"a number in {' or '.join(units)}")
         number = Decimal(token.text)
         if number.adjusted() > 12:
             raise SlaError(self._text, token.at, f"got {token.text}, expected less than 1e13")
-        unit = self._token
-        if unit.text == "%" and (share or "%" in metric.units):
+        unit, allowed = self._token, list(dict.fromkeys([*units, *(["%"] if share else [])]))
+        if unit.text in allowed:
             self._take()
-            return float(number.scaleb(-2)), "%" in metric.units
-        if unit.text in metric.units:
-            self._take()
+            if unit.text == "%":
+                return float(number.scaleb(-2)), "%" in units
             return float(number) * metric.units[unit.text], True
         if unit.text == "%" or (unit.kind == "word" and unit.lower not in ("and", "then", "within")):
-            names = [name for name in (*metric.units, *(("%",) if share else ())) if name]
-            raise self._wrong(unit, f"a unit of {metric.name}: {', '.join(dict.fromkeys(names))}", names)
-        if share and "%" not in metric.units:
-            raise self._wrong(unit, f"% or a unit of {metric.name}: {', '.join(u for u in metric.units if u)}")
+            raise self._wrong(unit, f"a unit of {metric.name}: {', '.join(allowed)}", allowed)
+        if share and "%" not in units:
+            raise self._wrong(unit, f"% or a unit of {metric.name}: {', '.join(units)}")
         return float(number), True
 
     def _targets(self) -> tuple[Target, ...]:
         targets: list[Target] = []
         rises = False
         while True:
-            verb = self._token
-            if verb.lower in _VERBS:
+            first = self._token
+            if first.lower in _VERBS:
                 rises = _VERBS[self._take().lower]
             elif not targets:
-                raise self._wrong(verb, "'minimize' or 'maximize'", _VERBS)
-            name = self._token
+                raise self._wrong(first, "'minimize' or 'maximize'", _VERBS)
             metric = self._metric([t.metric.name for t in targets])
             if metric.rises != rises:
-                place, right = (verb if verb.lower in _VERBS else name), "maximize" if metric.rises else "minimize"
-                raise self._wrong(place, f"'{right} {metric.name}'")
-            tolerance: tuple[float, bool] | tuple[None, bool] = None, False
-            if self._token.lower == "within":
-                self._take()
-                tolerance = self._quantity(metric, share=True)
+                raise self._wrong(first, f"'{metric.verb} {metric.name}'")
+            tolerance = self._quantity(metric, share=True) if self._accepts("within") else (None, False)
             targets.append(Target(metric, *tolerance))
-            token = self._take()
-            if token.kind == "end":
+            if self._token.kind == "end":
                 return tuple(targets)
-            if token.text != "," and token.lower != "then":
-                raise self._wrong(token, "'within', ', then' and a metric, or the end", ["within", "then"])
-            if token.text == "," and self._token.lower == "then":
-                self._take()
-
-
-def _percent(metric: Metric) -> str:
-    return " (1% is one hundredth)" if "%" in metric.units else ""
+            if not (self._accepts(",") or self._token.lower == "then"):
+                raise self._wrong(self._token, "'within', ', then' and a metric, or the end", ["within", "then"])
+            self._accepts("then")
