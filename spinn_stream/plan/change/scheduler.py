@@ -52,16 +52,12 @@ class Scheduler:
         self, bundle: Bundle, table: PlanTable, sla: Sla, *, chooses: Policy | None = None,
         power: PowerMeter | None = None, first_id: int = 1,
     ) -> None:  # fmt: skip
-        self._policy = chooses or policy("spinn")
-        self._sla = sla
+        self._sla, self._bundle, self._power = sla, bundle, power
         self._names = [cut.name for cut in bundle.cut_points]
-        self._bundle, self._power = bundle, power
         self._plans = len(table)
-        self._why_first = FIRST
-        self.use_table(table)
-        self._next_id = first_id
+        self._use(table, chooses or policy("spinn"))
+        self._next_id, self._why_first = first_id, FIRST
         self._current: int | None = None  # number of the plan in the table; None: the best one is due
-        self._plan: Plan | None = None
         self._linked: bool | None = None  # whether there was a link at the last look
         self._patience = Patience()
 
@@ -71,15 +67,7 @@ class Scheduler:
         Raises:
             ValueError: a table of other plans.
         """
-        if len(table) != self._plans:
-            raise ValueError(f"a table of {len(table)} plans, expected {self._plans}; it is of another bundle")
-        mask = self._policy.plans(self._bundle, table)
-        if not mask.any():
-            raise ValueError(f"policy {self._policy.name} has no plan in this table")
-        self._table = table
-        self._predictor = Predictor(table, self._power, plans=mask)
-        alone = mask & (table.split == table.last)
-        self._alone = Predictor(table, self._power, plans=alone if alone.any() else table.split == table.last)
+        self._use(table, self._policy)
 
     def agree(self, sla: Sla, policy: Policy, first_id: int) -> None:
         """Plan by another goal from the next look on, which is due at once; the plan in force stays until then.
@@ -87,21 +75,20 @@ class Scheduler:
         Raises:
             ValueError: the policy has no plans in this table; all stays as it was.
         """
-        before = self._policy
-        self._policy = policy
-        try:
-            self.use_table(self._table)
-        except ValueError:
-            self._policy = before
-            raise
+        self._use(self._table, policy)
         self._sla, self._linked, self._current = sla, None, None
-        self._next_id = max(self._next_id, first_id)
-        self._why_first = AGREED
+        self._next_id, self._why_first = max(self._next_id, first_id), AGREED
 
-    @property
-    def plan(self) -> Plan | None:
-        """The plan in force."""
-        return self._plan
+    def _use(self, table: PlanTable, policy: Policy) -> None:
+        if len(table) != self._plans:
+            raise ValueError(f"a table of {len(table)} plans, expected {self._plans}; it is of another bundle")
+        mask = policy.plans(self._bundle, table)
+        if not mask.any():
+            raise ValueError(f"policy {policy.name} has no plan in this table")
+        self._table, self._policy = table, policy
+        self._predictor = Predictor(table, self._power, plans=mask)
+        local = table.split == table.last
+        self._alone = Predictor(table, self._power, plans=mask & local if (mask & local).any() else local)
 
     def choose(self, now: Conditions) -> Decision:
         """The best plan under these conditions, whatever is in force. Changes nothing; its id is 0."""
@@ -136,10 +123,9 @@ class Scheduler:
         return predictor.predict(conditions), self._policy.sla(self._sla, conditions.deadline_ms)
 
     def _adopt(self, prediction: Prediction, sla: Sla, place: int, why: str) -> Decision:
-        decision = self._decision(prediction, sla, place, why, self._next_id)
+        self._current = int(prediction.table.number[place])
         self._next_id += 1
-        self._current, self._plan = int(prediction.table.number[place]), decision.plan
-        return decision
+        return self._decision(prediction, sla, place, why, self._next_id - 1)
 
     def _decision(self, prediction: Prediction, sla: Sla, place: int, why: str, id: int) -> Decision:
         plan, figures = prediction.plan(place, id), prediction.figures(place)
