@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.errors import ConfigError
-from spinn_stream.plan import (
-    Conditions,
-    Decision,
-    Figures,
-    LinkBelief,
-    Plan,
-    PlanTable,
-    Prober,
-    Scheduler,
-    build_table,
-)
+from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
 from spinn_stream.plan.link.probes import PROBE
 from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.plan.predict.power import PowerMeter
@@ -69,18 +59,14 @@ class _Way:
         server.observe(self.belief)
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What a table is set up from, besides the bundle. server: None: its profile is not known yet."""
+class _Known(NamedTuple):
+    """What a table is set up from, besides the bundle: see `build_table`."""
 
     device: Profile
-    server: Profile | None
+    server: Profile
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
     repeats: RepeatRates
-
-    def table(self, bundle: Bundle) -> PlanTable:
-        return build_table(bundle, self.device, self.server or self.device, self.encoding, self.shifts, self.repeats)
 
 
 class Steering(Guide):
@@ -96,43 +82,27 @@ class Steering(Guide):
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        asked: Asked,
-        device: Device,
-        link: Link | None,
-        *,
-        deadline_ms: float,
-        fps: float | None,
-        unpaced: bool,
-        power: PowerMeter | None = None,
-        repeats: Repeats | None = None,
-        host: Host = THIS_MACHINE,
+        self, bundle: Bundle, asked: Asked, device: Device, link: Link | None, *, deadline_ms: float, fps: float | None,
+        unpaced: bool, power: PowerMeter | None = None, repeats: Repeats | None = None, host: Host = THIS_MACHINE,
         first_id: int = 1,
-    ) -> None:
-        self._bundle = bundle
-        self._device = device
-        self._link = link
+    ) -> None:  # fmt: skip
+        self._bundle, self._device, self._link, self._repeats = bundle, device, link, repeats
         self.deadline_ms = deadline_ms
-        self._fps = UNPACED_FPS if unpaced else fps
         self._now = host.clock
         self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
         now = self._now()
+        self._fps = UNPACED_FPS if unpaced else fps or FIRST_FPS
+        self._counts = fps is None and not unpaced
         self._counted: tuple[float, int] = (now, 0)
-        self._counted_fps = FIRST_FPS
         self._pictures = Pictures(bundle)
         self._overhead = Learned()  # of the device for a frame, ms
-        self._repeats = repeats
+        self._server: Profile | None = None  # of the server, once it is known
         self._known, self._known_since = self._known_now(), now
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
-        table = self._known.table(bundle)
+        table = build_table(bundle, *self._known)
         self._whole = table.reference  # accuracy of the whole network
-        try:
-            self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
-        except ValueError as error:
-            raise _no_plan(bundle, error) from error
-        self._allow_repeats(asked)
-        self._decide_first()
+        self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
+        self._begin(asked)
 
     def agree(self, asked: Asked, first_id: int) -> None:
         """Plan by another goal from now on; `plan` and `reason` are then the new ones.
@@ -143,12 +113,16 @@ class Steering(Guide):
         Raises:
             ConfigError: the policy has no plan for this bundle; all stays as it was.
         """
-        try:
-            self._scheduler.agree(asked.sla, asked.policy, first_id)
-        except ValueError as error:
-            raise _no_plan(self._bundle, error) from error
-        self._allow_repeats(asked)
-        self._decide_first()
+        self._scheduler.agree(asked.sla, asked.policy, first_id)
+        self._begin(asked)
+
+    def _begin(self, asked: Asked) -> None:
+        if self._repeats is not None:
+            allowed = asked.sla.most_lost(self._whole)
+            self._repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
+        decision = self.look()
+        assert decision is not None  # the first one always is a plan
+        self.plan, self.reason = decision.plan, decision.reason
 
     @property
     def _way(self) -> _Way | None:
@@ -158,12 +132,6 @@ class Steering(Guide):
     def close(self) -> None:
         """Begin nothing more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _decide_first(self) -> None:
-        now = self._now()
-        decision = self._scheduler.decide(now, self._conditions(now))
-        assert decision is not None  # the first one always is a plan
-        self.plan, self.reason = decision.plan, decision.reason
 
     async def run(self, captured: Callable[[], int], change: Callable[[Decision], object]) -> None:
         while True:
@@ -211,23 +179,23 @@ class Steering(Guide):
         self._overhead.add(0.0, min(max(overhead_s * 1000, 0.0), MOST_OVERHEAD_MS))
 
     def _known_now(self) -> _Known:
-        server, repeats = None if self._link is None else self._link.server_profile, RepeatRates()
+        self._server = (self._link.server_profile if self._link is not None else None) or self._server
+        device, rates = self._device.profile, RepeatRates()
         if self._repeats is not None:
-            repeats = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
+            rates = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
         shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        return _Known(self._device.profile, server, self._device.encoding_factors, shifts, repeats)
+        return _Known(device, self._server or device, self._device.encoding_factors, shifts, rates)
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
         known, before, now = self._known_now(), self._known, self._now()
-        known = known if known.server is not None else replace(known, server=before.server)
-        rests = (known.device, known.server) == (before.device, before.server) and now - self._known_since < REST_S
+        rests = known[:2] == before[:2] and now - self._known_since < REST_S
         if known == before or rests:
             return
         self._known, self._known_since = known, now
         try:
-            table = await asyncio.get_running_loop().run_in_executor(self._thread, known.table, self._bundle)
-            self._scheduler.use_table(table)
+            made = functools.partial(build_table, self._bundle, *known)
+            self._scheduler.use_table(await asyncio.get_running_loop().run_in_executor(self._thread, made))
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)
 
@@ -239,23 +207,14 @@ class Steering(Guide):
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,
             device_overhead_ms=self._overhead.beyond,
-            fps=self._fps or self._counted_fps,
+            fps=self._fps,
             deadline_ms=self.deadline_ms,
             payload_factors=self._pictures.payload_factors,
         )
 
-    def _allow_repeats(self, asked: Asked) -> None:
-        if self._repeats is not None:
-            allowed = asked.sla.most_lost(self._whole)
-            self._repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
-
     def _count_frames(self, now: float, captured: int) -> None:
         since, before = self._counted
         if now - since >= RATE_S:
-            if captured > before:
-                self._counted_fps = (captured - before) / (now - since)
+            if captured > before and self._counts:
+                self._fps = (captured - before) / (now - since)
             self._counted = now, captured
-
-
-def _no_plan(bundle: Bundle, error: ValueError) -> ConfigError:
-    return ConfigError(f"bundle {bundle.name}: {error}; take another --policy, or fix a plan")

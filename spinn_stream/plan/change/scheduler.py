@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spinn_stream.bundle import Bundle
+from spinn_stream.errors import ConfigError
 from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.policy.baselines import Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
@@ -45,7 +46,7 @@ class Scheduler:
         first_id: of the first plan; each change takes the next one.
 
     Raises:
-        ValueError: the policy has no plans in this table.
+        ConfigError: the policy has no plans in this table.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Scheduler:
         """Plan by another goal from the next look on, which is due at once; the plan in force stays until then.
 
         Raises:
-            ValueError: the policy has no plans in this table; all stays as it was.
+            ConfigError: the policy has no plans in this table; all stays as it was.
         """
         self._use(self._table, policy)
         self._sla, self._linked, self._current = sla, None, None
@@ -84,7 +85,9 @@ class Scheduler:
             raise ValueError(f"a table of {len(table)} plans, expected {self._plans}; it is of another bundle")
         mask = policy.plans(self._bundle, table)
         if not mask.any():
-            raise ValueError(f"policy {policy.name} has no plan in this table")
+            raise ConfigError(
+                f"policy {policy.name} has no plan for bundle {self._bundle.name}; take another --policy, or fix a plan"
+            )
         self._table, self._policy = table, policy
         self._predictor = Predictor(table, self._power, plans=mask)
         local = table.split == table.last

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from spinn_stream.bundle import Bundle
+from spinn_stream.errors import ConfigError
 from spinn_stream.plan import (
     DEFAULT_SLA,
     Conditions,
@@ -149,7 +150,7 @@ def test_an_agreement_for_which_there_is_no_plan_changes_nothing(bundle: Bundle,
     on_device = table.take(table.split == bundle.last)
     s = scheduler(bundle, on_device)
     first = s.decide(0.0, FAST)
-    with pytest.raises(ValueError, match="policy server-only has no plan in this table"):
+    with pytest.raises(ConfigError, match="policy server-only has no plan for bundle"):
         s.agree(parse_sla("minimize server_cost"), policy("server-only"), first_id=9)
     assert first is not None
     assert s.decide(0.1, FAST) is None and s.choose(FAST).plan == replace(first.plan, id=0)
