@@ -28,6 +28,12 @@ class CodingCost:
     decode_ms: float
     decode_ms_per_million: float
 
+    def ms(self, elements: int) -> tuple[float, float]:
+        """(to encode, to decode) this many numbers."""
+        millions = elements * 1e-6
+        encode_ms = self.encode_ms + self.encode_ms_per_million * millions
+        return encode_ms, self.decode_ms + self.decode_ms_per_million * millions
+
 
 class SenderEnd(Protocol):
     """One codec's state on the sending side of one connection.

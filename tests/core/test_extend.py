@@ -26,7 +26,6 @@ from spinn_stream.codec import (
 )
 from spinn_stream.errors import CodecError
 from spinn_stream.plan import POLICIES, Plan, build_table, policy
-from spinn_stream.plan.predict.codec_costs import default_cost
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine, open_engine, runtimes
 from spinn_stream.runtime.engines.registry import ENGINES
@@ -89,7 +88,7 @@ def test_a_codec_is_one_file_and_one_registration(bundle: Bundle, profile: Profi
     with pytest.raises(CodecError, match="half does not go with split 0, expected one of jpeg, png"):
         Plan(1, 0, None, setting)
     assert SUPPORTED["half"] == 1 and before == (default_setting(bundle, split), default_setting(bundle, 0))
-    assert default_cost(setting, 1_000_000).encode_ms == pytest.approx(0.005 + 1.0)
+    assert setting.kind.cost.ms(1_000_000)[0] == pytest.approx(0.005 + 1.0)
     assert setting in settings_of(bundle, split) and setting not in settings_of(bundle, 0)
 
 

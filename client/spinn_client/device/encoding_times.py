@@ -8,7 +8,6 @@ from statistics import median
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan.predict.codec_costs import default_cost
 
 FRAMES = 40
 """Payloads of a codec that are timed; their median stays."""
@@ -27,11 +26,11 @@ class EncodingTimes:
         if setting.codec in self.factors:
             return
         seen = self._seen.setdefault(setting.codec, [])
-        seen.append(ms / load / default_cost(setting, self._elements[cut]).encode_ms)
+        seen.append(ms / load / setting.kind.cost.ms(self._elements[cut])[0])
         if len(seen) == FRAMES:
             self.factors = {**self.factors, setting.codec: median(seen)}
 
     def expected_ms(self, setting: CodecSetting, cut: int) -> float | None:
         """Expected time; None: not known yet."""
         factor = self.factors.get(setting.codec)
-        return None if factor is None else factor * default_cost(setting, self._elements[cut]).encode_ms
+        return None if factor is None else factor * setting.kind.cost.ms(self._elements[cut])[0]

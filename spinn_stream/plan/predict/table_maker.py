@@ -15,9 +15,9 @@ from spinn_stream.codec.payload_tables import uncoded
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
-from .codec_costs import default_cost, guessed_bytes, losses, planned_settings
 from .exit_shares import RepeatRates, answering, exit_shares, planned_rows, shifted
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
+from .planned_settings import losses, planned_settings
 
 MESSAGE_BYTES = 49.0
 """Header of a request and its WebSocket frame. The believed capacity already allows for TCP and IP."""
@@ -38,7 +38,7 @@ def build_table(
 
     Args:
         device, server: profiles of this bundle; plans use the batch of one.
-        encoding: by codec, the device's time to encode over `default_cost`; 1 for a codec that is not in it.
+        encoding: by codec, the device's time to encode over `CodingCost`'s; 1 for a codec that is not in it.
         shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
         repeats: an exit of all plans, at cut point 0, that costs no more than preparing the frame.
 
@@ -59,9 +59,13 @@ def build_table(
         for setting, row in _sendable(bundle, split):
             encode_ms = decode_ms = size = 0.0
             if setting is not None:
-                cost = default_cost(setting, bundle.cut_points[split].elements)
-                encode_ms, decode_ms = cost.encode_ms * (encoding or {}).get(setting.codec, 1.0), cost.decode_ms
-                size = MESSAGE_BYTES + (guessed_bytes(bundle, split, setting) if row is None else row.bytes_mean)
+                elements = bundle.cut_points[split].elements
+                encode_ms, decode_ms = setting.kind.cost.ms(elements)
+                encode_ms *= (encoding or {}).get(setting.codec, 1.0)
+                size = (
+                    math.ceil(setting.kind.guessed_bytes(elements, setting.quality)) if row is None else row.bytes_mean
+                )
+                size += MESSAGE_BYTES
                 if setting not in settings:
                     settings.append(setting)
             if (split, encode_ms) not in ways:

@@ -9,7 +9,6 @@ from spinn_client.device.encoding_times import FRAMES, EncodingTimes
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Conditions, LinkState, Predictor, build_table
-from spinn_stream.plan.predict.codec_costs import default_cost
 from spinn_stream.profile import Profile
 
 JPEG, PNG = CodecSetting("jpeg", 85), CodecSetting.parse("png")
@@ -17,7 +16,7 @@ JPEG, PNG = CodecSetting("jpeg", 85), CodecSetting.parse("png")
 
 def test_the_median_of_the_first_frames_stays(bundle: Bundle) -> None:
     times = EncodingTimes(bundle)
-    usual = default_cost(JPEG, bundle.cut_points[0].elements).encode_ms
+    usual = JPEG.kind.cost.ms(bundle.cut_points[0].elements)[0]
     for n in range(FRAMES):
         assert times.factors == {} and times.expected_ms(JPEG, 0) is None
         ms = usual * (50.0 if n % 5 == 0 else 4.0)
@@ -36,8 +35,6 @@ def test_a_plan_takes_so_much_longer(bundle: Bundle, profile: Profile) -> None:
     jpeg = [n for n, setting in enumerate(plain.table.settings) if setting.codec == "jpeg"]
     sends_all = np.isin(plain.table.setting, jpeg) & (plain.table.sent > 0.999)
     longer = (slow.of("latency_ms") - plain.of("latency_ms"))[sends_all]
-    assert len(longer) and longer == pytest.approx(
-        8 * default_cost(JPEG, bundle.cut_points[0].elements).encode_ms, rel=0.2
-    )
+    assert len(longer) and longer == pytest.approx(8 * JPEG.kind.cost.ms(bundle.cut_points[0].elements)[0], rel=0.2)
     others = plain.table.split > 0
     assert (slow.of("latency_ms") == plain.of("latency_ms"))[others].all()

@@ -12,7 +12,7 @@ from spinn_stream.bundle import Bundle, PayloadRow, ThresholdRow
 from spinn_stream.codec import default_setting
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.plan import Conditions, Sla
-from spinn_stream.plan.predict.codec_costs import guessed_bytes, planned_settings
+from spinn_stream.plan.predict.planned_settings import planned_settings
 from spinn_stream.profile import Profile, Timing
 
 Z95 = math.sqrt(3) / math.pi * math.log(0.95 / 0.05)
@@ -131,7 +131,9 @@ class Scalar:
             a, each, c, each_back = CODING[plan.setting.codec]
             encode, decode = a + each * n, c + each_back * n
             if plan.payload is None:
-                size = guessed_bytes(b, plan.split, plan.setting)
+                size = math.ceil(
+                    plan.setting.kind.guessed_bytes(b.cut_points[plan.split].elements, plan.setting.quality)
+                )
             else:
                 size, size_sd = plan.payload.bytes_mean, (plan.payload.bytes_p95 - plan.payload.bytes_mean) / Z95
             size = (size + 49) * now.payload_factors.get(plan.setting.codec, 1.0)

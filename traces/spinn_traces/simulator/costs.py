@@ -9,7 +9,6 @@ from typing import Any
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan.predict.codec_costs import default_cost
 from spinn_stream.profile import Profile
 from spinn_stream.runtime.machine.host import Step
 
@@ -103,6 +102,8 @@ class CostedPace:
         encodes = step.kind == "encode"
         known = (self._costs.encode_ms if encodes else self._costs.decode_ms).get((step.start, step.codec))
         if known is None:
-            cost = default_cost(CodecSetting.any_of(step.codec), self._bundle.cut_points[step.start].elements)
-            known = self._pace * (cost.encode_ms if encodes else cost.decode_ms)
+            encode_ms, decode_ms = CodecSetting.any_of(step.codec).kind.cost.ms(
+                self._bundle.cut_points[step.start].elements
+            )
+            known = self._pace * (encode_ms if encodes else decode_ms)
         return known * step.batch

@@ -1,38 +1,19 @@
-"""What coding costs, and which settings of a cut point are worth planning with."""
+"""Which settings of a cut point are worth planning with, and the accuracy that they cost."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec.payload_tables import smallest_row, uncoded
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.errors import CodecError
 
-
-@dataclass(frozen=True)
-class CodecCost:
-    """Milliseconds on one undisturbed thread: on the device, and on the server."""
-
-    encode_ms: float
-    decode_ms: float
-
-
 MOST_LOST = 0.1
 """Settings that lose more of the final exit's accuracy are not planned with."""
 
 CHANCE = 0.003
 """Losses that differ by less are equal: the tables are of a thousand images."""
-
-
-def default_cost(setting: CodecSetting, elements: int) -> CodecCost:
-    """Time to code `elements` numbers, by the codec's own figures."""
-    cost, millions = setting.kind.cost, elements * 1e-6
-    return CodecCost(
-        cost.encode_ms + cost.encode_ms_per_million * millions, cost.decode_ms + cost.decode_ms_per_million * millions
-    )
 
 
 def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
@@ -54,16 +35,16 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]
     rows.sort(key=lambda r: (r.bytes_mean, r.codec))
     rows = [r for r in rows if losses(whole, r).get(final, 0.0) <= MOST_LOST] or rows[-1:]
-    keeps, smaller = smallest_row(bundle, cut), list[PayloadRow]()
+    keeps, chosen = smallest_row(bundle, cut), list[PayloadRow]()
+
+    def as_good(smaller: PayloadRow, row: PayloadRow) -> bool:
+        lost = losses(whole, row)
+        return all(loss <= lost.get(name, 0.0) + CHANCE for name, loss in losses(whole, smaller).items())
+
     for row in rows:
-        if row is keeps or not any(_as_good(losses(whole, c), losses(whole, row)) for c in smaller):
-            smaller.append(row)
-    return smaller
-
-
-def guessed_bytes(bundle: Bundle, cut: int, setting: CodecSetting) -> float:
-    """Estimated bytes of a payload, for a bundle without tables."""
-    return math.ceil(setting.kind.guessed_bytes(bundle.cut_points[cut].elements, setting.quality))
+        if row is keeps or not any(as_good(smaller, row) for smaller in chosen):
+            chosen.append(row)
+    return chosen
 
 
 def _usable(bundle: Bundle, row: PayloadRow) -> bool:
@@ -71,7 +52,3 @@ def _usable(bundle: Bundle, row: PayloadRow) -> bool:
         return CodecSetting.parse(row.codec).kind.usable(bundle, row.cut)
     except CodecError:  # a bundle of a later program
         return False
-
-
-def _as_good(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
-    return all(loss <= other.get(name, 0.0) + CHANCE for name, loss in one.items())
