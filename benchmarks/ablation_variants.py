@@ -23,7 +23,7 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.codec.stream import Sender
 from spinn_stream.plan import PlanTable
 from spinn_stream.plan.change import patience, scheduler
-from spinn_stream.plan.link import belief
+from spinn_stream.plan.link import belief, probes
 from spinn_stream.plan.link.belief import LinkBelief
 from spinn_stream.plan.link.probes import Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Mask, one_setting, without_exits
@@ -148,7 +148,8 @@ VARIANTS: dict[str, Variant] = {
     "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: 1.0)]),
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
     "medians of the belief": Variant(_medians),
-    "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: False)]),
+    "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
+    "probes of one size": Variant(constants(probes, QUALITY_PER_MBPS=0.0)),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes

@@ -13,7 +13,6 @@ from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
-from spinn_stream.plan.link.probes import PROBE
 from spinn_stream.plan.predict.exit_shares import RepeatRates
 from spinn_stream.plan.predict.power import PowerMeter
 from spinn_stream.profile import Profile
@@ -159,9 +158,8 @@ class Steering(Guide):
 
     def probe(self) -> CodecSetting | None:
         way = self._way
-        if way is None or self._link is None or not self._link.ready:
-            return None
-        return PROBE if way.prober.due(self._now(), way.belief) else None
+        ready = self._link is not None and self._link.ready
+        return way.prober.due(self._now(), way.belief) if way is not None and ready else None
 
     def sent(self, plan: Plan, size: int) -> None:
         if self._way is not None:

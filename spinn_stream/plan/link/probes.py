@@ -6,8 +6,8 @@ from spinn_stream.codec.settings import CodecSetting
 
 from .belief import LinkBelief
 
-PROBE = CodecSetting("jpeg", 30)
-"""A picture of some 2 to 5 kB: large enough to tell links below 10 Mb/s apart, and small for all but the slowest."""
+QUALITY_PER_MBPS, LEAST_QUALITY, MOST_QUALITY = 30.0, 5, 95
+"""JPEG quality of a probe, by the capacity that is believed in: its bytes then take a link some 15 ms."""
 
 EVERY_S, AGAIN_S = 2.0, 0.25
 """Time between two probes, and after one that changed the belief."""
@@ -30,16 +30,17 @@ class Prober:
         """A frame was sent, which is as good as a probe."""
         self._last = max(self._last, now)
 
-    def due(self, now: float, belief: LinkBelief) -> bool:
-        """Whether to send one now. The caller must do so then: the next probe counts from now.
+    def due(self, now: float, belief: LinkBelief) -> CodecSetting | None:
+        """How to code the present frame for a probe; None: none is due. The caller must send it: the next probe counts
+        from now.
 
         While a request waits for its answer, no probe is due: that request is one.
         """
         if belief.in_flight or now - self._last < AGAIN_S:
-            return False
+            return None
         median, before = belief.state(now, 0.5, 0.5).up_mbps, self._median
         changed = before is not None and abs(median - before) > CHANGED * min(median, before)
         if not changed and now - self._last < EVERY_S:
-            return False
+            return None
         self._last, self._median = now, median
-        return True
+        return CodecSetting("jpeg", min(max(round(QUALITY_PER_MBPS * median), LEAST_QUALITY), MOST_QUALITY))

@@ -62,10 +62,8 @@ def build_table(
                 elements = bundle.cut_points[split].elements
                 encode_ms, decode_ms = setting.kind.cost.ms(elements)
                 encode_ms *= (encoding or {}).get(setting.codec, 1.0)
-                size = (
-                    math.ceil(setting.kind.guessed_bytes(elements, setting.quality)) if row is None else row.bytes_mean
-                )
-                size += MESSAGE_BYTES
+                guessed = setting.kind.guessed_bytes(elements, setting.quality)
+                size = MESSAGE_BYTES + (guessed if row is None else row.bytes_mean)
                 if setting not in settings:
                     settings.append(setting)
             if (split, encode_ms) not in ways:

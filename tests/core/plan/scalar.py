@@ -131,9 +131,8 @@ class Scalar:
             a, each, c, each_back = CODING[plan.setting.codec]
             encode, decode = a + each * n, c + each_back * n
             if plan.payload is None:
-                size = math.ceil(
-                    plan.setting.kind.guessed_bytes(b.cut_points[plan.split].elements, plan.setting.quality)
-                )
+                elements = b.cut_points[plan.split].elements
+                size = plan.setting.kind.guessed_bytes(elements, plan.setting.quality)
             else:
                 size, size_sd = plan.payload.bytes_mean, (plan.payload.bytes_p95 - plan.payload.bytes_mean) / Z95
             size = (size + 49) * now.payload_factors.get(plan.setting.codec, 1.0)

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from spinn_stream.plan import LinkBelief, Prober
 from spinn_stream.plan.link.probes import EVERY_S
 
-from .links import PlayedLink, steady, step
-
-PROBE_BYTES = 1800  # of a frame of 200 classes
+from .links import PlayedLink, probe_bytes, steady, step
 
 
 @pytest.mark.parametrize(
@@ -158,9 +156,10 @@ def test_probes_are_small_and_rare_and_find_the_way_back_in_a_second_and_a_half(
     for tick in range(60, 500):
         now = tick / 20
         link.settle(now)
-        if prober.due(now, link.belief):
-            sent.append((now, PROBE_BYTES))
-            link.send(PROBE_BYTES, now)
+        probe = prober.due(now, link.belief)
+        if probe is not None:
+            sent.append((now, probe_bytes(probe)))
+            link.send(probe_bytes(probe), now)
         believed.append((now, link.belief.state(now).up_mbps))
     before = [(at, size) for at, size in sent if 4 < at < 20]
     assert sum(8e-6 * size for _, size in before) / 16 < 0.02 * 0.5
@@ -171,12 +170,12 @@ def test_probes_are_small_and_rare_and_find_the_way_back_in_a_second_and_a_half(
 
 def test_nothing_is_asked_while_an_answer_is_due_or_frames_go_anyway() -> None:
     belief, prober = LinkBelief(0.0), Prober(0.0)
-    assert prober.due(0.0, belief)
+    assert prober.due(0.0, belief) is not None
     belief.sent(1, 500, 0.0)
-    assert not prober.due(10.0, belief)
+    assert prober.due(10.0, belief) is None
     belief.answered(1, 10.1, arrived_ms=0, left_ms=1)
     prober.used(10.1)
-    assert not prober.due(10.2, belief)
+    assert prober.due(10.2, belief) is None
 
 
 def queued(belief: LinkBelief, mbps: float, size: int, seconds: float, most: int = 16) -> list[float]:

@@ -28,7 +28,7 @@ from spinn_stream.plan import (
 from spinn_stream.plan.change.scheduler import HEADROOM
 from spinn_stream.profile import Profile, Timing
 
-from .links import PlayedLink, steady, step
+from .links import PlayedLink, probe_bytes, steady, step
 
 FAST = Conditions(LinkState(20, 20), device_load=8, deadline_ms=150)
 SLOW = replace(FAST, link=LinkState(0.5, 20))
@@ -36,7 +36,6 @@ SLOWER = replace(FAST, link=LinkState(0.2, 20))  # so that answers come too late
 ALONE = replace(FAST, link=None)
 FPS = 30
 LOOK_S = 0.2
-PROBE_BYTES = 1800  # of a frame of 200 classes
 
 EIGHT = steady(8)
 
@@ -248,8 +247,9 @@ class Loop:
             if rng.random() < sent and self.link.belief.in_flight < 16:
                 self.link.send(round(size * rng.uniform(0.8, 1.2)), now + 0.002)
                 self.prober.used(now)
-            if self.prober.due(now, self.link.belief):
-                self.link.send(PROBE_BYTES, now + 0.002)
+            probe = self.prober.due(now, self.link.belief)
+            if probe is not None:
+                self.link.send(probe_bytes(probe), now + 0.002)
         return self.decisions
 
     def _sent(self, decision: Decision) -> tuple[float, float]:

@@ -102,8 +102,7 @@ class CostedPace:
         encodes = step.kind == "encode"
         known = (self._costs.encode_ms if encodes else self._costs.decode_ms).get((step.start, step.codec))
         if known is None:
-            encode_ms, decode_ms = CodecSetting.any_of(step.codec).kind.cost.ms(
-                self._bundle.cut_points[step.start].elements
-            )
+            elements = self._bundle.cut_points[step.start].elements
+            encode_ms, decode_ms = CodecSetting.any_of(step.codec).kind.cost.ms(elements)
             known = self._pace * (encode_ms if encodes else decode_ms)
         return known * step.batch
