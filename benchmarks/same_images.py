@@ -14,7 +14,7 @@ from spinn_client.sources.registry import open_source
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting, encode_payload
 from spinn_stream.frame import crop
-from spinn_stream.plan import Conditions, LinkState, Policy, Predictor, build_table
+from spinn_stream.plan import Conditions, LinkState, Policy, build_table, predict
 from spinn_stream.profile import BatchProfile, Profile, Timing
 from spinn_stream.runtime import Engine, open_engine
 from spinn_stream.train.pack.calibration import Logits, Pixels, batches, collect_logits, confidences
@@ -129,7 +129,7 @@ def predicted_drop(bundle: Bundle, plan: Policy) -> float:
     known = np.flatnonzero(plan.plans(bundle, table))
     if not len(known):
         raise ValueError(f"the scheduler does not plan with {plan.name}")
-    prediction = Predictor(table, plans=known).predict(Conditions(LinkState(1000.0, 1.0)))
+    prediction = predict(table.take(known), Conditions(LinkState(1000.0, 1.0)))
     return prediction.figures(0).accuracy_drop
 
 

@@ -41,7 +41,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spinn_stream.bundle import Bundle, load_bundle
-from spinn_stream.plan import Conditions, LinkBelief, LinkState, Predictor, Scheduler, build_table, parse_sla
+from spinn_stream.plan import Conditions, LinkBelief, LinkState, Scheduler, build_table, parse_sla, predict
 from spinn_stream.plan.change.choice import choose
 from spinn_stream.profile import BatchProfile, Profile, Timing
 
@@ -97,17 +97,16 @@ def one_round(bundle: Bundle, seed: int) -> dict[str, list[float]]:
     made, sla = profile(bundle), parse_sla(SLA)
     began = perf_counter()
     table = build_table(bundle, made, made)
-    predictor = Predictor(table)
     found = {"setup_ms": [1000 * (perf_counter() - began)]}
     changing = [conditions(rng) for _ in range(WARM_UP + TIMES)]
 
     def replan(n: int) -> None:
-        choose(predictor.predict(changing[n]), sla)
+        choose(predict(table, changing[n]), sla)
 
     found["replan_ms"] = timed(replan)
     found["replan_cpu_ms"] = timed(replan, thread_time)
     everything = parse_sla(ALL)
-    found["replan_all_ms"] = timed(lambda n: choose(predictor.predict(changing[n]), everything))
+    found["replan_all_ms"] = timed(lambda n: choose(predict(table, changing[n]), everything))
     scheduler = Scheduler(bundle, table, sla)
     found["decide_ms"] = timed(lambda n: scheduler.decide(float(n), changing[n]))
     last = changing[-1]

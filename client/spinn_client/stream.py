@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -213,7 +212,7 @@ class Stream:
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
             unpaced=self._feed_config.unpaced,
-            power=functools.partial(EnergyRates.of_cores, self._device_config.engine_threads),
+            rates=EnergyRates.of_cores(self._device_config.engine_threads),
             repeats=self._repeats, host=self._host,
         )  # fmt: skip
         return self._steering

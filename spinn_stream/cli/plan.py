@@ -21,11 +21,11 @@ from spinn_stream.plan import (
     LinkState,
     Plan,
     Prediction,
-    Predictor,
     Scheduler,
     build_table,
     parse_sla,
     policy,
+    predict,
 )
 from spinn_stream.plan.change.choice import choose, violations
 from spinn_stream.profile import Profile
@@ -88,11 +88,11 @@ def plan(
     except ValueError as error:
         raise ConfigError(str(error)) from error
     rates = EnergyRates.of_cores(count)
-    scheduler = Scheduler(model, table, wanted, chooses=chooses, power=lambda: rates)
+    scheduler = Scheduler(model, table, wanted, chooses=chooses, rates=rates)
     decision = scheduler.choose(now)
     predicted, asked = scheduler.predict(now)
     second = runner_up(predicted, asked, choose(predicted, asked)[0])
-    everything = Predictor(table, lambda: rates).predict(now)
+    everything = predict(table, now, rates)
     front = pareto(everything, FRONT)
     if plot is not None:
         draw_plans(model, everything, front, decision, plot)

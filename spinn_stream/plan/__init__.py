@@ -6,7 +6,7 @@ from spinn_stream.plan.link.probes import Prober
 from spinn_stream.plan.policy.baselines import POLICIES, Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
 from spinn_stream.plan.predict.power import EnergyRates
-from spinn_stream.plan.predict.predictor import Conditions, Figures, LinkState, Prediction, Predictor
+from spinn_stream.plan.predict.predictor import Conditions, Figures, LinkState, Prediction, predict
 from spinn_stream.plan.predict.table_maker import build_table
 from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
 from spinn_stream.plan.sla.text import DEFAULT_SLA, parse_sla
@@ -28,7 +28,6 @@ __all__ = [
     "PlanTable",
     "Policy",
     "Prediction",
-    "Predictor",
     "Prober",
     "Scheduler",
     "Sla",
@@ -36,4 +35,5 @@ __all__ = [
     "build_table",
     "parse_sla",
     "policy",
-]
+    "predict",
+]  # fmt: skip

@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
+from spinn_stream.plan import (
+    Conditions,
+    Decision,
+    EnergyRates,
+    Figures,
+    LinkBelief,
+    Plan,
+    Prober,
+    Scheduler,
+    build_table,
+)
 from spinn_stream.plan.predict.exit_shares import RepeatRates
-from spinn_stream.plan.predict.power import PowerMeter
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
@@ -72,7 +81,7 @@ class Steering(Guide):
     """With a scheduler. May be made in any thread; blocks while its tables are set up.
 
     Args:
-        fps: of the source; None: it is counted. power: what the device takes; None: one core of a small board.
+        fps: of the source; None: it is counted. rates: what the device takes; None: one core of a small board.
         repeats: the repeat exit; it is told what it may cost.
         first_id: of the first plan.
 
@@ -82,7 +91,7 @@ class Steering(Guide):
 
     def __init__(
         self, bundle: Bundle, asked: Asked, device: Device, link: Link | None, *, deadline_ms: float, fps: float | None,
-        unpaced: bool, power: PowerMeter | None = None, repeats: Repeats | None = None, host: Host = THIS_MACHINE,
+        unpaced: bool, rates: EnergyRates | None = None, repeats: Repeats | None = None, host: Host = THIS_MACHINE,
         first_id: int = 1,
     ) -> None:  # fmt: skip
         self._bundle, self._device, self._link, self._repeats = bundle, device, link, repeats
@@ -100,7 +109,7 @@ class Steering(Guide):
         self._ways = [] if link is None else [_Way(server, now) for server in link.servers]
         table = build_table(bundle, *self._known)
         self._whole = table.reference  # accuracy of the whole network
-        self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, power=power, first_id=first_id)
+        self._scheduler = Scheduler(bundle, table, asked.sla, chooses=asked.policy, rates=rates, first_id=first_id)
         self._begin(asked)
 
     def agree(self, asked: Asked, first_id: int) -> None:

@@ -11,8 +11,8 @@ from spinn_stream.errors import ConfigError
 from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.policy.baselines import Policy, policy
 from spinn_stream.plan.predict.plan_table import PlanTable
-from spinn_stream.plan.predict.power import PowerMeter
-from spinn_stream.plan.predict.predictor import Conditions, Figures, Prediction, Predictor
+from spinn_stream.plan.predict.power import EnergyRates
+from spinn_stream.plan.predict.predictor import Conditions, Figures, Prediction, predict
 from spinn_stream.plan.sla.sla import Sla
 
 from .choice import Binding, binding, choose
@@ -51,11 +51,10 @@ class Scheduler:
 
     def __init__(
         self, bundle: Bundle, table: PlanTable, sla: Sla, *, chooses: Policy | None = None,
-        power: PowerMeter | None = None, first_id: int = 1,
+        rates: EnergyRates | None = None, first_id: int = 1,
     ) -> None:  # fmt: skip
-        self._sla, self._bundle, self._power = sla, bundle, power
+        self._sla, self._bundle, self._rates, self._table = sla, bundle, rates, table
         self._names = [cut.name for cut in bundle.cut_points]
-        self._plans = len(table)
         self._use(table, chooses or policy("spinn"))
         self._next_id, self._why_first = first_id, FIRST
         self._current: int | None = None  # number of the plan in the table; None: the best one is due
@@ -81,17 +80,17 @@ class Scheduler:
         self._next_id, self._why_first = max(self._next_id, first_id), AGREED
 
     def _use(self, table: PlanTable, policy: Policy) -> None:
-        if len(table) != self._plans:
-            raise ValueError(f"a table of {len(table)} plans, expected {self._plans}; it is of another bundle")
+        if len(table) != len(self._table):
+            raise ValueError(f"a table of {len(table)} plans, expected {len(self._table)}; it is of another bundle")
         mask = policy.plans(self._bundle, table)
         if not mask.any():
             raise ConfigError(
                 f"policy {policy.name} has no plan for bundle {self._bundle.name}; take another --policy, or fix a plan"
             )
         self._table, self._policy = table, policy
-        self._predictor = Predictor(table, self._power, plans=mask)
         local = table.split == table.last
-        self._alone = Predictor(table, self._power, plans=mask & local if (mask & local).any() else local)
+        self._plans = table.take(mask)
+        self._plans_alone = table.take(mask & local if (mask & local).any() else local)
 
     def choose(self, now: Conditions) -> Decision:
         """The best plan under these conditions, whatever is in force. Changes nothing; its id is 0."""
@@ -122,8 +121,8 @@ class Scheduler:
 
     def predict(self, conditions: Conditions) -> tuple[Prediction, Sla]:
         """Of the policy's plans, and what it is to keep and reach."""
-        predictor = self._alone if conditions.link is None else self._predictor
-        return predictor.predict(conditions), self._policy.sla(self._sla, conditions.deadline_ms)
+        plans = self._plans_alone if conditions.link is None else self._plans
+        return predict(plans, conditions, self._rates), self._policy.sla(self._sla, conditions.deadline_ms)
 
     def _adopt(self, prediction: Prediction, sla: Sla, place: int, why: str) -> Decision:
         self._current = int(prediction.table.number[place])

@@ -1,4 +1,4 @@
-"""What a frame costs the device's battery: an estimate, unless a meter gives the rates.
+"""What a frame costs the device's battery, as an estimate.
 
     energy = compute_mw x busy time + up_mj_per_mbit x megabits sent + radio_mw x time on air
 
@@ -8,7 +8,6 @@ Only energy above idle counts: no plan changes what the board and its camera tak
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 PI4_CORE_MW = 925.0
@@ -38,7 +37,3 @@ class EnergyRates:
     def of_cores(cls, cores: int) -> EnergyRates:
         """For a device that computes on `cores` cores at once. An upper bound, since cores also wait for each other."""
         return cls(cores * PI4_CORE_MW)
-
-
-PowerMeter = Callable[[], EnergyRates]
-"""Gives the present rates; asked at every planning, so it must be quick."""

@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.sla.sla import METRICS
 
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
-from .power import EnergyRates, PowerMeter
+from .power import EnergyRates
 
 OVERRUN = 0.1
 """If a service is longer than a period by this share, the next frame always waits."""
@@ -132,87 +131,70 @@ class Prediction:
         return self.table.plan(index, id)
 
 
-class Predictor:
-    """Predicts every plan of a table at once, or some of them.
+def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None) -> Prediction:
+    """Figures of all plans; without a link, of those that send nothing.
 
     Args:
-        plans: only these of the table, by index or mask; None: all.
+        rates: what the device takes; None: one core of a small board.
     """
+    link, rates = now.link, rates or EnergyRates()
+    if link is None:
+        table, link = table.take(table.split == table.last), LinkState(1.0, 0.0)
+    t, ways, load = table, table.ways, now.device_load
+    period, deadline = 1000.0 / now.fps, math.inf if now.deadline_ms is None else now.deadline_ms
+    wait, interval = _device_stage(ways, load, now.device_overhead_ms, period)  # (W,) ms, ms between frames taken
+    begun = wait + now.device_overhead_ms
+    interval = interval[t.way]
+    fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
+    least_ms = (load * ways.ends[-1] + begun + fixed_ms)[t.way]  # of a frame sent that waits for nothing
+    factors = np.array([*(now.payload_factors.get(s.codec, 1.0) for s in t.settings), 1.0])  # the last: no setting
+    size = t.size * factors[t.setting]
+    byte_ms = 8e-3 / link.up_mbps
+    up_ms, server_ms = size * byte_ms, now.server_load * t.server
+    rate = t.sent / interval  # messages a ms
+    newest = np.where(t.sent < 1, math.inf, np.maximum(period / 2 - wait, 0.0)[t.way])
+    held = np.minimum(_queue_ms(rate, up_ms, (1 - t.sent + SERVICE_CV2) / 2), newest)
+    tail_cv2 = t.tail_var / np.maximum(t.server, 1e-9) ** 2
+    queue = np.maximum(_queue_ms(rate, server_ms, (1 - t.sent + tail_cv2) / 2), now.server_queue_ms)
+    sent_ms = least_ms + held + up_ms + queue + server_ms
+    taken_var = wait * wait / 3  # the age of a frame that is taken is uniform
+    deviation = np.sqrt(
+        (load**2 * ways.sent_var + taken_var)[t.way] + link.jitter_ms**2 + byte_ms**2 * t.size_var
+        + now.server_load**2 * t.tail_var
+    )  # fmt: skip
+    p95_sent = np.maximum(sent_ms + t.z * deviation, least_ms)
+    p95_local = begun + load * ways.late_ms + ways.late_z * np.sqrt(load**2 * ways.late_var + taken_var)  # (W,)
+    done = begun + load * ways.ends[:-1]  # (E, W)
+    local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
+    accuracy = t.accuracy
+    if now.deadline_ms is not None:
+        spread = math.sqrt(12) * deviation + LEAST_LATE_SPREAD * deadline  # as if ages were uniform
+        late = np.clip((sent_ms - deadline) / spread + 0.5, 0.0, 1.0) * (t.sent > 0)
+        out_of_time = np.any((ways.weights[:-1] > 0) & (done > deadline), axis=0)  # (W,)
+        late = np.maximum(late, out_of_time[t.way])
+        rescue = t.rescue_accuracy if load * t.rescue_ms + now.device_overhead_ms <= deadline else 0.0
+        instead = np.where(done <= deadline, ways.alone, rescue).max(0, initial=rescue)  # (W,)
+        accuracy = accuracy - late * np.maximum(0.0, accuracy - instead[t.way])
 
-    def __init__(
-        self, table: PlanTable, power: PowerMeter | None = None, *, plans: npt.ArrayLike | None = None
-    ) -> None:
-        self.table = t = table if plans is None else table.take(plans)
-        self.power: PowerMeter = power or EnergyRates
-        self._link_cv = (1 - t.sent + SERVICE_CV2) / 2
-        self._server_cv = (1 - t.sent + t.tail_var / np.maximum(t.server, 1e-9) ** 2) / 2
+    @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
+    def throughput() -> Floats:
+        return np.asarray(1000.0 / _between_frames(t.sent, interval, np.maximum(up_ms, server_ms)))
 
-    def __len__(self) -> int:
-        return len(self.table)
+    def energy() -> Floats:
+        air = 8e-6 * rates.up_mj_per_mbit + byte_ms * rates.radio_mw * 1e-3  # mJ a byte
+        busy = load * (ways.weights * ways.ends).sum(0) + now.device_overhead_ms
+        return np.asarray(rates.compute_mw * 1e-3 * busy[t.way] + t.sent * size * air)
 
-    def predict(self, now: Conditions) -> Prediction:
-        """All plans; without a link, those that send nothing."""
-        if now.link is None:
-            local = Predictor(self.table, self.power, plans=self.table.split == self.table.last)
-            return local._prediction(now, LinkState(1.0, 0.0))
-        return self._prediction(now, now.link)
-
-    def _prediction(self, now: Conditions, link: LinkState) -> Prediction:
-        t, ways, load = self.table, self.table.ways, now.device_load
-        period, deadline = 1000.0 / now.fps, math.inf if now.deadline_ms is None else now.deadline_ms
-        wait, interval = _device_stage(ways, load, now.device_overhead_ms, period)  # (W,) ms, ms between frames taken
-        begun = wait + now.device_overhead_ms
-        interval = interval[t.way]
-        fixed_ms = link.rtt_ms + ANSWER_BYTES * 8e-3 / link.down_mbps
-        least_ms = (load * ways.ends[-1] + begun + fixed_ms)[t.way]  # of a frame sent that waits for nothing
-        factors = np.array([*(now.payload_factors.get(s.codec, 1.0) for s in t.settings), 1.0])  # the last: no setting
-        size = t.size * factors[t.setting]
-        byte_ms = 8e-3 / link.up_mbps
-        up_ms, server_ms = size * byte_ms, now.server_load * t.server
-        rate = t.sent / interval  # messages a ms
-        newest = np.where(t.sent < 1, math.inf, np.maximum(period / 2 - wait, 0.0)[t.way])
-        held = np.minimum(_queue_ms(rate, up_ms, self._link_cv), newest)
-        queue = np.maximum(_queue_ms(rate, server_ms, self._server_cv), now.server_queue_ms)
-        sent_ms = least_ms + held + up_ms + queue + server_ms
-        taken_var = wait * wait / 3  # the age of a frame that is taken is uniform
-        deviation = np.sqrt(
-            (load**2 * ways.sent_var + taken_var)[t.way] + link.jitter_ms**2 + byte_ms**2 * t.size_var
-            + now.server_load**2 * t.tail_var
-        )  # fmt: skip
-        p95_sent = np.maximum(sent_ms + t.z * deviation, least_ms)
-        p95_local = begun + load * ways.late_ms + ways.late_z * np.sqrt(load**2 * ways.late_var + taken_var)  # (W,)
-        done = begun + load * ways.ends[:-1]  # (E, W)
-        local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
-        accuracy = t.accuracy
-        if now.deadline_ms is not None:
-            spread = math.sqrt(12) * deviation + LEAST_LATE_SPREAD * deadline  # as if ages were uniform
-            late = np.clip((sent_ms - deadline) / spread + 0.5, 0.0, 1.0) * (t.sent > 0)
-            out_of_time = np.any((ways.weights[:-1] > 0) & (done > deadline), axis=0)  # (W,)
-            late = np.maximum(late, out_of_time[t.way])
-            rescue = t.rescue_accuracy if load * t.rescue_ms + now.device_overhead_ms <= deadline else 0.0
-            instead = np.where(done <= deadline, ways.alone, rescue).max(0, initial=rescue)  # (W,)
-            accuracy = accuracy - late * np.maximum(0.0, accuracy - instead[t.way])
-        rates = self.power()
-
-        @functools.cache  # nothing here refers to the prediction: a cycle would keep all these arrays for a while
-        def throughput() -> Floats:
-            return np.asarray(1000.0 / _between_frames(t.sent, interval, np.maximum(up_ms, server_ms)))
-
-        def energy() -> Floats:
-            air = 8e-6 * rates.up_mj_per_mbit + byte_ms * rates.radio_mw * 1e-3  # mJ a byte
-            busy = load * (ways.weights * ways.ends).sum(0) + now.device_overhead_ms
-            return np.asarray(rates.compute_mw * 1e-3 * busy[t.way] + t.sent * size * air)
-
-        return Prediction(t, {
-            "latency_ms": local_ms[t.way] + t.sent * np.minimum(sent_ms, deadline),
-            "latency_ms.p95": np.minimum(np.where(t.sent <= 1 - QUANTILE, p95_local[t.way], p95_sent), deadline),
-            "throughput_fps": throughput,
-            "accuracy": accuracy,
-            "accuracy_drop": lambda: t.reference - accuracy,
-            "uplink": lambda: t.sent * size * throughput(),
-            "server_cost": lambda: t.sent * t.server,
-            "device_energy": energy,
-        })  # fmt: skip
+    return Prediction(t, {
+        "latency_ms": local_ms[t.way] + t.sent * np.minimum(sent_ms, deadline),
+        "latency_ms.p95": np.minimum(np.where(t.sent <= 1 - QUANTILE, p95_local[t.way], p95_sent), deadline),
+        "throughput_fps": throughput,
+        "accuracy": accuracy,
+        "accuracy_drop": lambda: t.reference - accuracy,
+        "uplink": lambda: t.sent * size * throughput(),
+        "server_cost": lambda: t.sent * t.server,
+        "device_energy": energy,
+    })  # fmt: skip
 
 
 def _device_stage(ways: Ways, load: float, besides: float, period: float) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import pytest
 from spinn_client.device.encoding_times import FRAMES, EncodingTimes
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan import Conditions, LinkState, Predictor, build_table
+from spinn_stream.plan import Conditions, LinkState, build_table, predict
 from spinn_stream.profile import Profile
 
 JPEG, PNG = CodecSetting("jpeg", 85), CodecSetting.parse("png")
@@ -29,9 +29,7 @@ def test_the_median_of_the_first_frames_stays(bundle: Bundle) -> None:
 
 def test_a_plan_takes_so_much_longer(bundle: Bundle, profile: Profile) -> None:
     now = Conditions(LinkState(20.0, 20.0), fps=30.0, deadline_ms=150.0)
-    plain, slow = (
-        Predictor(build_table(bundle, profile, profile, encoding)).predict(now) for encoding in (None, {"jpeg": 9.0})
-    )
+    plain, slow = (predict(build_table(bundle, profile, profile, encoding), now) for encoding in (None, {"jpeg": 9.0}))
     jpeg = [n for n, setting in enumerate(plain.table.settings) if setting.codec == "jpeg"]
     sends_all = np.isin(plain.table.setting, jpeg) & (plain.table.sent > 0.999)
     longer = (slow.of("latency_ms") - plain.of("latency_ms"))[sends_all]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from spinn_stream.plan import METRICS, Predictor, build_table
+from spinn_stream.plan import METRICS, build_table, predict
 from spinn_stream.plan.change.choice import choose
 
 from .made import made_bundle, made_conditions, made_profile, made_sla
@@ -24,11 +24,11 @@ def test_the_choice_is_that_of_plain_python_over_all_plans(seed: int) -> None:
     bundle = made_bundle(rng)
     device, server = made_profile(rng, bundle), made_profile(rng, bundle)
     table = build_table(bundle, device, server)
-    scalar, predictor = Scalar(bundle, device, server), Predictor(table)
+    scalar = Scalar(bundle, device, server)
     assert len(scalar.plans) == len(table)
     for _ in range(EACH):
         now = made_conditions(rng)
-        prediction = predictor.predict(now)
+        prediction = predict(table, now)
         found = {i: scalar.predict(scalar.plans[i], now) for i in scalar.usable(now)}
         assert prediction.table.number.tolist() == list(found)
         for name in METRICS:

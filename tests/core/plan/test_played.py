@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from spinn_stream.plan import Conditions, LinkState, Predictor, build_table
+from spinn_stream.plan import Conditions, LinkState, build_table, predict
 
 from .made import made_bundle, made_profile
 from .scalar import CODING, Scalar, sd, way
@@ -28,7 +28,7 @@ def test_95_of_100_frames_are_answered_within_what_is_predicted(seed: int) -> No
     scalar = Scalar(bundle, device, server)
     table = build_table(bundle, device, server)
     link = LinkState(rng.uniform(2, 50), rng.uniform(5, 50))
-    prediction = Predictor(table).predict(Conditions(link, fps=0.01))
+    prediction = predict(table, Conditions(link, fps=0.01))
     p95, mean = prediction.of("latency_ms.p95"), prediction.of("latency_ms")
     draw = np.random.default_rng(seed)
     for i in rng.sample(range(len(table)), 6):
@@ -70,17 +70,15 @@ def test_a_device_that_takes_the_newest_frame_is_as_late_and_as_fast_as_predicte
     bundle = made_bundle(rng)
     profile = made_profile(rng, bundle)
     table = build_table(bundle, profile, profile)
-    alone = Predictor(table, plans=table.split == table.last)
+    alone = table.take(table.split == table.last)
     draw = np.random.default_rng(seed)
     for load in (0.3, 1.0, 2.0, 5.0):
-        period = rng.uniform(0.4, 2.5) * float(
-            (alone.table.ways.weights * alone.table.ways.ends)[:, alone.table.way].sum(0).mean()
-        )
+        period = rng.uniform(0.4, 2.5) * float((alone.ways.weights * alone.ways.ends)[:, alone.way].sum(0).mean())
         now = Conditions(None, device_load=load, fps=1000 / period)
-        prediction = alone.predict(now)
+        prediction = predict(alone, now)
         for i in rng.sample(range(len(alone)), 2):
-            way = alone.table.way[i]
-            weights, ends = alone.table.ways.weights[:, way], alone.table.ways.ends[:, way]
+            way = alone.way[i]
+            weights, ends = alone.ways.weights[:, way], alone.ways.ends[:, way]
             services = (
                 load * ends[draw.choice(len(weights), 4000, p=weights / weights.sum())] * draw.uniform(0.9, 1.1, 4000)
             )

@@ -9,7 +9,7 @@ import pytest
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import ConfigError
-from spinn_stream.plan import POLICIES, Conditions, LinkState, PlanTable, Predictor, build_table, parse_sla, policy
+from spinn_stream.plan import POLICIES, Conditions, LinkState, PlanTable, build_table, parse_sla, policy, predict
 from spinn_stream.plan.change.choice import KEPT, choose, violations
 
 from .made import made_bundle, made_conditions, made_profile, made_sla
@@ -66,11 +66,11 @@ def test_an_energy_s_rates_scale_what_they_are_rates_of(bundle: Bundle, table: P
     from spinn_stream.plan import EnergyRates
 
     now = Conditions(LinkState(8.0, 0.0), device_load=2.0)
-    busy = Predictor(table, lambda: EnergyRates(1000.0, 0.0, 0.0)).predict(now).of("device_energy")
+    busy = predict(table, now, EnergyRates(1000.0, 0.0, 0.0)).of("device_energy")
     assert busy == pytest.approx(2 * (table.ways.weights * table.ways.ends).sum(0)[table.way])
-    bits = Predictor(table, lambda: EnergyRates(0.0, 1.0, 0.0)).predict(now).of("device_energy")
+    bits = predict(table, now, EnergyRates(0.0, 1.0, 0.0)).of("device_energy")
     assert bits == pytest.approx(8e-6 * table.sent * table.size)
-    air = Predictor(table, lambda: EnergyRates(0.0, 0.0, 1000.0)).predict(now).of("device_energy")
+    air = predict(table, now, EnergyRates(0.0, 0.0, 1000.0)).of("device_energy")
     assert air == pytest.approx(1e-3 * table.sent * table.size)  # 8 Mb/s: a microsecond a byte, at 1 W
 
 
@@ -82,7 +82,7 @@ def test_with_any_agreement_no_baseline_that_keeps_it_is_better_in_the_first_tar
     masks = {name: p.plans(made, table) for name, p in POLICIES.items()}
     for _ in range(4):
         now = made_conditions(rng)
-        whole = Predictor(table).predict(now)
+        whole = predict(table, now)
         for _ in range(6):
             sla = made_sla(rng)
             index, broken = choose(whole, sla)
@@ -91,7 +91,7 @@ def test_with_any_agreement_no_baseline_that_keeps_it_is_better_in_the_first_tar
             for name, mask in masks.items():
                 if not mask.any() or (now.link is None and not mask[table.split == table.last].any()):
                     continue
-                theirs = Predictor(table, plans=mask).predict(now)
+                theirs = predict(table.take(mask), now)
                 place, _ = choose(theirs, policy(name).sla(sla, now.deadline_ms))
                 if violations(theirs, sla.constraints)[place] > KEPT:
                     continue

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, Predictor, build_table
+from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, build_table, predict
 from spinn_stream.plan.predict.exit_shares import RepeatRates
 
 from .made import made_bundle, made_profile
@@ -36,7 +36,7 @@ def test_the_other_frames_go_as_before_and_the_repeated_ones_cost_their_preparat
     assert repeats.accuracy[alone] == pytest.approx(plain.accuracy[alone] - SHARE * LOST)
     assert (repeats.accuracy >= plain.accuracy - SHARE * LOST - 1e-9).all()  # coding hurts no more than what is sent
     now = Conditions(LinkState(20.0, 20.0), fps=1.0)
-    before, after = (Predictor(t, lambda: COMPUTING).predict(now).of("device_energy") for t in (plain, repeats))
+    before, after = (predict(t, now, COMPUTING).of("device_energy") for t in (plain, repeats))
     assert after == pytest.approx(SHARE * prepare_ms + (1 - SHARE) * before)
 
 
@@ -53,7 +53,7 @@ def test_no_repeats_change_nothing(seed: int) -> None:
 def test_every_plan_is_predicted_to_be_quicker_and_to_send_less(seed: int) -> None:
     plain, repeats, prepare_ms = tables(seed)
     now = Conditions(LinkState(20.0, 20.0), fps=1.0)
-    before, after = Predictor(plain).predict(now), Predictor(repeats).predict(now)
+    before, after = predict(plain, now), predict(repeats, now)
     assert (after.of("uplink") <= before.of("uplink") + 1e-9).all()
     latency = SHARE * prepare_ms + (1 - SHARE) * before.of("latency_ms")
     waits = plain.sent > 0  # for another message: of messages that come less evenly, but more rarely

@@ -18,12 +18,12 @@ from spinn_stream.plan import (
     Decision,
     LinkState,
     PlanTable,
-    Predictor,
     Prober,
     Scheduler,
     build_table,
     parse_sla,
     policy,
+    predict,
 )
 from spinn_stream.plan.change.scheduler import HEADROOM
 from spinn_stream.profile import Profile, Timing
@@ -121,7 +121,7 @@ def test_what_was_better_before_the_link_came_or_another_goal_proves_nothing(
 
 def test_a_prediction_keeps_no_memory_for_the_collector_to_find(table: PlanTable) -> None:
     """Some megabytes many times a second: they go when the prediction goes."""
-    prediction = Predictor(table).predict(FAST)
+    prediction = predict(table, FAST)
     prediction.figures(0)  # everything is worked out
     rows = [weakref.ref(prediction), weakref.ref(prediction.of("uplink")), weakref.ref(prediction.of("latency_ms"))]
     gc.disable()
