@@ -78,12 +78,16 @@ def build_table(
     first = int(np.flatnonzero(exits.cuts)[0])  # the first exit that is a classifier
     alone = np.arange(len(exits.cuts))[None, :] == first
     joined = {f.name: np.concatenate([getattr(way, f.name) for way in ways.values()], -1) for f in fields(Ways)}
+    together = np.concatenate([np.atleast_2d(values) for values in joined.values()])
+    _, different, which = np.unique(together, axis=1, return_index=True, return_inverse=True)
+    columns = {name: np.concatenate([plan[name] for plan in plans]) for name in plans[0]}
+    columns["way"] = which.ravel()[columns["way"]]
     return PlanTable(
-        ways=Ways(**joined),
+        ways=Ways(**{name: np.ascontiguousarray(values[..., different]) for name, values in joined.items()}),
         thresholds=exits.thresholds, settings=tuple(settings), last=bundle.last, reference=exits.reference,
         rescue_ms=here.prepare + float(here.way(0, exits.cuts[first], alone)[0][0]),
         rescue_accuracy=float(exits.alone[first]), number=np.arange(rows * len(plans)),
-        **{name: np.concatenate([plan[name] for plan in plans]) for name in plans[0]},
+        **columns,
     )  # fmt: skip
 
 
