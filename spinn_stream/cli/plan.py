@@ -173,7 +173,8 @@ def _object(
     }
     if front is not None:
         found["front"] = [
-            {**_plan_object(bundle, everything.plan(int(i))), **everything.figures(int(i)).as_json()} for i in front
+            {**_plan_object(bundle, everything.table.plan(int(i))), **everything.figures(int(i)).as_json()}
+            for i in front
         ]
     return found
 
@@ -226,7 +227,7 @@ def _show_front(console: Console, bundle: Bundle, everything: Prediction, front:
     for i in shown:
         f = everything.figures(i)
         table.add_row(
-            plan_words(bundle, everything.plan(i)), f"{f.latency_ms:.1f}", f"{f.latency_p95_ms:.1f}",
+            plan_words(bundle, everything.table.plan(i)), f"{f.latency_ms:.1f}", f"{f.latency_p95_ms:.1f}",
             f"{f.throughput_fps:.1f}", f"{100 * f.accuracy:.2f}", f"{f.uplink / 1000:.1f}",
             f"{f.server_cost:.2f}", "yes" if kept[i] else "",
         )  # fmt: skip

@@ -31,7 +31,7 @@ def runner_up(prediction: Prediction, sla: Sla, index: int) -> RunnerUp | None:
     total = violations(prediction, sla.constraints)[others]
     limit = KEPT if total.min() <= KEPT else float(total.min()) + SAME_VIOLATION
     second = decide(prediction, sla.targets, others[total <= limit])
-    return RunnerUp(prediction.plan(second), prediction.figures(second), why_not(prediction, sla, index, second))
+    return RunnerUp(prediction.table.plan(second), prediction.figures(second), why_not(prediction, sla, index, second))
 
 
 def why_not(prediction: Prediction, sla: Sla, index: int, other: int) -> str:

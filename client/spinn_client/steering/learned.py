@@ -7,7 +7,7 @@ import math
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows
+from spinn_stream.plan.predict.exits import Exits, of_those_that_come
 
 OVER = 300
 """A scene is about a hundred similar frames."""
@@ -57,7 +57,7 @@ class Pictures:
         self._bundle = bundle
         self._expected_bytes = {(row.cut, row.codec): row.bytes_mean for row in bundle.payloads}
         self._bytes: dict[str, Learned] = {}
-        self._answers = of_those_that_come(exit_shares(planned_rows(bundle)))  # the bundle's rows come first
+        self._answers = of_those_that_come(Exits(bundle).share)  # the bundle's rows come first
         self._exits = {e.cut: Learned() for e in bundle.exits[:-1]}
 
     def coded(self, split: int, setting: CodecSetting, size: int) -> None:

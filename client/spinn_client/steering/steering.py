@@ -23,7 +23,7 @@ from spinn_stream.plan import (
     Scheduler,
     build_table,
 )
-from spinn_stream.plan.predict.exit_shares import RepeatRates
+from spinn_stream.plan.predict.exits import RepeatRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host

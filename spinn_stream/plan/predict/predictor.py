@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spinn_stream.plan.plan import Plan
 from spinn_stream.plan.sla.sla import METRICS
 
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
@@ -27,7 +26,7 @@ STAYS_BUSY = 0.95
 """Largest probability to stay busy: service times vary, so a device that is only just too slow is idle at times."""
 
 SERVICE_CV2 = 0.04
-"""Squared coefficient of variation of a message's time on the link: real links vary by about a fifth."""
+"""Squared coefficient of variation of a message's time on the link, and at the server: they vary by about a fifth."""
 
 LEAST_LATE_SPREAD = 0.02
 """The share of late answers changes over at least this share of the deadline."""
@@ -127,9 +126,6 @@ class Prediction:
         found.append(float(self.of("uplink")[index] / self.of("throughput_fps")[index]))
         return Figures(*found)
 
-    def plan(self, index: int, id: int = 0) -> Plan:
-        return self.table.plan(index, id)
-
 
 def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None) -> Prediction:
     """Figures of all plans; without a link, of those that send nothing.
@@ -153,9 +149,9 @@ def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None)
     up_ms, server_ms = size * byte_ms, now.server_load * t.server
     rate = t.sent / interval  # messages a ms
     newest = np.where(t.sent < 1, math.inf, np.maximum(period / 2 - wait, 0.0)[t.way])
-    held = np.minimum(_queue_ms(rate, up_ms, (1 - t.sent + SERVICE_CV2) / 2), newest)
-    tail_cv2 = t.tail_var / np.maximum(t.server, 1e-9) ** 2
-    queue = np.maximum(_queue_ms(rate, server_ms, (1 - t.sent + tail_cv2) / 2), now.server_queue_ms)
+    cv = (1 - t.sent + SERVICE_CV2) / 2
+    held = np.minimum(_queue_ms(rate, up_ms, cv), newest)
+    queue = np.maximum(_queue_ms(rate, server_ms, cv), now.server_queue_ms)
     sent_ms = least_ms + held + up_ms + queue + server_ms
     taken_var = wait * wait / 3  # the age of a frame that is taken is uniform
     deviation = np.sqrt(

@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec import default_setting
-from spinn_stream.codec.payload_tables import uncoded
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
-from .exit_shares import RepeatRates, answering, exit_shares, planned_rows, shifted
+from .exits import Exits, RepeatRates
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
-from .planned_settings import losses, planned_settings
+from .planned_settings import planned_settings
 
 MESSAGE_BYTES = 49.0
 """Header of a request and its WebSocket frame. The believed capacity already allows for TCP and IP."""
@@ -49,7 +48,7 @@ def build_table(
         if len(profile.batches[0].segments) != bundle.last:
             got = len(profile.batches[0].segments)
             raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
-    exits = _Exits(bundle, shifts, repeats)
+    exits = Exits(bundle, shifts, repeats)
     here, there = _Times(device, exits.cuts), _Times(server, exits.cuts)
     settings: list[CodecSetting] = []
     ways: dict[tuple[int, float], Ways] = {}  # by split, and the time to encode behind it
@@ -84,7 +83,7 @@ def build_table(
     columns["way"] = which.ravel()[columns["way"]]
     return PlanTable(
         ways=Ways(**{name: np.ascontiguousarray(values[..., different]) for name, values in joined.items()}),
-        thresholds=exits.thresholds, settings=tuple(settings), last=bundle.last, reference=exits.reference,
+        thresholds=tuple(exits.thresholds), settings=tuple(settings), last=bundle.last, reference=exits.reference,
         rescue_ms=here.prepare + float(here.way(0, exits.cuts[first], alone)[0][0]),
         rescue_accuracy=float(exits.alone[first]), number=np.arange(rows * len(plans)),
         **columns,
@@ -97,52 +96,6 @@ def _sendable(bundle: Bundle, split: int) -> Sequence[tuple[CodecSetting | None,
         return [(None, None)]
     rows = planned_settings(bundle, split)
     return [(CodecSetting.parse(row.codec), row) for row in rows] or [(default_setting(bundle, split), None)]
-
-
-class _Exits:
-    """What T thresholds make of E exits; the repeat exit, if there is one, comes first.
-
-    share: (T, E), of the frames. answers, on_device: (T, E), whether it may answer, and whether the device runs it.
-    accuracy: (T,). alone: (E,), the accuracy if it answers all that comes to it; -inf for the repeat exit.
-    lost: accuracy that coding costs each exit.
-    """
-
-    def __init__(self, bundle: Bundle, shifts: Sequence[float] | None, repeats: RepeatRates | None) -> None:
-        rows = planned_rows(bundle)
-        self.thresholds = tuple(threshold for threshold, _ in rows)
-        self.names, self.cuts = [e.name for e in bundle.exits], np.array([e.cut for e in bundle.exits])
-        self.accuracy = np.array([row.accuracy for _, row in rows])
-        self.answers = answering(rows)
-        self.share = exit_shares(rows) if shifts is None else shifted(exit_shares(rows), shifts)
-        every = np.array([threshold is None for threshold in self.thresholds])[:, None]
-        self.on_device = self.answers | every  # a plan of no threshold has every exit run there (client's rule)
-        self.reference = float(self.accuracy[~self.answers[:, :-1].any(1)][-1])
-        self.uncoded = uncoded(bundle)
-        final = self.uncoded.get(self.names[-1])
-        found = [self.uncoded.get(name, 0.0) - (final or 0.0) for name in self.names]
-        self.alone = np.clip(self.reference + np.array(found), 0.0, 1.0)
-        if final is None:  # no tables
-            self.alone[:] = self.accuracy.min()
-        if repeats is not None and repeats.share > 0:
-            always = np.ones((len(rows), 1), bool)
-            self.share = np.hstack([repeats.share * always, (1 - repeats.share) * self.share])
-            self.accuracy = self.accuracy - repeats.share * repeats.lost
-            self.answers, self.on_device = np.hstack([always, self.answers]), np.hstack([always, self.on_device])
-            self.names, self.cuts = ["repeat", *self.names], np.concatenate([[0], self.cuts])
-            self.alone = np.concatenate([[-np.inf], self.alone])
-
-    def lost(self, row: PayloadRow | None, weights: Floats) -> Floats:
-        """(T,), accuracy that coding costs: as measured for each threshold, or else by the exits' losses.
-
-        Args:
-            weights: (E, T), share of the frames sent that each exit answers.
-        """
-        if row is None:
-            return np.zeros(len(self.share))
-        found = losses(self.uncoded, row)
-        by_exit = weights.T @ np.array([found.get(name, 0.0) for name in self.names])
-        by_exit[: len(row.lost)] = np.maximum(row.lost, 0.0)  # the row of no threshold, if one was added, comes last
-        return np.asarray(by_exit)
 
 
 class _Times:
@@ -184,7 +137,7 @@ class _Times:
         return found[:, 0], found[:, 1]
 
 
-def _ways(exits: _Exits, device: _Times, split: int, encode_ms: float) -> Ways:
+def _ways(exits: Exits, device: _Times, split: int, encode_ms: float) -> Ways:
     """One for each threshold."""
     before = (exits.cuts <= split)[:, None]
     weights = np.where(before, exits.share.T, 0.0)
@@ -203,7 +156,7 @@ def _ways(exits: _Exits, device: _Times, split: int, encode_ms: float) -> Ways:
 
 
 def _tail(
-    exits: _Exits, server: _Times, split: int, decode_ms: float, row: PayloadRow | None
+    exits: Exits, server: _Times, split: int, decode_ms: float, row: PayloadRow | None
 ) -> Mapping[str, npt.ArrayLike]:
     """The server's work on frames sent from a split, (T,) each: fields of `PlanTable`."""
     behind = (exits.cuts > split)[:, None]

@@ -10,7 +10,7 @@ import pytest
 from spinn_client.steering.learned import OVER, Learned, Pictures
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows, shifted
+from spinn_stream.plan.predict.exits import Exits, of_those_that_come, shifted
 
 THRESHOLD = 0.72
 
@@ -18,8 +18,8 @@ THRESHOLD = 0.72
 @pytest.fixture(scope="module")
 def share(bundle: Bundle) -> np.ndarray:
     """(E,), by the tables."""
-    rows = planned_rows(bundle)
-    return np.asarray(exit_shares(rows)[[t for t, _ in rows].index(THRESHOLD)])
+    exits = Exits(bundle)
+    return np.asarray(exits.share[exits.thresholds.index(THRESHOLD)])
 
 
 def answered(bundle: Bundle, share: np.ndarray, rng: random.Random) -> int:
@@ -28,8 +28,8 @@ def answered(bundle: Bundle, share: np.ndarray, rng: random.Random) -> int:
 
 
 def planned(bundle: Bundle, pictures: Pictures) -> np.ndarray:
-    rows = planned_rows(bundle)
-    return np.asarray(shifted(exit_shares(rows), pictures.shifts)[[t for t, _ in rows].index(THRESHOLD)])
+    exits = Exits(bundle, pictures.shifts)
+    return np.asarray(exits.share[exits.thresholds.index(THRESHOLD)])
 
 
 @pytest.mark.parametrize("stop", [11, 24])

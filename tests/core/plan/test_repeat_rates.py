@@ -7,7 +7,7 @@ import random
 import pytest
 
 from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, build_table, predict
-from spinn_stream.plan.predict.exit_shares import RepeatRates
+from spinn_stream.plan.predict.exits import RepeatRates
 
 from .made import made_bundle, made_profile
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import build_table
-from spinn_stream.plan.predict.exit_shares import exit_shares, of_those_that_come, planned_rows, shifted
+from spinn_stream.plan.predict.exits import Exits, of_those_that_come, shifted
 
 from .made import made_bundle, made_profile
 
@@ -31,7 +31,7 @@ def one_by_one(share: list[float], shifts: list[float]) -> list[float]:
 def test_frames_go_from_exit_to_exit(seed: int) -> None:
     rng = random.Random(seed)
     bundle = made_bundle(rng)
-    share = exit_shares(planned_rows(bundle))
+    share = Exits(bundle).share
     shifts = [rng.uniform(-3, 3) for _ in bundle.exits[:-1]]
     found = shifted(share, shifts)
     assert np.abs(found - [one_by_one(row, shifts) for row in share.tolist()]).max() < 1e-9
