@@ -32,7 +32,7 @@ from spinn_client.sources.base import Source
 from spinn_client.sources.pushed import Pushed
 from spinn_client.sources.registry import open_source
 from spinn_client.state import Counts, Rate, State
-from spinn_client.steering.guide import Asked, FixedPlan, Guide, is_ours, resolved
+from spinn_client.steering.guide import Asked, FixedPlan, Guide, resolved
 from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
@@ -169,7 +169,8 @@ class Stream:
         ) if made is None else made  # fmt: skip
         self._device = Device(bundle, engine, profile, every_exit=self._provisional, group_of=names.group_of,
                               host=self._host)  # fmt: skip
-        self._repeats = repeats_for(config, one_camera=feed.one_camera, ours=is_ours(self._asked))
+        ours = isinstance(self._asked, Asked) and self._asked.policy.name == "spinn"
+        self._repeats = repeats_for(config, one_camera=feed.one_camera, ours=ours)
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
         if (warning := deadline_warning(self._deadline_ms, self._device.first_exit_ms(0))) is not None:

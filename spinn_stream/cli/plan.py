@@ -33,7 +33,7 @@ from spinn_stream.runtime.choice import choose_engine, open_engine
 from spinn_stream.runtime.measure.profiler import stored_profile
 
 from .options import Threads, plain_console, read_threads
-from .plan_explained import RunnerUp, pareto, runner_up
+from .plan_explained import RunnerUp, bound_in_words, pareto, runner_up
 
 FRONT = ("latency_ms", "accuracy")
 """The Pareto front is of these; the picture has them as its axes."""
@@ -207,7 +207,7 @@ BINDING = Text("binding   ", "bold")
 
 def _explain(console: Console, bundle: Bundle, decision: Decision, second: RunnerUp | None) -> None:
     if decision.binding is not None:
-        console.print(BINDING, str(decision.binding))
+        console.print(BINDING, bound_in_words(decision.binding))
         if decision.binding.gain > 0:
             console.print(f"           without it the first target would be {decision.binding.gain:.3g} better")
     else:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_stream.plan import METRICS, Figures, Plan, Prediction, Sla
-from spinn_stream.plan.change.choice import KEPT, SAME_VIOLATION, decide, shown, violations
+from spinn_stream.plan.change.choice import KEPT, SAME_VIOLATION, Binding, decide, shown, violations
 from spinn_stream.plan.predict.plan_table import Ints
 
 
@@ -49,6 +49,14 @@ def why_not(prediction: Prediction, sla: Sla, index: int, other: int) -> str:
     last = sla.targets[-1].metric
     ours, theirs = _at(prediction, last.name, index), _at(prediction, last.name, other)
     return f"as good within the tolerances; {last.name} {shown(last.name, theirs)}, {shown(last.name, ours)}"
+
+
+def bound_in_words(binding: Binding) -> str:
+    """The constraint that decides, and the plan's figure."""
+    constraint, name = binding.constraint, binding.constraint.metric.name
+    if binding.broken:
+        return f"{constraint} cannot be kept: {shown(name, binding.value)}, off by {shown(name, binding.over)}"
+    return f"{constraint}: {shown(name, binding.value)}"
 
 
 def pareto(prediction: Prediction, metrics: Sequence[str], among: npt.ArrayLike | None = None) -> Ints:

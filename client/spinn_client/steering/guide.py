@@ -28,8 +28,7 @@ class Asked:
 @dataclass(frozen=True)
 class FixedPlan:
     """A plan in a user's words. split: a cut point's name or number. threshold: a number, or "none": no early exit
-    answers.
-    codec: such as `transform:7`. The bundle has the default of each."""
+    answers. codec: such as `transform:7`. The bundle has the default of each."""
 
     split: str | None = None
     threshold: str | None = None
@@ -66,11 +65,6 @@ def resolved(bundle: Bundle, plan: Plan) -> Plan:
     return Plan(plan.id, plan.split, plan.confidence_threshold, codec)
 
 
-def is_ours(asked: Plan | Asked) -> bool:
-    """Whether our own policy plans: not a baseline, and no fixed plan."""
-    return isinstance(asked, Asked) and asked.policy.name == "spinn"
-
-
 def default_split(bundle: Bundle, threshold: float | None) -> int:
     """The cut point of the early exit nearest to the middle that may answer; if none may, the middle."""
     middle = bundle.last // 2
@@ -102,18 +96,13 @@ class Guide:
         return None
 
     def went(self, plan: Plan, start: int, stop: int, answered_at: int | None) -> None:
-        """A frame went from one cut point to another, on the device or the server.
+        """A frame that the device does not finish alone went from one cut point to another.
 
-        Frames that the device finishes alone do not count: other exits than the plan's may answer them.
-
-        Args:
-            answered_at: cut point of the exit that answered on this way; None: none did.
+        answered_at: cut point of the exit that answered on this way; None: none did.
         """
 
     def treated(self, overhead_s: float) -> None:
-        """A frame's head is done, and its answer given or its payload ready.
-
-        overhead_s: time besides the device's job, from the capture, or from when the device was free."""
+        """A head is done. overhead_s: besides the device's job, from the capture, or from when the device was free."""
 
     def sent(self, plan: Plan, size: int) -> None:
         """A frame's payload of `size` bytes was given to the link."""

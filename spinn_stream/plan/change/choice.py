@@ -36,30 +36,29 @@ class Binding:
         """Whether the plan breaks it."""
         return self.over > KEPT * self.constraint.unit
 
-    def __str__(self) -> str:
-        name = self.constraint.metric.name
-        if self.broken:
-            return f"{self.constraint} cannot be kept: {shown(name, self.value)}, off by {shown(name, self.over)}"
-        return f"{self.constraint}: {shown(name, self.value)}"
 
+def violations(prediction: Prediction, constraints: Sequence[Constraint], spare: float = 0.0) -> Floats:
+    """(P,), summed over the constraints, each in units of its bound; 0 if all are kept.
 
-def violations(prediction: Prediction, constraints: Sequence[Constraint]) -> Floats:
-    """(P,), summed over the constraints, each in units of its bound; 0 if all are kept."""
+    Args:
+        spare: bounds on figures that waver are tightened by this share of them.
+    """
     total = np.zeros(len(prediction.table))
     for c in constraints:
-        total += np.maximum(c.over(prediction.of(c.metric.name)), 0.0) * (1.0 / c.unit)
+        off = c.over(prediction.of(c.metric.name)) + (0.0 if c.metric.steady else spare * c.bound)
+        total += np.maximum(off, 0.0) * (1.0 / c.unit)
     return total
 
 
-def choose(prediction: Prediction, sla: Sla) -> tuple[int, float]:
-    """(the plan's place in the prediction, its violation).
+def choose(prediction: Prediction, sla: Sla, spare: float = 0.0) -> tuple[int, float]:
+    """(the plan's place in the prediction, its violation). spare: as in `violations`.
 
     Raises:
         ValueError: there are no plans.
     """
     if not len(prediction.table):
         raise ValueError("there is no plan to choose")
-    total = violations(prediction, sla.constraints)
+    total = violations(prediction, sla.constraints, spare)
     least = float(total.min())
     limit = KEPT if least <= KEPT else least + SAME_VIOLATION
     index = decide(prediction, sla.targets, np.flatnonzero(total <= limit))

@@ -104,7 +104,7 @@ class Scheduler:
         if not met:
             self._patience.forget(now)
         prediction, sla = self.predict(conditions)
-        best, _ = choose(prediction, sla.with_headroom(HEADROOM))
+        best, _ = choose(prediction, sla, HEADROOM)
         if self._current is None:
             return self._adopt(prediction, sla, best, self._why_first)
         number = prediction.table.number

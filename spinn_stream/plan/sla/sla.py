@@ -8,7 +8,7 @@ tolerances: Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TypeVar
 
@@ -31,13 +31,10 @@ class Metric:
     name: str
     said: str
     rises: bool
-    units: dict[str, float]
+    units: dict[str, float] = field(hash=False)
     scale: float = 1.0
     absolute: bool = False
     steady: bool = False
-
-    def __hash__(self) -> int:
-        return hash(self.name)
 
     @property
     def largest(self) -> float:
@@ -148,16 +145,6 @@ class Sla:
             names = [part.metric.name for part in parts]
             if len(names) != len(set(names)):
                 raise ValueError(f"each metric once, got {', '.join(names)}")
-
-    def with_headroom(self, share: float) -> Sla:
-        """Every bound tightened by this share of it, but those on steady figures."""
-        return Sla(
-            tuple(
-                c if c.metric.steady else Constraint(c.metric, c.bound - c.metric.signed(share * c.bound))
-                for c in self.constraints
-            ),
-            self.targets,
-        )
 
     def most_lost(self, whole: float) -> float | None:
         """Accuracy that may be lost against the whole network's, 0 to 1; None: it says nothing of accuracy."""
