@@ -51,7 +51,7 @@ def build_table(
     exits = Exits(bundle, shifts, repeats)
     here, there = _Times(device, exits.cuts), _Times(server, exits.cuts)
     settings: list[CodecSetting] = []
-    ways: dict[tuple[int, float], Ways] = {}  # by split, and the time to encode behind it
+    ways: list[Ways] = []
     plans: list[dict[str, npt.NDArray[np.generic]]] = []
     rows = len(exits.share)
     for split in range(bundle.last + 1):
@@ -65,28 +65,24 @@ def build_table(
                 size = MESSAGE_BYTES + (guessed if row is None else row.bytes_mean)
                 if setting not in settings:
                     settings.append(setting)
-            if (split, encode_ms) not in ways:
-                ways[split, encode_ms] = _ways(exits, here, split, encode_ms)
-            tail = _tail(exits, there, split, decode_ms, row)
+            ways.append(_ways(exits, here, split, encode_ms))
             made: dict[str, npt.ArrayLike] = {
                 "split": split, "threshold": np.arange(rows), "setting": settings.index(setting) if setting else -1,
-                "way": np.arange(rows) + rows * list(ways).index((split, encode_ms)), "size": size,
-                "size_var": 0.0 if row is None else _spread(row.bytes_mean, row.bytes_p95) ** 2, **tail,
+                "size": size, "size_var": 0.0 if row is None else _spread(row.bytes_mean, row.bytes_p95) ** 2,
+                **_tail(exits, there, split, decode_ms, row),
             }  # fmt: skip
             plans.append({name: np.broadcast_to(np.asarray(values), rows) for name, values in made.items()})
+    joined = {f.name: np.concatenate([getattr(way, f.name) for way in ways], -1) for f in fields(Ways)}
+    together = np.concatenate([np.atleast_2d(values) for values in joined.values()])
+    _, different, way = np.unique(together, axis=1, return_index=True, return_inverse=True)
     first = int(np.flatnonzero(exits.cuts)[0])  # the first exit that is a classifier
     alone = np.arange(len(exits.cuts))[None, :] == first
-    joined = {f.name: np.concatenate([getattr(way, f.name) for way in ways.values()], -1) for f in fields(Ways)}
-    together = np.concatenate([np.atleast_2d(values) for values in joined.values()])
-    _, different, which = np.unique(together, axis=1, return_index=True, return_inverse=True)
-    columns = {name: np.concatenate([plan[name] for plan in plans]) for name in plans[0]}
-    columns["way"] = which.ravel()[columns["way"]]
     return PlanTable(
         ways=Ways(**{name: np.ascontiguousarray(values[..., different]) for name, values in joined.items()}),
         thresholds=tuple(exits.thresholds), settings=tuple(settings), last=bundle.last, reference=exits.reference,
         rescue_ms=here.prepare + float(here.way(0, exits.cuts[first], alone)[0][0]),
-        rescue_accuracy=float(exits.alone[first]), number=np.arange(rows * len(plans)),
-        **columns,
+        rescue_accuracy=float(exits.alone[first]), number=np.arange(rows * len(plans)), way=way.ravel(),
+        **{name: np.concatenate([plan[name] for plan in plans]) for name in plans[0]},
     )  # fmt: skip
 
 
