@@ -5,13 +5,9 @@ trip of an empty message, both on logarithmic grids. A request of n bytes under 
 
     max(r, q) + 8 n / c + the server's own time
 
-where q is what was left of the round trip of the request before it, when this one was sent. Requests wait for each
-other, so a burst is no evidence against the link, and time in our own buffers counts as waiting. Small requests take no
-time except at the lowest capacities, so they say little about the capacity. A ping is a request of no bytes. Behind a
-request under way, it tells a slow link (the ping waits until those bytes have left) from a distant server (it does not
-wait). A request without an answer is evidence, too: it takes at least the time that has passed.
-
-Between two pieces of evidence, capacity and round trip may jump to any value.
+where q is what was left of the round trip of the request before it, when this one was sent. A ping is a request of no
+bytes. A request without an answer takes at least the time that has passed. Between two pieces of evidence, capacity and
+round trip may jump to any value. What follows from that: docs/scheduler/change.md.
 """
 
 from __future__ import annotations
@@ -71,8 +67,7 @@ class LinkBelief:
 
     Args:
         now: in seconds, here as everywhere; never falls.
-        surprised: called after an unexpected round trip. Only a ping can tell whether the link is slower now or the
-            server farther, and the next ping may be half a second away.
+        surprised: called after an unexpected round trip, as only a ping can tell a slower link from a farther server.
     """
 
     def __init__(self, now: float, surprised: Callable[[], None] = lambda: None) -> None:
@@ -136,8 +131,7 @@ class LinkBelief:
         return LinkState(capacity, round_trip, jitter_ms=self._jitter_ms)
 
     def _arrived(self, last: _Request) -> list[_Request]:
-        """Requests that turn out to have arrived, as `last`, which is one of them or was sent behind them, came
-        through."""
+        """Requests that have arrived, as is news now that `last` came through: it, or those sent before it."""
         found = []
         for number, request in self._sent.items():
             if request is None:

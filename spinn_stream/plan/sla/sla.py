@@ -1,8 +1,7 @@
 """A service-level agreement: constraints that every plan must keep, and targets, the most important first.
 
-Text form: see `text`. A plan that breaks a constraint is out. Of the others, those within the first target's tolerance
-of its best go on to the next target, and so on. Of those left at the last target, its best wins (lexicographic with
-tolerances: Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2).
+A plan that breaks a constraint is out. Of the others, those within the first target's tolerance of its best go on to
+the next target. At the last one, its best wins (Miettinen, Nonlinear Multiobjective Optimization, 1999, section 4.2).
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ METRICS: dict[str, Metric] = {
         Metric("device_energy", "the device's energy for a frame", False, {"mJ": 1.0, "uJ": 1e-3, "J": 1e3}),
     )
 }
-"""All figures that an SLA may speak of, in the order of the predictor's columns; docs/scheduler/asking.md defines
-them."""
+"""All figures that an SLA may speak of, in the order of `Figures`; docs/scheduler/asking.md defines them."""
 
 DEFAULT_TOLERANCE, DEFAULT_ABSOLUTE_TOLERANCE = 0.05, 0.005
 """A share of the best, as predictions are about as good as this (docs/scheduler/measured.md); and half a point of
