@@ -45,7 +45,6 @@ MOST_ROWS = 15
 def plan(
     bandwidth_mbps: Annotated[float, typer.Option(help="capacity to the server, Mb/s; 0: there is no server")],
     rtt_ms: Annotated[float, typer.Option(help="round trip of an empty message")] = 0.0,
-    down_mbps: Annotated[float, typer.Option(help="capacity from the server, Mb/s")] = 100.0,
     sla: Annotated[str, typer.Option(help="the goal: constraints and targets")] = DEFAULT_SLA,
     policy_name: Annotated[
         str, typer.Option("--policy", help="spinn, device-only, server-only, neurosurgeon, edgent or dyno")
@@ -71,7 +70,7 @@ def plan(
 
     wanted, chooses = parse_sla(sla), policy(policy_name)
     try:
-        link = LinkState(bandwidth_mbps, rtt_ms, down_mbps) if bandwidth_mbps != 0 else None
+        link = LinkState(bandwidth_mbps, rtt_ms) if bandwidth_mbps != 0 else None
         now = Conditions(
             link, device_load=device_slowdown * device_load, server_load=server_load,
             server_queue_ms=server_queue_ms, fps=fps, deadline_ms=deadline_ms,

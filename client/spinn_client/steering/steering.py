@@ -7,23 +7,14 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan import (
-    Conditions,
-    Decision,
-    EnergyRates,
-    Figures,
-    LinkBelief,
-    Plan,
-    Prober,
-    Scheduler,
-    build_table,
-)
+from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
 from spinn_stream.plan.predict.exits import RepeatRates
+from spinn_stream.plan.predict.power import EnergyRates
 from spinn_stream.profile import Profile
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
@@ -67,14 +58,8 @@ class _Way:
         server.observe(self.belief)
 
 
-class _Known(NamedTuple):
-    """What a table is set up from, besides the bundle: see `build_table`."""
-
-    device: Profile
-    server: Profile
-    encoding: Mapping[str, float]
-    shifts: tuple[float, ...]
-    repeats: RepeatRates
+_Known = tuple[Profile, Profile, Mapping[str, float], tuple[float, ...], RepeatRates]
+"""What a table is set up from, besides the bundle: the arguments of `build_table`."""
 
 
 class Steering(Guide):
@@ -191,7 +176,7 @@ class Steering(Guide):
         if self._repeats is not None:
             rates = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
         shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        return _Known(device, self._server or device, self._device.encoding_factors, shifts, rates)
+        return device, self._server or device, self._device.encoding_factors, shifts, rates
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""

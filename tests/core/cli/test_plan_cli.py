@@ -73,7 +73,7 @@ def test_it_explains_itself_in_words_and_a_picture(profile_file: str, tmp_path: 
     [
         (("--sla", "minimize acuracy"), SlaError, "did you mean accuracy"),
         (("--policy", "best"), ConfigError, "expected one of spinn"),
-        (("--rtt-ms", "-1"), ConfigError, "expected 0 to"),
+        (("--rtt-ms", "-1"), ConfigError, "from 0 ms"),
         (("--fps", "0"), ConfigError, "more than 0"),
         (("--plot", "/no/such/folder/p.png"), ConfigError, "no folder"),
         (("--device-profile", "/no/such"), ConfigError, "is no profile"),

@@ -77,10 +77,8 @@ def _together(one: BatchProfile, batch: int, share: float) -> BatchProfile:
 
 
 def made_conditions(rng: random.Random) -> Conditions:
-    link = LinkState(
-        10 ** rng.uniform(-1.3, 2.5), rng.choice([0.0, rng.uniform(0.2, 400)]), 10 ** rng.uniform(-1, 2),
-        rng.choice([0.0, rng.uniform(0, 30)]),
-    )  # fmt: skip
+    up, rtt = 10 ** rng.uniform(-1.3, 2.5), rng.choice([0.0, rng.uniform(0.2, 400)])
+    link = LinkState(up, rtt, rng.choice([0.0, rng.uniform(0, 30)]))
     other = random.Random(link.up_mbps)  # of its own, so that it moves nothing else
     return Conditions(
         None if rng.random() < 0.05 else link,

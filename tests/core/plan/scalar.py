@@ -170,7 +170,7 @@ class Scalar:
             if s == 1:  # taken when the link has room: the newest frame is half a period old then
                 W_u = min(W_u, max(0.0, T / 2 - wait))
             W_b = max(now.server_queue_ms, waiting(s / cycle, L * B, (p + 0.04) / 2))
-            back = link.rtt_ms + 0.008 * 160 / link.down_mbps
+            back = link.rtt_ms
             M = begun + K * A_s + W_u + up + W_b + L * B + back
             total_var = K**2 * var_s + wait**2 / 3 + link.jitter_ms**2 + (0.008 / link.up_mbps) ** 2 * size_sd**2
             total_var += L**2 * tail_var

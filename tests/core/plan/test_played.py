@@ -56,7 +56,7 @@ def test_95_of_100_frames_are_answered_within_what_is_predicted(seed: int) -> No
                 a, each, c, each_back = CODING[plan.setting.codec]
                 encode, decode = a + each * n_values, c + each_back * n_values
                 age += encode + decode + logistic(draw, ms, np.sqrt(var), n)
-                age += 0.008 / link.up_mbps * logistic(draw, size, sent_p95, n) + link.rtt_ms + 0.008 * 160 / 100
+                age += 0.008 / link.up_mbps * logistic(draw, size, sent_p95, n) + link.rtt_ms
             ages.append(age)
         played = np.concatenate(ages)
         assert mean[i] == pytest.approx(played.mean(), rel=0.02)
