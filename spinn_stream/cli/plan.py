@@ -90,7 +90,7 @@ def plan(
     scheduler = Scheduler(model, table, wanted, chooses=chooses, rates=rates)
     decision = scheduler.choose(now)
     predicted, asked = scheduler.predict(now)
-    second = runner_up(predicted, asked, choose(predicted, asked)[0])
+    second = runner_up(predicted, asked, choose(predicted, asked))
     everything = predict(table, now, rates)
     front = pareto(everything, FRONT)
     if plot is not None:

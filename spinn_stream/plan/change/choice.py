@@ -50,19 +50,12 @@ def violations(prediction: Prediction, constraints: Sequence[Constraint], spare:
     return total
 
 
-def choose(prediction: Prediction, sla: Sla, spare: float = 0.0) -> tuple[int, float]:
-    """(the plan's place in the prediction, its violation). spare: as in `violations`.
-
-    Raises:
-        ValueError: there are no plans.
-    """
-    if not len(prediction.table):
-        raise ValueError("there is no plan to choose")
+def choose(prediction: Prediction, sla: Sla, spare: float = 0.0) -> int:
+    """The best plan's place in the prediction. spare: as in `violations`."""
     total = violations(prediction, sla.constraints, spare)
     least = float(total.min())
     limit = KEPT if least <= KEPT else least + SAME_VIOLATION
-    index = decide(prediction, sla.targets, np.flatnonzero(total <= limit))
-    return index, float(total[index]) if least > KEPT else 0.0
+    return decide(prediction, sla.targets, np.flatnonzero(total <= limit))
 
 
 def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> int:

@@ -6,7 +6,7 @@
              are believed soon. While no plan is better, MARGIN is taken away again.
     calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
 
-How they compare with the rules before them: docs/scheduler/measured.md.
+What they are worth: docs/scheduler/measured.md.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Patience:
         self._unrest, self._changed, self._sum = self._unrest_at(now) + 1, now, 0.0
 
     def _unrest_at(self, now: float) -> float:
-        return self._unrest * math.exp2(-(now - self._changed) / CALM_S) if self._unrest else 0.0
+        return self._unrest * math.exp2((self._changed - now) / CALM_S)
 
 
 def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | None:
@@ -84,7 +84,7 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     for target in sla.targets:
         metric = target.metric
         before, after = (float(prediction.of(metric.name)[place]) for place in (ours, theirs))
-        gain = after - before if metric.rises else before - after
+        gain = metric.signed(before) - metric.signed(after)
         slack = abs(target.limit(before) - before)
         if gain < -slack:
             return None

@@ -95,7 +95,7 @@ class Scheduler:
     def choose(self, now: Conditions) -> Decision:
         """The best plan under these conditions, whatever is in force. Changes nothing; its id is 0."""
         prediction, sla = self.predict(now)
-        return self._decision(prediction, sla, choose(prediction, sla)[0], ASKED, 0)
+        return self._decision(prediction, sla, choose(prediction, sla), ASKED, 0)
 
     def decide(self, now: float, conditions: Conditions) -> Decision | None:
         """The plan to change to; None: keep the one in force."""
@@ -104,7 +104,7 @@ class Scheduler:
         if not met:
             self._patience.forget(now)
         prediction, sla = self.predict(conditions)
-        best, _ = choose(prediction, sla, HEADROOM)
+        best = choose(prediction, sla, HEADROOM)
         if self._current is None:
             return self._adopt(prediction, sla, best, self._why_first)
         number = prediction.table.number

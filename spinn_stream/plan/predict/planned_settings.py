@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from spinn_stream.bundle import Bundle, PayloadRow
 from spinn_stream.codec.payload_tables import smallest_row, uncoded
-from spinn_stream.codec.settings import CodecSetting
-from spinn_stream.errors import CodecError
+from spinn_stream.codec.registry import CODECS
 
 MOST_LOST = 0.1
 """Settings that lose more of the final exit's accuracy are not planned with."""
@@ -32,7 +31,8 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     accuracy.
     """
     final, whole = bundle.exits[-1].name, uncoded(bundle)
-    rows = [r for r in bundle.payloads if r.cut == cut and _usable(bundle, r)]
+    usable = {name for name, codec in CODECS.items() if codec.usable(bundle, cut)}  # the tables may name later ones
+    rows = [row for row in bundle.payloads if row.cut == cut and row.codec.partition(":")[0] in usable]
     rows.sort(key=lambda r: (r.bytes_mean, r.codec))
     rows = [r for r in rows if losses(whole, r).get(final, 0.0) <= MOST_LOST] or rows[-1:]
     keeps, chosen = smallest_row(bundle, cut), list[PayloadRow]()
@@ -45,10 +45,3 @@ def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
         if row is keeps or not any(as_good(smaller, row) for smaller in chosen):
             chosen.append(row)
     return chosen
-
-
-def _usable(bundle: Bundle, row: PayloadRow) -> bool:
-    try:
-        return CodecSetting.parse(row.codec).kind.usable(bundle, row.cut)
-    except CodecError:  # a bundle of a later program
-        return False
