@@ -43,7 +43,6 @@ class SmoothedLink:
         self._estimate = LinkEstimate(now)
         self._in_flight: set[int] = set()
         self._up_mbps, self._rtt_ms = 8.0, 40.0  # as the belief begins
-        self.heard = now
 
     @property
     def in_flight(self) -> int:
@@ -56,16 +55,13 @@ class SmoothedLink:
     def answered(self, request: int, now: float, *, arrived_ms: float, left_ms: float) -> None:
         self._in_flight.discard(request)
         self._estimate.answered(request, now, arrived_ms=arrived_ms, left_ms=left_ms)
-        self.heard = now
 
     def refused(self, request: int, now: float) -> None:
         self._in_flight.discard(request)
         self._estimate.refused(request, now)
-        self.heard = now
 
     def ponged(self, rtt_ms: float, now: float) -> None:
         self._estimate.ponged(rtt_ms, now)
-        self.heard = now
 
     def disconnected(self) -> None:
         self._in_flight.clear()

@@ -28,20 +28,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.2
-"""Time between two looks at all plans."""
-
-RATE_S = 1.0
-"""The source's rate is counted over this time."""
+LOOK_S, RATE_S = 0.2, 1.0
+"""Times between two looks at all plans, and between two counts of the source's rate."""
 
 MOST_OVERHEAD_MS = 5.0
 """More than this in one frame is a disturbance and no overhead."""
 
-UNPACED_FPS = 1000.0
-"""Stands for a source that gives frames as fast as they are taken."""
-
-FIRST_FPS = 30.0
-"""The rate of a source without one, until it was counted."""
+UNPACED_FPS, FIRST_FPS = 1000.0, 30.0
+"""Rates of a source that gives frames as fast as they are taken, and of any other one that has none, until counted."""
 
 DIGITS = 1
 """Of the log-odds of exits and of the share of repeats that tables are set up with: less is worth no new table."""

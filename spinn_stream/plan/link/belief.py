@@ -82,7 +82,6 @@ class LinkBelief:
         self._free = -math.inf  # when the last thing that is known to have arrived came back, the server's time off
         self._server_ms = 0.0
         self._jitter_ms = LEAST_JITTER_MS
-        self.heard = now  # when something last came back
 
     @property
     def in_flight(self) -> int:
@@ -107,7 +106,7 @@ class LinkBelief:
         sent = self._sent.get(request)
         if sent is not None:
             self._arrived(sent)
-            self._free = self.heard = now
+            self._free = now
         self._sent.pop(request, None)
 
     def ponged(self, rtt_ms: float, now: float) -> None:
@@ -171,7 +170,7 @@ class LinkBelief:
         off = abs(ms - np.vdot(self._belief, expected))
         step = SPREAD_STEP if off > self._jitter_ms / 1.5 else -SPREAD_STEP  # two thirds of it are the median of `off`
         self._jitter_ms = min(max(self._jitter_ms * math.exp(step), LEAST_JITTER_MS), MOST_JITTER_MS)
-        self._time = self.heard = now
+        self._time = now
         self._free = max(self._free, through)
 
     def _silence(self, now: float) -> Grid | float:

@@ -21,9 +21,6 @@ from .planned_settings import planned_settings
 MESSAGE_BYTES = 49.0
 """Header of a request and its WebSocket frame. The believed capacity already allows for TCP and IP."""
 
-EXTREME = 0.001
-"""Levels of quantiles are kept between this and 1 less this."""
-
 
 def build_table(
     bundle: Bundle,
@@ -175,7 +172,7 @@ def _rest(share: Floats) -> Floats:
 
 def _z(level: npt.ArrayLike) -> Floats:
     """How many standard deviations above its mean a logistic distribution has this quantile; run times are about so."""
-    u = np.clip(np.asarray(level, np.float64), EXTREME, 1 - EXTREME)
+    u = np.clip(np.asarray(level, np.float64), 0.001, 0.999)
     return np.asarray(math.sqrt(3) / math.pi * np.log(u / (1 - u)))
 
 

@@ -31,7 +31,7 @@ class PlayedLink:
         self.belief = LinkBelief(0.0)
         self.rng = random.Random(seed)
         self.wavers: dict[int, float] = {}
-        self.free = 0.0
+        self.free = self.now = 0.0
         self.request = 0
         self.coming: list[tuple[float, int, float]] = []  # (when, request or -1 for a ping, ping's ms)
         self.pinged = -PING_S
@@ -55,6 +55,7 @@ class PlayedLink:
         self.coming.sort()
         while self.coming and self.coming[0][0] <= now:
             at, request, ms = self.coming.pop(0)
+            self.now = at
             if request < 0:
                 self.belief.ponged(ms, at)
             else:

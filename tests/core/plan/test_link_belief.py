@@ -223,7 +223,7 @@ def test_a_slow_link_that_is_always_busy_is_not_taken_for_a_far_one(noise: float
 def test_a_round_trip_that_nobody_expected_is_told_and_noise_is_not() -> None:
     told: list[float] = []
     link = PlayedLink(steady(20), step(20, 45, 8), noise=0.2)
-    link.belief = LinkBelief(0.0, lambda: told.append(link.belief.heard))
+    link.belief = LinkBelief(0.0, lambda: told.append(link.now))
     link.run(30, 10_000, 0, 9)
     before, after = [at for at in told if 1 < at < 8], [at for at in told if at >= 8]
     assert len(before) <= 5 and after[0] < 8.1
