@@ -37,17 +37,17 @@ def runner_up(prediction: Prediction, sla: Sla, index: int) -> RunnerUp | None:
 def why_not(prediction: Prediction, sla: Sla, index: int, other: int) -> str:
     """One line on why the other plan is worse."""
     for c in sla.constraints:
-        value = _at(prediction, c.metric.name, other)
-        if c.violation(value) > max(KEPT, c.violation(_at(prediction, c.metric.name, index)) + SAME_VIOLATION):
+        value = prediction.at(c.metric.name, other)
+        if c.violation(value) > max(KEPT, c.violation(prediction.at(c.metric.name, index)) + SAME_VIOLATION):
             return f"it breaks {c}: {shown(c.metric.name, value)}"
     for target in sla.targets:
         name, rises = target.metric.name, target.metric.rises
-        ours, theirs = _at(prediction, name, index), _at(prediction, name, other)
+        ours, theirs = prediction.at(name, index), prediction.at(name, other)
         limit = target.limit(ours)
         if (theirs < limit) if rises else (theirs > limit):
             return f"{name} is {shown(name, theirs)} against {shown(name, ours)}"
     last = sla.targets[-1].metric
-    ours, theirs = _at(prediction, last.name, index), _at(prediction, last.name, other)
+    ours, theirs = prediction.at(last.name, index), prediction.at(last.name, other)
     return f"as good within the tolerances; {last.name} {shown(last.name, theirs)}, {shown(last.name, ours)}"
 
 
@@ -76,7 +76,3 @@ def pareto(prediction: Prediction, metrics: Sequence[str], among: npt.ArrayLike 
             kept.append(int(i))
             front = np.vstack([front, costs[i]])
     return chosen[np.array(kept, np.intp)]
-
-
-def _at(prediction: Prediction, name: str, index: int) -> float:
-    return float(prediction.of(name)[index])

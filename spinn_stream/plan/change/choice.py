@@ -9,7 +9,7 @@ import numpy as np
 
 from spinn_stream.plan.predict.plan_table import Floats, Ints
 from spinn_stream.plan.predict.predictor import Prediction
-from spinn_stream.plan.sla.sla import METRICS, Constraint, Metric, Sla, Target
+from spinn_stream.plan.sla.sla import METRICS, Constraint, Sla, Target
 
 KEPT = 1e-9
 """A violation that is only rounding."""
@@ -71,7 +71,7 @@ def decide(prediction: Prediction, targets: Sequence[Target], among: Ints) -> in
 
 def most_violated(prediction: Prediction, constraints: Sequence[Constraint], index: int) -> Constraint:
     """By a plan; the first one if it keeps all."""
-    return max(constraints, key=lambda c: c.violation(_at(prediction, c.metric, index)))
+    return max(constraints, key=lambda c: c.violation(prediction.at(c.metric.name, index)))
 
 
 def binding(prediction: Prediction, sla: Sla, index: int) -> Binding | None:
@@ -82,7 +82,7 @@ def binding(prediction: Prediction, sla: Sla, index: int) -> Binding | None:
     if not sla.constraints:
         return None
     first = sla.targets[0]
-    here = first.metric.signed(_at(prediction, first.metric, index))
+    here = first.metric.signed(prediction.at(first.metric.name, index))
 
     def gain_without(constraint: Constraint) -> float:
         others = [other for other in sla.constraints if other is not constraint]
@@ -90,17 +90,13 @@ def binding(prediction: Prediction, sla: Sla, index: int) -> Binding | None:
         return here - float(first.metric.signed(prediction.of(first.metric.name)[kept]).min())
 
     which, gain = most_violated(prediction, sla.constraints, index), 0.0
-    value = _at(prediction, which.metric, index)
-    if which.violation(value) <= KEPT:
+    if which.violation(prediction.at(which.metric.name, index)) <= KEPT:
         which = max(sla.constraints, key=gain_without)
-        value, gain = _at(prediction, which.metric, index), gain_without(which)
+        gain = gain_without(which)
         if here <= first.metric.signed(first.limit(first.metric.signed(here - gain))):
             return None
+    value = prediction.at(which.metric.name, index)
     return Binding(which, value, which.over(value), gain)
-
-
-def _at(prediction: Prediction, metric: Metric, index: int) -> float:
-    return float(prediction.of(metric.name)[index])
 
 
 def shown(name: str, value: float) -> str:

@@ -77,13 +77,13 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     saved = float(broken[0] - broken[1])
     if saved > SAME_VIOLATION or (broken[0] > KEPT >= broken[1]):
         worst = most_violated(prediction, sla.constraints, ours)
-        value = float(prediction.of(worst.metric.name)[ours])
+        value = prediction.at(worst.metric.name, ours)
         return Gain(MOST_GAIN if broken[1] <= KEPT else saved, repaired(worst, value))
     if saved < -KEPT:
         return None
     for target in sla.targets:
         metric = target.metric
-        before, after = (float(prediction.of(metric.name)[place]) for place in (ours, theirs))
+        before, after = (prediction.at(metric.name, place) for place in (ours, theirs))
         gain = metric.signed(before) - metric.signed(after)
         slack = abs(target.limit(before) - before)
         if gain < -slack:

@@ -132,5 +132,5 @@ class Scheduler:
     def _decision(self, prediction: Prediction, sla: Sla, place: int, why: str, id: int) -> Decision:
         plan, figures = prediction.table.plan(place, id), prediction.figures(place)
         bound, first = binding(prediction, sla, place), sla.targets[0].metric
-        said = reason(plan, self._names, why, figures, bound, first, float(prediction.of(first.name)[place]))
+        said = reason(plan, self._names, why, figures, bound, first, prediction.at(first.name, place))
         return Decision(plan, figures, said, bound is None or not bound.broken, bound)

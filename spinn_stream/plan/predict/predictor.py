@@ -117,9 +117,13 @@ class Prediction:
             row = self._rows[metric] = row()
         return row
 
+    def at(self, metric: str, index: int) -> float:
+        """Of the plan at this place."""
+        return float(self.of(metric)[index])
+
     def figures(self, index: int) -> Figures:
-        found = [float(self.of(name)[index]) for name in METRICS]
-        found.append(float(self.of("uplink")[index] / self.of("throughput_fps")[index]))
+        found = [self.at(name, index) for name in METRICS]
+        found.append(self.at("uplink", index) / self.at("throughput_fps", index))
         return Figures(*found)
 
 
