@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
@@ -138,11 +137,7 @@ class Steering(Guide):
 
         They use the medians of the link's belief; plans are chosen by less favourable quantiles.
         """
-        now = self._now()
-        conditions = self._conditions(now)
-        if conditions.link is not None and self._way is not None:
-            conditions = replace(conditions, link=self._way.belief.state(now, 0.5, 0.5))
-        return self._scheduler.choose(conditions).figures
+        return self._scheduler.choose(self._conditions(self._now(), 0.5, 0.5)).figures
 
     def probe(self) -> CodecSetting | None:
         way = self._way
@@ -185,10 +180,10 @@ class Steering(Guide):
         except ValueError as error:
             log.error("the server's profile cannot be planned with: %s", error)
 
-    def _conditions(self, now: float) -> Conditions:
+    def _conditions(self, now: float, *levels: float) -> Conditions:
         link, way = self._link, self._way
         return Conditions(
-            link=way.belief.state(now) if way is not None and link is not None and link.up else None,
+            link=way.belief.state(now, *levels) if way is not None and link is not None and link.up else None,
             device_load=self._device.load_of_prediction(now),
             server_load=(link.server_load if link is not None else None) or 1.0,
             server_queue_ms=(link.server_queue_ms if link is not None else None) or 0.0,

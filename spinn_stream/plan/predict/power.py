@@ -16,8 +16,7 @@ Consumption Benchmarks", 2019): a fourth of the difference."""
 
 WIFI_MJ_PER_MBIT, WIFI_MW = 283.17, 132.86
 """Huang et al., "A Close Examination of Performance and Power Characteristics of 4G LTE Networks", MobiSys 2012, table
-4. It is of a phone of 2012, so trust only the order of magnitude. The time that the radio stays awake afterwards is not
-counted."""
+4: a phone of 2012, so trust only the order of magnitude. Afterwards the radio stays awake, which is not counted."""
 
 
 @dataclass(frozen=True)

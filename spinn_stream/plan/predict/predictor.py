@@ -74,9 +74,8 @@ class Conditions:
         factors = (self.device_load, self.server_load, self.fps, *self.payload_factors.values())
         if not all(0 < f <= 1e6 for f in factors):
             raise ValueError(f"got {factors} for loads, fps and payload_factors, expected more than 0, up to 1e6")
-        for name in ("server_queue_ms", "device_overhead_ms"):
-            if not 0 <= getattr(self, name) <= 1e7:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1e7")
+        if not (0 <= self.server_queue_ms <= 1e7 and 0 <= self.device_overhead_ms <= 1e7):
+            raise ValueError(f"got {self.server_queue_ms} and {self.device_overhead_ms} ms, expected 0 to 1e7")
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, expected more than 0")
 

@@ -59,7 +59,7 @@ def test_factors_and_rates_are_more_than_nothing_and_finite(made: Callable[[floa
 def test_a_wait_may_be_none_and_not_endless(name: str, value: float) -> None:
     conditions(**{name: 0.0})
     conditions(**{name: 1e7})
-    with pytest.raises(ValueError, match=rf"{name} is .*, expected 0 to 1e7"):
+    with pytest.raises(ValueError, match="expected 0 to 1e7"):
         conditions(**{name: value})
 
 
