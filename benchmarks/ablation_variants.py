@@ -139,7 +139,7 @@ VARIANTS: dict[str, Variant] = {
     "as it is": Variant(),
     # the link
     "smoothed rate instead of the belief": Variant(lambda: [(steering, "LinkBelief", SmoothedLink)]),
-    "a belief that learns no jitter": Variant(constants(belief, SPREAD_STEP=0.0)),
+    "a belief that learns no jitter": Variant(constants(belief, JITTER_STEP=0.0)),
     "jumps of both at once alone": Variant(constants(belief, JUMPS_UP=0.0, JUMPS_RTT=0.0)),
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
     "medians of the belief": Variant(_medians),

@@ -9,11 +9,9 @@ from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan.predict.exits import Exits, of_those_that_come
 
-OVER = 300
-"""A scene is about a hundred similar frames."""
-
-AT_FIRST = 30
-"""The means begin as if this number of events had gone as expected."""
+OVER, AT_FIRST = 300, 30
+"""Events that the means are over, as a scene is about a hundred similar frames; and those that they begin with, as if
+these had gone as expected."""
 
 CERTAIN = 0.005
 """Probabilities this near to 0 or 1 are not learned from: such exits nearly always, or never, answer."""
@@ -67,11 +65,7 @@ class Pictures:
             self._bytes.setdefault(setting.codec, Learned()).add(expected, size)
 
     def went(self, threshold: float | None, start: int, stop: int, answered_at: int | None) -> None:
-        """A frame went from one cut point to another under a plan of this threshold.
-
-        Args:
-            answered_at: cut point of the exit that answered it on this way; None: none did.
-        """
+        """See `Guide.went`. threshold: of the plan that the frame was under."""
         row = self._bundle.threshold_row(threshold)
         if row is None:  # no exit may answer
             return
@@ -88,10 +82,9 @@ class Pictures:
 
     @property
     def shifts(self) -> tuple[float, ...]:
-        """For each early exit: the shift of the log-odds that it answers a frame that comes to it.
+        """For each early exit, as of `shifted`; 0 for an exit that no plan evaluated.
 
-        One number for all thresholds: frames that are harder at one are harder at the others. It stays 0 for an exit
-        that no plan evaluated.
+        One number serves all thresholds: frames that are harder at one are harder at the others.
         """
         return tuple(learned.shift for learned in self._exits.values())
 

@@ -1,8 +1,4 @@
-"""What a plan does with a frame, and why it was chosen, in plain sentences: the only place where they are made.
-
-A reason says in one sentence what is done and why, and in another what is expected. If a constraint decided, a third
-sentence names it.
-"""
+"""What a plan does with a frame, what is expected of it, and why it was chosen, in plain sentences."""
 
 from __future__ import annotations
 

@@ -54,7 +54,6 @@ class Scheduler:
         rates: EnergyRates | None = None, first_id: int = 1,
     ) -> None:  # fmt: skip
         self._sla, self._bundle, self._rates, self._table = sla, bundle, rates, table
-        self._names = [cut.name for cut in bundle.cut_points]
         self._use(table, chooses or policy("spinn"))
         self._next_id, self._why_first = first_id, FIRST
         self._current: int | None = None  # number of the plan in the table; None: the best one is due
@@ -132,5 +131,6 @@ class Scheduler:
     def _decision(self, prediction: Prediction, sla: Sla, place: int, why: str, id: int) -> Decision:
         plan, figures = prediction.table.plan(place, id), prediction.figures(place)
         bound, first = binding(prediction, sla, place), sla.targets[0].metric
-        said = reason(plan, self._names, why, figures, bound, first, prediction.at(first.name, place))
+        names = [cut.name for cut in self._bundle.cut_points]
+        said = reason(plan, names, why, figures, bound, first, prediction.at(first.name, place))
         return Decision(plan, figures, said, bound is None or not bound.broken, bound)

@@ -32,20 +32,16 @@ UP_QUANTILE, RTT_QUANTILE = 0.25, 0.75
 TYPICAL_MBPS, TYPICAL_RTT_MS = (8.0, 1.6), (40.0, 1.2)
 """Median and spread (of the natural logarithm) before anything is known, and after a jump: 3G to a local network."""
 
-JUMPS = 0.05
-"""Probability of a jump in a second: one every 20 s, as on a walk through a house or on a train into a tunnel."""
-
-JUMPS_UP, JUMPS_RTT = 0.6, 0.2
-"""Shares of the jumps that change the capacity alone, and the round trip alone; the rest change both."""
+JUMPS, JUMPS_UP, JUMPS_RTT = 0.05, 0.6, 0.2
+"""Jumps in a second (one every 20 s, as on a walk through a house or on a train into a tunnel), and the shares of them
+that change the capacity alone, and the round trip alone; the rest change both."""
 
 WAVER, RTT_WAVER = 0.15, 0.035
 """Standard deviations of a transfer's time and of the round trip, as shares of them; the grid's steps included."""
 
-LEAST_JITTER_MS, MOST_JITTER_MS = 1.5, 50.0
-"""Standard deviation of the delays by event loops, timers and radios; learned between these."""
-
-SPREAD_STEP = 0.05
-"""How fast it is learned: each round trip moves it by this share, so that it follows a median."""
+LEAST_JITTER_MS, MOST_JITTER_MS, JITTER_STEP = 1.5, 50.0, 0.05
+"""Standard deviation of the delays by event loops, timers and radios; learned between these. Each round trip moves it
+by this share, so that it follows a median."""
 
 ODD, ODD_MS = 0.05, 500.0
 """Share of outliers among round trips, and the width of their range. No round trip takes less than half of the link's
@@ -76,9 +72,7 @@ class LinkBelief:
         self._prior: Grid = self._prior_up[:, None] * self._prior_rtt[None, :]
         self._belief: Grid = self._prior.copy()
         self._time = now
-        self._sent: dict[
-            int, _Request | None
-        ] = {}  # without an answer, oldest first; None: it is known to have arrived
+        self._sent: dict[int, _Request | None] = {}  # without an answer, oldest first; None: known to have arrived
         self._free = -math.inf  # when the last thing that is known to have arrived came back, the server's time off
         self._jitter_ms = LEAST_JITTER_MS
 
@@ -163,7 +157,7 @@ class LinkBelief:
         weights = belief * ((1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (expected < 2 * ms))
         self._belief = weights / weights.sum()
         off = abs(ms - np.vdot(self._belief, expected))
-        step = SPREAD_STEP if off > self._jitter_ms / 1.5 else -SPREAD_STEP  # two thirds of it are the median of `off`
+        step = JITTER_STEP if off > self._jitter_ms / 1.5 else -JITTER_STEP  # two thirds of it are the median of `off`
         self._jitter_ms = min(max(self._jitter_ms * math.exp(step), LEAST_JITTER_MS), MOST_JITTER_MS)
         self._time = now
         self._free = max(self._free, through)

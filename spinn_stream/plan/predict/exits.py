@@ -26,13 +26,11 @@ class Exits:
     """T thresholds and E exits, the final one included; the repeat exit, if there is one, comes first.
 
     If all of the bundle's thresholds have exits, one without exits is added, whose plans have no threshold.
-
     share: (T, E), of the frames. answers, on_device: (T, E), whether it may answer, and whether the device runs it.
     accuracy: (T,). reference: of the whole network. alone: (E,), the accuracy if it answers all that comes to it; -inf
     for the repeat exit.
 
-    Args:
-        shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
+    shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
     """
 
     def __init__(
@@ -49,9 +47,8 @@ class Exits:
             self.thresholds.append(None)
         self.accuracy = np.array([row.accuracy for row in rows])
         self.answers = np.array([[n is not None for n in row.needed] + [True] for row in rows])
-        self.share = _handed_on(np.array([row.share for row in rows]), self.answers)
-        if shifts is not None:
-            self.share = shifted(self.share, shifts)
+        by_tables = _handed_on(np.array([row.share for row in rows]), self.answers)
+        self.share = shifted(by_tables, shifts or [0.0] * (len(bundle.exits) - 1))
         every = np.array([threshold is None for threshold in self.thresholds])[:, None]
         self.on_device = self.answers | every  # a plan of no threshold has every exit run there (client's rule)
         self.reference = float(self.accuracy[~self.answers[:, :-1].any(1)][-1])

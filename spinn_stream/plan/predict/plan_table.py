@@ -85,10 +85,8 @@ class PlanTable:
     def plan(self, index: int, id: int = 0) -> Plan:
         """One of them, as the client takes it."""
         setting = int(self.setting[index])
-        return Plan(
-            id, int(self.split[index]), self.thresholds[self.threshold[index]],
-            None if setting < 0 else self.settings[setting],
-        )  # fmt: skip
+        codec = None if setting < 0 else self.settings[setting]
+        return Plan(id, int(self.split[index]), self.thresholds[self.threshold[index]], codec)
 
     def take(self, chosen: npt.ArrayLike) -> PlanTable:
         """Some of the plans, by index or mask; `number` says which they were."""

@@ -16,11 +16,7 @@ CHANCE = 0.003
 
 
 def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
-    """The accuracy that a setting costs each exit behind it. Gains are chance and count as 0.
-
-    Args:
-        whole: as of `uncoded`.
-    """
+    """The accuracy that a setting costs each exit behind it; gains are chance and count 0. whole: as of `uncoded`."""
     return {name: max(0.0, whole[name] - found) for name, found in row.accuracy.items() if name in whole}
 
 

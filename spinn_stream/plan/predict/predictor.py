@@ -19,11 +19,9 @@ from spinn_stream.plan.sla.sla import METRICS
 from .plan_table import QUANTILE, Floats, PlanTable, Ways
 from .power import EnergyRates
 
-OVERRUN = 0.1
-"""If a service is longer than a period by this share, the next frame always waits."""
-
-STAYS_BUSY = 0.95
-"""Largest probability to stay busy: service times vary, so a device that is only just too slow is idle at times."""
+OVERRUN, STAYS_BUSY = 0.1, 0.95
+"""If a service is longer than a period by this share, the next frame always waits; and the largest probability to stay
+busy. Service times vary, so a device that is only just too slow is idle at times."""
 
 SERVICE_CV2 = 0.04
 """Squared coefficient of variation of a message's time on the link, and at the server: they vary by about a fifth."""

@@ -35,16 +35,11 @@ def build_table(
     Args:
         device, server: profiles of this bundle; plans use the batch of one.
         encoding: by codec, the device's time to encode over `CodingCost`'s; 1 for a codec that is not in it.
-        shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
-        repeats: an exit of all plans, at cut point 0, that costs no more than preparing the frame.
+        shifts, repeats: see `Exits`; the repeat exit is at cut point 0 and costs no more than preparing the frame.
 
     Raises:
         ValueError: a profile that is not of this bundle.
     """
-    for profile in (device, server):
-        if len(profile.batches[0].segments) != bundle.last:
-            got = len(profile.batches[0].segments)
-            raise ValueError(f"a profile of {got} segments for a bundle of {bundle.last}; measure it anew")
     exits = Exits(bundle, shifts, repeats)
     here, there = _Times(device, exits.cuts), _Times(server, exits.cuts)
     settings: list[CodecSetting] = []
@@ -98,7 +93,9 @@ class _Times:
     """
 
     def __init__(self, profile: Profile, cuts: npt.NDArray[np.intp]) -> None:
-        row = profile.batches[0]
+        row, last = profile.batches[0], int(cuts[-1])  # where the final exit is
+        if len(row.segments) != last:
+            raise ValueError(f"a profile of {len(row.segments)} segments for a bundle of {last}; measure it anew")
 
         def both(timings: Sequence[Timing]) -> tuple[Floats, Floats]:
             medians = np.array([t.median_ms / row.batch for t in timings])

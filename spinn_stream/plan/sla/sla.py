@@ -139,10 +139,6 @@ class Sla:
     def __post_init__(self) -> None:
         if not self.targets:
             raise ValueError("an SLA has one target or more")
-        for parts in (self.constraints, self.targets):
-            names = [part.metric.name for part in parts]
-            if len(names) != len(set(names)):
-                raise ValueError(f"each metric once, got {', '.join(names)}")
 
     def most_lost(self, whole: float) -> float | None:
         """Accuracy that may be lost against the whole network's, 0 to 1; None: it says nothing of accuracy."""

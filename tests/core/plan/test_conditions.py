@@ -71,14 +71,6 @@ def test_a_deadline_is_a_time_or_none(value: float) -> None:
         conditions(deadline_ms=value)
 
 
-@pytest.mark.parametrize("place", range(3))
-@pytest.mark.parametrize("value", [-0.1, INF, NAN])
-def test_energy_is_not_won_and_not_endless(place: int, value: float) -> None:
-    EnergyRates(0.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="expected numbers from 0"):
-        EnergyRates(*(value if n == place else 1.0 for n in range(3)))
-
-
 def test_four_cores_take_four_times_as_much_and_the_radio_the_same() -> None:
     one, four = EnergyRates(), EnergyRates.of_cores(4)
     assert four.compute_mw == 4 * one.compute_mw
