@@ -42,11 +42,24 @@ def test_speed_falls_with_the_probability_of_a_blocked_way_but_it_creeps() -> No
 
 def test_speed_and_direction_are_filtered() -> None:
     """After one time constant of the filter, 1 - 1/e of the way is done."""
-    config = PilotConfig(cruise=5.0, promised=20.0, smooth=0.1, dodge=1.0)
+    config = PilotConfig(cruise=5.0, promised=20.0, smooth=0.1, while_turning=1.0, dodge=1.0)
     command = flown(Pilot(config), Answer(0, 0.0, ((0.5, 1.0),)), 0.1)
     share = 1 - math.exp(-1)
     assert math.hypot(command.forward, command.left) == pytest.approx(5.0 * share, rel=1e-6)
     assert math.atan2(command.left, command.forward) == pytest.approx(0.5 * share, rel=1e-6)
+
+
+def test_it_slows_down_in_a_turn_until_the_course_has_followed() -> None:
+    """45 degrees at once leave the least speed, 22.5 degrees half of what is between; later it is as fast as before."""
+    config = PilotConfig(cruise=5.0, promised=20.0, smooth=1e-6, turning=0.25, while_turning=0.4, dodge=1.0)
+    for turn, share in ((math.radians(45), 0.4), (math.radians(22.5), 0.7)):
+        pilot, answer = Pilot(config), Answer(0, 0.0, ((turn, 1.0),))
+        step = 1 / (CONTROL_HZ * config.turning)
+        at_once = flown(pilot, answer, 1 / CONTROL_HZ)
+        left = math.exp(-step)  # of the turn, once the course has followed for one command
+        assert math.hypot(at_once.forward, at_once.left) == pytest.approx(5.0 * (1 - (1 - share) * left), rel=1e-3)
+        later = flown(pilot, answer, 3.0)
+        assert math.hypot(later.forward, later.left) == pytest.approx(5.0, rel=1e-3)
 
 
 def test_it_steers_farther_aside_than_the_answer_says_but_not_out_of_sight() -> None:

@@ -1,7 +1,8 @@
 """How the drone flies: towards the free direction, as fast as the newest answer and its age allow.
 
 In the manner of DroNet (Loquercio et al., RA-L 2018): speed falls with the probability that the way is blocked, and
-both speed and direction are low-pass filtered. The age of an answer counts as distance: the free distance that an
+both speed and direction are low-pass filtered. It slows down in a turn: until its course has followed, it flies where
+the answer did not promise a free way. The age of an answer counts as distance: the free distance that an
 answer promised shrinks by the distance flown since. Without an answer for `stop_after_s` it brakes to a stop, as PX4's
 collision prevention does.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from spinn_drone.world.world import CONTROL_HZ, HOVER, Command
 
-AS_GOOD = 0.3
+AS_GOOD = 0.1
 """A direction with this share of the likeliest one's probability is about as good."""
 
 NEAR_RAD = math.radians(15)
@@ -44,11 +45,13 @@ class PilotConfig:
     cruise: with a free way. creep: with a blocked one. promised: how far an answer's direction is free. braking: the
     deceleration, m/s^2, that it counts on. reaction: from a command until the drone brakes. stop_after: without an
     answer younger than this, it stops (0.5 s: PX4's COL_PREV_DELAY and its time-out). smooth: time constant of the
-    filters. doubt: share of the speed that an answer without confidence takes away. dodge: how many times as far to the
-    side it steers as an answer says, since that direction passes the tree with nothing to spare.
+    filters. doubt: share of the speed that an answer without confidence takes away. turning: time constant with which
+    the drone's course follows. while_turning: share of the speed that is left if the course is FARTHEST_RAD from where
+    it steers. dodge: how many times as far to the side it steers as an answer says, since that direction passes the
+    tree with nothing to spare.
     """
 
-    cruise: float = 6.0
+    cruise: float = 8.0
     creep: float = 1.5
     promised: float = 6.0
     braking: float = 5.0
@@ -56,7 +59,9 @@ class PilotConfig:
     stop_after: float = 0.5
     smooth: float = 0.08
     doubt: float = 0.5
-    dodge: float = 1.5
+    turning: float = 0.25
+    while_turning: float = 0.3
+    dodge: float = 1.3
 
 
 class Pilot:
@@ -65,7 +70,7 @@ class Pilot:
     def __init__(self, config: PilotConfig) -> None:
         self.config = config
         self.answer: Answer | None = None
-        self._speed = self._direction = 0.0
+        self._speed = self._direction = self._course = 0.0
 
     def heard(self, answer: Answer) -> None:
         """An answer came in; one of an older picture than the newest changes nothing."""
@@ -79,13 +84,16 @@ class Pilot:
     def command(self, now: float) -> Command:
         """What to fly now."""
         answer, age = self.answer, self.age(now)
-        share = 1 - math.exp(-1 / (CONTROL_HZ * self.config.smooth))
+        share = _share(self.config.smooth)
         if answer is None or age > self.config.stop_after:
             self._speed = 0.0
             return HOVER
         heading, confidence = self.choice(answer)
-        self._direction += share * (self._steered(heading) - self._direction)
+        steered = self._steered(heading)
+        self._direction += share * (steered - self._direction)
+        self._course += _share(self.config.turning) * (self._direction - self._course)
         dares = self.config.cruise * (1 - answer.blocked) * (1 - self.config.doubt * (1 - confidence))
+        dares *= 1 - (1 - self.config.while_turning) * min(abs(steered - self._course) / FARTHEST_RAD, 1.0)
         target = min(max(dares, self.config.creep), self.braking_speed(age))
         self._speed += share * (target - self._speed)
         return Command(self._speed * math.cos(self._direction), self._speed * math.sin(self._direction))
@@ -114,3 +122,8 @@ class Pilot:
     def _steered(self, heading: float) -> float:
         """The direction to fly for an answer's heading."""
         return min(max(self.config.dodge * heading, -FARTHEST_RAD), FARTHEST_RAD)
+
+
+def _share(time_constant: float) -> float:
+    """How far a low-pass filter goes towards its input from one command to the next."""
+    return 1 - math.exp(-1 / (CONTROL_HZ * time_constant))
