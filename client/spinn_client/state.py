@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from spinn_client.device.device import Device
+from spinn_client.device.exit_audits import ExitAudits
 from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
 from spinn_stream.plan import Plan
@@ -68,7 +69,8 @@ class State:
     final = device + server + fallback. captured = taken + dropped, plus a frame that waits. fallback: results given
     because the server's answer was wanted and did not come. shortened: of `server`, those of an earlier exit than asked
     for. repeated: of `device`, those that repeat an earlier answer. audits: of these, those whose own answer came, too;
-    disagreed: of these, those with another label. load: the device's times over those of its profile.
+    disagreed: of these, those with another label. exit_audits, exit_disagreed: the same of answers of early exits here.
+    load: the device's times over those of its profile.
     server_url: address of the server that frames go to. server_load, server_queue_ms, server_engine: as the server
     reported; None: not known. limited: frames that `max_fps` kept here. unread: results that were dropped unread.
     """
@@ -101,12 +103,14 @@ class State:
     repeated: int = 0
     audits: int = 0
     disagreed: int = 0
+    exit_audits: int = 0
+    exit_disagreed: int = 0
 
     @classmethod
     def of(
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
         counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
-        repeats: Repeats | None,
+        repeats: Repeats | None, audits: ExitAudits | None,
     ) -> State:  # fmt: skip
         """The state of a stream, from its parts. now: seconds of its clock."""
         where = counts.where
@@ -124,7 +128,8 @@ class State:
             captured=feed.captured, taken=taken, dropped=dict(feed.dropped),
             final=counts.final, device=where["device"], server=where["server"],
             repeated=counts.repeated, audits=repeats.audits if repeats else 0,
-            disagreed=repeats.disagreed if repeats else 0, shortened=counts.shortened, fallback=where["fallback"],
+            disagreed=repeats.disagreed if repeats else 0, exit_audits=audits.audits if audits else 0,
+            exit_disagreed=audits.disagreed if audits else 0, shortened=counts.shortened, fallback=where["fallback"],
             late=late, limited=limited, unread=unread,
             bytes_up=link.bytes_up if link else 0, bytes_down=link.bytes_down if link else 0,
         )  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spinn_client.device.device import Device
+from spinn_client.device.exit_audits import ExitAudits, audits_for
 from spinn_client.device.opening import DeviceConfig, open_here
 from spinn_client.device.repeating import repeats_for
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
@@ -116,6 +117,7 @@ class Stream:
         self._pushed = source if isinstance(source, Pushed) else None
         self._feed: FrameSource | None = None
         self._repeats: Repeats | None = None
+        self._audits: ExitAudits | None = None
         self._link: Link | None = None
         self._device: Device | None = None
         self._steering: Steering | None = None
@@ -171,6 +173,7 @@ class Stream:
                               host=self._host)  # fmt: skip
         ours = isinstance(self._asked, Asked) and self._asked.policy.name == "spinn"
         self._repeats = repeats_for(config, one_camera=feed.one_camera, ours=ours)
+        self._audits = audits_for(bundle, config, one_camera=feed.one_camera, ours=ours)
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
         if (warning := deadline_warning(self._deadline_ms, self._device.first_exit_ms(0))) is not None:
@@ -182,7 +185,7 @@ class Stream:
             deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
             emit=self._emit, tell=self._tell,
             wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, repeats=self._repeats,
-            host=self._host,
+            audits=self._audits, host=self._host,
         )  # fmt: skip
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
@@ -214,7 +217,7 @@ class Stream:
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
             unpaced=self._feed_config.unpaced,
             rates=EnergyRates.of_cores(self._device_config.engine_threads),
-            repeats=self._repeats, host=self._host,
+            repeats=self._repeats, audits=self._audits, host=self._host,
         )  # fmt: skip
         return self._steering
 
@@ -314,7 +317,7 @@ class Stream:
         return State.of(
             self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
             source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers, limited=pipeline.limited,
-            unread=self._outlets.results.dropped, repeats=self._repeats,
+            unread=self._outlets.results.dropped, repeats=self._repeats, audits=self._audits,
         )  # fmt: skip
 
     # Changing what is asked for

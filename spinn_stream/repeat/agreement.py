@@ -11,6 +11,8 @@ from __future__ import annotations
 import bisect
 import math
 
+from spinn_stream.runtime.exits import Answer
+
 EDGES = (0.005, 0.0071, 0.01, 0.0141, 0.02, 0.0283, 0.04)
 """Upper ends of the classes of change, each about the root of 2 times the one before; beyond the last, nothing is
 repeated."""
@@ -64,6 +66,11 @@ class Agreement:
         """Mean loss of repeats at a change, as estimated; 1.0 beyond all classes."""
         at = bisect.bisect_right(EDGES, change)
         return self._lost[at] / self._frames[at] if at < len(EDGES) else 1.0
+
+
+def lost_by(label: int, answer: Answer) -> float:
+    """What another label would cost where the network gives this answer: 0 to 1."""
+    return 0.0 if label == answer.label else answer.confidence - dict(answer.top).get(label, 0.0)
 
 
 def upper_bound(lost: float, frames: float) -> float:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from spinn_stream.frame import Pixels
 from spinn_stream.runtime.exits import Answer
 
-from .agreement import DEFAULT_MOST_LOST, Agreement
+from .agreement import DEFAULT_MOST_LOST, Agreement, lost_by
 from .thumbnail import Thumbnail, distance, thumbnail
 
 EXIT = "repeat"
@@ -149,8 +149,7 @@ class Repeats:
             return
         if look.nearest is not None:
             repeated = look.nearest.answer.label
-            lost = 0.0 if answer.label == repeated else answer.confidence - dict(answer.top).get(repeated, 0.0)
-            self._agreement.observe(look.change, lost)
+            self._agreement.observe(look.change, lost_by(repeated, answer))
             if look.audit:
                 self.audits += 1
                 self.disagreed += answer.label != repeated

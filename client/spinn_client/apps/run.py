@@ -113,7 +113,8 @@ class Run:
         figures = summarise(
             self._tally, bundle=stream.bundle, plans=list(self._plans), captured=state.captured, taken=state.taken,
             dropped=Counter(state.dropped), late=state.late, limited=state.limited,
-            audits=state.audits, disagreed=state.disagreed, bytes_up=state.bytes_up, bytes_down=state.bytes_down,
+            audits=state.audits, disagreed=state.disagreed, exit_audits=state.exit_audits,
+            exit_disagreed=state.exit_disagreed, bytes_up=state.bytes_up, bytes_down=state.bytes_down,
         )  # fmt: skip
         if state.load < FASTER_THAN_PROFILED:
             self._lines.info(

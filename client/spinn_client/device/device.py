@@ -161,6 +161,7 @@ class Device:
         answer_by: float | None = None,
         probe: CodecSetting | None = None,
         repeats: Callable[[Pixels], bool] | None = None,
+        audit: Callable[[Answer], bool] | None = None,
     ) -> HeadOutcome:
         """Run a frame up to the plan's split, or to the first confident exit.
 
@@ -171,6 +172,7 @@ class Device:
                 exit is evaluated.
             probe: how to code the frame itself, too, if nothing else of it is sent.
             repeats: asked in the thread, with the prepared picture, whether the frame needs no answer of the network.
+            audit: asked in the thread, when an early exit is confident, whether the frame goes on all the same.
         """
         loop = asyncio.get_running_loop()
         setting = plan.codec
@@ -192,7 +194,7 @@ class Device:
                 evaluated = self._bundle.exit_at.keys()
             began = self._now()
             x, answer = self._stages(
-                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran
+                x, 0, plan.split, plan, lambda a: loop.call_soon_threadsafe(on_exit, a), evaluated, ran, audit=audit
             )
             graphs_ms = (self._now() - began) * 1000
             if answer is not None or plan.split == self._bundle.last:
@@ -316,11 +318,12 @@ class Device:
         stop_at: float | None = None,
         first_by: float | None = None,
         go_on: Callable[[bool, float], bool] = lambda first, until: True,
+        audit: Callable[[Answer], bool] | None = None,
     ) -> tuple[npt.NDArray[np.float32], Answer | None]:
         """Run stage after stage until an exit answers, the end is reached or time is up; see `complete`.
 
         Args:
-            evaluated: cut points of the exits to break at. ran: gets the graphs that were run.
+            evaluated: cut points of the exits to break at. ran: gets the graphs that were run. audit: see `head`.
         """
         needed = self._bundle.needed(plan.confidence_threshold)
         for begin, end in self._bundle.pieces(start, stop, evaluated):
@@ -339,8 +342,13 @@ class Device:
                 answer = answers(reached.name, output, reached.temperature)[0]
             else:
                 answer = grouped(reached.name, output, reached.temperature, self._group_of)[0]
-            if end == self._bundle.last or (end in needed and answer.confidence >= needed[end]):
+            if end == self._bundle.last:
                 return x, answer
+            if end in needed and answer.confidence >= needed[end]:
+                if audit is None or not audit(answer):
+                    return x, answer
+                needed, audit = {}, None
+                continue
             on_exit(answer)
         return x, None
 

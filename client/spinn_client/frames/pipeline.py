@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.device import Device, HeadOutcome
+from spinn_client.device.exit_audits import ExitAudits
 from spinn_client.device.repeating import looks
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
 from spinn_client.link.probes import Probes
@@ -33,7 +34,7 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
-from .flight import SPARE_MS, State
+from .flight import SPARE_MS, Flight, State
 from .frame_source import FrameSource
 from .frames import Frames
 from .ledger import Ledger
@@ -61,7 +62,7 @@ class Pipeline:
         unpaced: every frame is wanted, so a frame waits until one more may be sent.
         emit: gets every result, in the order they are ready. tell: gets what happens besides.
         wait_for: waited for before each frame is taken, if given: whoever reads results may have enough of them.
-        repeats: the repeat exit; None: every frame is run.
+        repeats: the repeat exit; None: every frame is run. audits: of early exits; None: none is audited.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Pipeline:
         tell: Callable[[Event], object] = lambda event: None,
         wait_for: Callable[[], Coroutine[Any, Any, None]] | None = None,
         repeats: Repeats | None = None,
+        audits: ExitAudits | None = None,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
@@ -91,7 +93,7 @@ class Pipeline:
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to, self._tell = emit, tell
-        self._wait_for, self._repeats, self._ledger = wait_for, repeats, ledger
+        self._wait_for, self._repeats, self._audits, self._ledger = wait_for, repeats, audits, ledger
         self._now = host.clock
         self.plan = guide.plan
         self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
@@ -226,12 +228,14 @@ class Pipeline:
             answer_by=flight.deadline - SPARE_MS / 1000,
             probe=probe,
             repeats=None if looking is None else looks(looking, frame.index, self._now, self._repeat),
+            audit=None if self._audits is None else self._goes_on(self._audits, flight),
         )
         now = self._now()
         if outcome.repeated:
             self._treated(frame.index, now - began, probe, outcome)
             return
-        self._guide.went(plan, 0, plan.split, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
+        if not flight.audit:  # else that was told when an exit had answered
+            self._guide.went(plan, 0, plan.split, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
         if outcome.answer is not None:
             self._answered(frame.index, outcome.answer)
             self._do(self._frames.answered_here(frame.index, outcome.answer, now))
@@ -257,10 +261,33 @@ class Pipeline:
         result = self._ledger.settle_again(frame, look.answer, again, self._now(), audit=look.audit)
         self._do([] if result is None else [Emit(result)])
 
+    def _goes_on(self, audits: ExitAudits, flight: Flight) -> Callable[[Answer], bool]:
+        """For the device's thread: whether a frame that an early exit has answered goes on as an audit."""
+        loop = asyncio.get_running_loop()
+
+        def answers(answer: Answer) -> None:
+            if flight.state is State.SETTLED:  # it is an audit of a repeat, or its deadline came
+                return
+            flight.audit = True
+            self._answered(flight.frame, answer)
+            audits.passed(flight.frame, flight.plan, answer)
+            self._guide.went(flight.plan, 0, flight.plan.split, self._cut_of[answer.exit])
+            self._do(self._frames.answered_here(flight.frame, answer, self._now()))
+
+        def goes_on(answer: Answer) -> bool:
+            wanted = audits.wanted()
+            if wanted:
+                loop.call_soon_threadsafe(answers, answer)
+            return wanted
+
+        return goes_on
+
     def _answered(self, frame: int, answer: Answer) -> None:
         """The network has answered, well enough to be repeated."""
         if self._repeats is not None:
             self._repeats.answered(frame, answer)
+        if self._audits is not None:
+            self._audits.answered(frame, answer)
 
     # Carrying out
 

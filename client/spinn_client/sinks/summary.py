@@ -85,14 +85,16 @@ def summarise(
     limited: int,
     audits: int,
     disagreed: int,
+    exit_audits: int,
+    exit_disagreed: int,
     bytes_up: int,
     bytes_down: int,
 ) -> dict[str, Any]:
     """The object of `--summary`. device + server + fallback = final; captured = taken + dropped.
 
     repeated: of device, answers of the repeat exit. audits: of these, frames that were run all the same; disagreed: of
-    these, frames with another label. servers: answers by the address of the server that gave them. limited: frames that
-    `--max-offload-fps` kept here.
+    these, frames with another label. exit_audits, exit_disagreed: the same of answers of early exits. servers: answers
+    by the address of the server that gave them. limited: frames that `--max-offload-fps` kept here.
     plans: from the oldest to the newest; the newest PLANS are listed. The codec of a plan is the one that was used,
     even if the plan left it open; None: nothing is sent. frames_of_earlier_plans: frames of plans that are not listed.
     """
@@ -103,6 +105,7 @@ def summarise(
         "captured": captured, "taken": taken, "dropped": sum(dropped.values()), "dropped_by": dict(dropped),
         "final": tally.final, "device": tally.where["device"], "server": tally.where["server"],
         "repeated": tally.repeated, "audits": audits, "disagreed": disagreed,
+        "exit_audits": exit_audits, "exit_disagreed": exit_disagreed,
         "fallback": tally.where["fallback"], "late": late, "reasons": dict(tally.reasons),
         "servers": dict(tally.servers), "limited": limited,
         "age_ms": {f"p{q}": None if age is None else round(age, 2) for q, age in ages.items()},
@@ -136,6 +139,9 @@ def show_summary(console: Console, summary: dict[str, Any], seconds: float) -> N
     if summary["repeated"]:
         audited = f"{summary['audits']} audited, {summary['disagreed']} of them with another label"
         table.add_row("of these, repeats", share("repeated"), audited)
+    if summary["exit_audits"]:
+        another = f"{summary['exit_disagreed']} of them with another label"
+        table.add_row("early answers audited", f"{summary['exit_audits']:6d}", another)
     several = _counts(summary["servers"]) if len(summary["servers"]) > 1 else ""
     table.add_row("answered by the server", share("server"), several)
     if shortened := summary["reasons"].get("shortened"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from spinn_client.device.device import Device
+from spinn_client.device.exit_audits import ExitAudits
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
@@ -51,7 +52,7 @@ class _Way:
         server.observe(self.belief)
 
 
-_Known = tuple[Profile, Profile, Mapping[str, float], tuple[float, ...], RepeatRates]
+_Known = tuple[Profile, Profile, Mapping[str, float], tuple[float, ...], RepeatRates, float]
 """What a table is set up from, besides the bundle: the arguments of `build_table`."""
 
 
@@ -60,7 +61,7 @@ class Steering(Guide):
 
     Args:
         fps: of the source; None: it is counted. rates: what the device takes; None: one core of a small board.
-        repeats: the repeat exit; it is told what it may cost.
+        repeats: the repeat exit; it is told what it may cost. audits: of early exits.
         first_id: of the first plan.
 
     Raises:
@@ -69,10 +70,11 @@ class Steering(Guide):
 
     def __init__(
         self, bundle: Bundle, asked: Asked, device: Device, link: Link | None, *, deadline_ms: float, fps: float | None,
-        unpaced: bool, rates: EnergyRates | None = None, repeats: Repeats | None = None, host: Host = THIS_MACHINE,
-        first_id: int = 1,
+        unpaced: bool, rates: EnergyRates | None = None, repeats: Repeats | None = None,
+        audits: ExitAudits | None = None, host: Host = THIS_MACHINE, first_id: int = 1,
     ) -> None:  # fmt: skip
-        self._bundle, self._device, self._link, self._repeats = bundle, device, link, repeats
+        self._bundle, self._device, self._link = bundle, device, link
+        self._repeats, self._audits = repeats, audits
         self.deadline_ms = deadline_ms
         self._now = host.clock
         self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
@@ -165,7 +167,8 @@ class Steering(Guide):
         if self._repeats is not None:
             rates = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
         shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        return device, self._server or device, self._device.encoding_factors, shifts, rates
+        early_lost = 0.0 if self._audits is None else round(self._audits.lost_beyond, 2)
+        return device, self._server or device, self._device.encoding_factors, shifts, rates, early_lost
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""

@@ -30,12 +30,14 @@ class Exits:
     accuracy: (T,). reference: of the whole network. alone: (E,), the accuracy if it answers all that comes to it; -inf
     for the repeat exit.
 
-    shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
+    shifts: see `shifted`; None: exits answer as often as the bundle's tables say. early_lost: accuracy that a frame
+    which an early exit answers loses beyond the tables, 0 to 1.
     """
 
     def __init__(
-        self, bundle: Bundle, shifts: Sequence[float] | None = None, repeats: RepeatRates | None = None
-    ) -> None:
+        self, bundle: Bundle, shifts: Sequence[float] | None = None, repeats: RepeatRates | None = None,
+        early_lost: float = 0.0,
+    ) -> None:  # fmt: skip
         self._uncoded = uncoded(bundle)
         self.names, self.cuts = [e.name for e in bundle.exits], np.array([e.cut for e in bundle.exits])
         final = self._uncoded.get(self.names[-1])
@@ -51,6 +53,7 @@ class Exits:
         self.share = shifted(by_tables, shifts or [0.0] * (len(bundle.exits) - 1))
         every = np.array([threshold is None for threshold in self.thresholds])[:, None]
         self.on_device = self.answers | every  # a plan of no threshold has every exit run there (client's rule)
+        self.accuracy -= early_lost * self.share[:, :-1].sum(1)
         self.reference = float(self.accuracy[~self.answers[:, :-1].any(1)][-1])
         lost = [(final or 0.0) - self._uncoded.get(name, 0.0) for name in self.names]
         without_tables = np.full(len(lost), self.accuracy.min())

@@ -29,18 +29,19 @@ def build_table(
     encoding: Mapping[str, float] | None = None,
     shifts: Sequence[float] | None = None,
     repeats: RepeatRates | None = None,
+    early_lost: float = 0.0,
 ) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
     Args:
         device, server: profiles of this bundle; plans use the batch of one.
         encoding: by codec, the device's time to encode over `CodingCost`'s; 1 for a codec that is not in it.
-        shifts, repeats: see `Exits`; the repeat exit is at cut point 0 and costs no more than preparing the frame.
+        shifts, repeats, early_lost: see `Exits`; the repeat exit is at cut point 0 and costs the frame's preparation.
 
     Raises:
         ValueError: a profile that is not of this bundle.
     """
-    exits = Exits(bundle, shifts, repeats)
+    exits = Exits(bundle, shifts, repeats, early_lost)
     here, there = _Times(device, exits.cuts), _Times(server, exits.cuts)
     settings: list[CodecSetting] = []
     ways: list[Ways] = []

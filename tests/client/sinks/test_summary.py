@@ -19,7 +19,7 @@ from .made import result
 def figures(bundle: Bundle, tally: Tally, plans: list[Plan]) -> dict[str, Any]:
     return summarise(
         tally, bundle=bundle, plans=[PlanUse(plan) for plan in plans], captured=0, taken=0, dropped=Counter(), late=0,
-        limited=0, audits=0, disagreed=0, bytes_up=0, bytes_down=0,
+        limited=0, audits=0, disagreed=0, exit_audits=0, exit_disagreed=0, bytes_up=0, bytes_down=0,
     )  # fmt: skip
 
 

@@ -64,8 +64,8 @@ class Outcome:
     """The result of a simulation.
 
     results: final ones, with the time of each in seconds since the first frame. bytes: of the connections' streams over
-    the link since then. server_ms: its engine's time for batches. audits, disagreed: see `State`. plans: time
-    and reason of each; None: it was asked for.
+    the link since then. server_ms: its engine's time for batches. audits, disagreed, exit_audits: see `State`. plans:
+    time and reason of each; None: it was asked for.
     """
 
     results: list[tuple[float, Result]] = field(default_factory=list)
@@ -78,6 +78,7 @@ class Outcome:
     late: int = 0
     audits: int = 0
     disagreed: int = 0
+    exit_audits: int = 0
     plans: list[tuple[float, Plan, str | None]] = field(default_factory=list)
 
 
@@ -189,4 +190,5 @@ async def _main(
             await server.stop()
     outcome.captured, outcome.taken, outcome.dropped = state.captured, state.taken, Counter(state.dropped)
     outcome.late, outcome.audits, outcome.disagreed = state.late, state.audits, state.disagreed
+    outcome.exit_audits = state.exit_audits
     return outcome
