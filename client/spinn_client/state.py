@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from spinn_client.device.camera_answers import CameraAnswers
 from spinn_client.device.device import Device
-from spinn_client.device.exit_audits import ExitAudits
 from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
 from spinn_stream.plan import Plan
-from spinn_stream.repeat import Repeats
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -110,10 +109,10 @@ class State:
     def of(
         cls, now: float, feed: FrameSource, link: Link | None, device: Device, plan: Plan, reason: str | None,
         counts: Counts, rate: Rate, *, source_up: bool, taken: int, late: int, limited: int, unread: int,
-        repeats: Repeats | None, audits: ExitAudits | None,
+        answers: CameraAnswers,
     ) -> State:  # fmt: skip
         """The state of a stream, from its parts. now: seconds of its clock."""
-        where = counts.where
+        where, repeats, audits = counts.where, answers.repeats, answers.audits
         return cls(
             source=feed.name, source_up=source_up,
             link="none" if link is None else "up" if link.up else "away",

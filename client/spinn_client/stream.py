@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from spinn_client.device.camera_answers import NOTHING_MADE, CameraAnswers
 from spinn_client.device.device import Device
-from spinn_client.device.exit_audits import ExitAudits, audits_for
 from spinn_client.device.opening import DeviceConfig, open_here
-from spinn_client.device.repeating import repeats_for
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.flight import checked_deadline, deadline_warning
@@ -38,7 +37,6 @@ from spinn_client.steering.steering import Steering
 from spinn_stream.bundle import Bundle, load_bundle
 from spinn_stream.errors import ConfigError, SpinnError, StreamEnded
 from spinn_stream.plan import DEFAULT_SLA, EnergyRates, Figures, Plan
-from spinn_stream.repeat import Repeats
 from spinn_stream.runtime.machine.host import Host, Slowed
 
 if TYPE_CHECKING:
@@ -116,8 +114,7 @@ class Stream:
         self._reason: str | None = None
         self._pushed = source if isinstance(source, Pushed) else None
         self._feed: FrameSource | None = None
-        self._repeats: Repeats | None = None
-        self._audits: ExitAudits | None = None
+        self._answers = NOTHING_MADE
         self._link: Link | None = None
         self._device: Device | None = None
         self._steering: Steering | None = None
@@ -172,8 +169,7 @@ class Stream:
         self._device = Device(bundle, engine, profile, every_exit=self._provisional, group_of=names.group_of,
                               host=self._host)  # fmt: skip
         ours = isinstance(self._asked, Asked) and self._asked.policy.name == "spinn"
-        self._repeats = repeats_for(config, one_camera=feed.one_camera, ours=ours)
-        self._audits = audits_for(bundle, config, one_camera=feed.one_camera, ours=ours)
+        self._answers = CameraAnswers.of(bundle, config, one_camera=feed.one_camera, ours=ours)
         guide = await self._in_thread(self._guide, self._asked)
         await self._in_thread(self._device.prepare, guide.plan)
         if (warning := deadline_warning(self._deadline_ms, self._device.first_exit_ms(0))) is not None:
@@ -184,8 +180,8 @@ class Stream:
             bundle, self._device, feed, self._ledger, guide, self._link,
             deadline_ms=self._deadline_ms, unpaced=self._feed_config.unpaced, keep_late=self._late,
             emit=self._emit, tell=self._tell,
-            wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, repeats=self._repeats,
-            audits=self._audits, host=self._host,
+            wait_for=self._outlets.wait_for_reader if self._feed_config.unpaced else None, answers=self._answers,
+            host=self._host,
         )  # fmt: skip
         self._tell(PlanChanged(self._now(), guide.plan, guide.reason))
         self._source_up = True
@@ -216,8 +212,7 @@ class Stream:
             self.bundle, asked, self._device, self._link,
             deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
             unpaced=self._feed_config.unpaced,
-            rates=EnergyRates.of_cores(self._device_config.engine_threads),
-            repeats=self._repeats, audits=self._audits, host=self._host,
+            rates=EnergyRates.of_cores(self._device_config.engine_threads), answers=self._answers, host=self._host,
         )  # fmt: skip
         return self._steering
 
@@ -317,7 +312,7 @@ class Stream:
         return State.of(
             self._now(), feed, link, device, self._plan, self._reason, self._counts, self._rate,
             source_up=self._source_up, taken=pipeline.taken, late=self._ledger.late_answers, limited=pipeline.limited,
-            unread=self._outlets.results.dropped, repeats=self._repeats, audits=self._audits,
+            unread=self._outlets.results.dropped, answers=self._answers,
         )  # fmt: skip
 
     # Changing what is asked for

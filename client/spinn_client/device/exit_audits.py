@@ -16,15 +16,8 @@ from spinn_stream.plan import Plan
 from spinn_stream.repeat.agreement import FRAMES, lost_by, upper_bound
 from spinn_stream.runtime import Answer
 
-from .opening import DeviceConfig
-
 MOST_OPEN = 64
 """Audits whose later answer may still come; the oldest is forgotten then."""
-
-
-def audits_for(bundle: Bundle, config: DeviceConfig, *, one_camera: bool, ours: bool) -> ExitAudits | None:
-    """Those of a stream: for the frames of one camera under our own policy, as the tables are of other pictures."""
-    return ExitAudits(bundle, config.audit_rate) if one_camera and ours and config.audit_rate > 0 else None
 
 
 class ExitAudits:

@@ -21,7 +21,7 @@ class DeviceConfig:
     runtime: str = "auto"  # an engine's name; auto: the fastest, measured once on each machine
     threads: int | None = None  # of the engine; None: the cores this process has but one, at most 4
     slowdown: float = 1.0  # everything takes this many times as long: it stands for a smaller board
-    repeat: bool | None = None  # frames that hardly changed get the answer of an earlier one; None: see `repeats_for`
+    repeat: bool | None = None  # frames that hardly changed get the answer of an earlier one; None: see `CameraAnswers`
     audit_rate: float = DEFAULT_AUDIT_RATE  # share of these that are run all the same, to compare
 
     def __post_init__(self) -> None:

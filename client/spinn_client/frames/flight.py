@@ -72,7 +72,8 @@ class Flight:
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
     with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
     in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
-    server that it was sent to took. audit: it has its final result, and a later answer is only compared.
+    server that it was sent to took. audit: it has its final result, and a later answer is only compared. early: what
+    an early exit answered before an audit of it went on.
     """
 
     frame: int
@@ -96,6 +97,7 @@ class Flight:
     rescue_at: float | None = None
     reliance: Reliance | None = None
     audit: bool = False
+    early: Answer | None = None
 
     def happens(self, what: Happens) -> None:
         """Move on as the table says.

@@ -16,11 +16,12 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from spinn_client.device.camera_answers import NOTHING_MADE, CameraAnswers
 from spinn_client.device.device import Device, HeadOutcome
 from spinn_client.device.exit_audits import ExitAudits
-from spinn_client.device.repeating import looks
 from spinn_client.events import Event, PlanChanged, ServerBack, ServerChanged, ServerLost, ServerRefusedUs, Warned
 from spinn_client.link.probes import Probes
 from spinn_client.steering.guide import Guide
@@ -28,7 +29,7 @@ from spinn_client.tasks import Tasks
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Decision, Plan
-from spinn_stream.repeat import Look, Repeats
+from spinn_stream.repeat import Look
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
@@ -62,7 +63,7 @@ class Pipeline:
         unpaced: every frame is wanted, so a frame waits until one more may be sent.
         emit: gets every result, in the order they are ready. tell: gets what happens besides.
         wait_for: waited for before each frame is taken, if given: whoever reads results may have enough of them.
-        repeats: the repeat exit; None: every frame is run. audits: of early exits; None: none is audited.
+        answers: those for one camera's frames, to repeat them and to audit early exits.
     """
 
     def __init__(
@@ -80,8 +81,7 @@ class Pipeline:
         emit: Callable[[Result], object],
         tell: Callable[[Event], object] = lambda event: None,
         wait_for: Callable[[], Coroutine[Any, Any, None]] | None = None,
-        repeats: Repeats | None = None,
-        audits: ExitAudits | None = None,
+        answers: CameraAnswers = NOTHING_MADE,
         host: Host = THIS_MACHINE,
     ) -> None:
         self._bundle = bundle
@@ -93,7 +93,7 @@ class Pipeline:
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to, self._tell = emit, tell
-        self._wait_for, self._repeats, self._audits, self._ledger = wait_for, repeats, audits, ledger
+        self._wait_for, self._answers, self._ledger = wait_for, answers, ledger
         self._now = host.clock
         self.plan = guide.plan
         self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
@@ -217,27 +217,23 @@ class Pipeline:
         flight = self._frames.flight(frame.index)
         if flight is None:
             return
-        plan, link, probe, looking = flight.plan, self._link, self._guide.probe(), self._repeats
+        plan, link, probe = flight.plan, self._link, self._guide.probe()
         sender = link.sender if link is not None and flight.sends else None
         outcome = await self._device.head(
-            frame.index,
-            frame.pixels,
-            plan,
+            frame.index, frame.pixels, plan,
             lambda answer: self._do(self._frames.local_exit(frame.index, answer, self._now())),
-            sender=sender,
-            answer_by=flight.deadline - SPARE_MS / 1000,
-            probe=probe,
-            repeats=None if looking is None else looks(looking, frame.index, self._now, self._repeat),
-            audit=None if self._audits is None else self._goes_on(self._audits, flight),
-        )
+            sender=sender, answer_by=flight.deadline - SPARE_MS / 1000, probe=probe,
+            repeats=self._answers.looks(frame.index, self._now, self._repeat),
+            audit=self._answers.asks(partial(self._goes_on, flight)),
+        )  # fmt: skip
         now = self._now()
         if outcome.repeated:
             self._treated(frame.index, now - began, probe, outcome)
             return
-        if not flight.audit:  # else that was told when an exit had answered
-            self._guide.went(plan, 0, plan.split, None if outcome.answer is None else self._cut_of[outcome.answer.exit])
+        first = flight.early or outcome.answer
+        self._guide.went(plan, 0, plan.split, None if first is None else self._cut_of[first.exit])
         if outcome.answer is not None:
-            self._answered(frame.index, outcome.answer)
+            self._answers.answered(frame.index, outcome.answer)
             self._do(self._frames.answered_here(frame.index, outcome.answer, now))
             self._treated(frame.index, now - began, probe, outcome)
             return
@@ -261,33 +257,14 @@ class Pipeline:
         result = self._ledger.settle_again(frame, look.answer, again, self._now(), audit=look.audit)
         self._do([] if result is None else [Emit(result)])
 
-    def _goes_on(self, audits: ExitAudits, flight: Flight) -> Callable[[Answer], bool]:
-        """For the device's thread: whether a frame that an early exit has answered goes on as an audit."""
-        loop = asyncio.get_running_loop()
-
-        def answers(answer: Answer) -> None:
-            if flight.state is State.SETTLED:  # it is an audit of a repeat, or its deadline came
-                return
-            flight.audit = True
-            self._answered(flight.frame, answer)
-            audits.passed(flight.frame, flight.plan, answer)
-            self._guide.went(flight.plan, 0, flight.plan.split, self._cut_of[answer.exit])
-            self._do(self._frames.answered_here(flight.frame, answer, self._now()))
-
-        def goes_on(answer: Answer) -> bool:
-            wanted = audits.wanted()
-            if wanted:
-                loop.call_soon_threadsafe(answers, answer)
-            return wanted
-
-        return goes_on
-
-    def _answered(self, frame: int, answer: Answer) -> None:
-        """The network has answered, well enough to be repeated."""
-        if self._repeats is not None:
-            self._repeats.answered(frame, answer)
-        if self._audits is not None:
-            self._audits.answered(frame, answer)
+    def _goes_on(self, flight: Flight, audits: ExitAudits, answer: Answer) -> None:
+        """An early exit has answered a frame that goes on as an audit."""
+        if flight.state is State.SETTLED:  # it is an audit of a repeat, or its deadline came
+            return
+        flight.early, flight.audit = answer, True
+        self._answers.answered(flight.frame, answer)
+        audits.passed(flight.frame, flight.plan, answer)
+        self._do(self._frames.answered_here(flight.frame, answer, self._now()))
 
     # Carrying out
 
@@ -319,19 +296,15 @@ class Pipeline:
         flight, answer = action.flight, None
         try:
             answer = await self._device.complete(
-                action.activation,
-                flight.plan.split,
-                flight.plan,
-                action.stop_at,
+                action.activation, flight.plan.split, flight.plan, action.stop_at,
                 lambda found: self._do(self._frames.local_exit(flight.frame, found, self._now())),
-                first_by=action.first_by,
-                only_first_exit=action.only_first_exit,
+                first_by=action.first_by, only_first_exit=action.only_first_exit,
                 go_on=lambda first, until: (
                     flight.state is not State.SETTLED and (first or not self._frames.others_in_need(flight, until))
                 ),
-            )
+            )  # fmt: skip
             if answer is not None:
-                self._answered(flight.frame, answer)
+                self._answers.answered(flight.frame, answer)
         finally:  # else no frame would be taken any more
             self._do(self._frames.finished(flight, answer, only_first_exit=action.only_first_exit, now=self._now()))
 
@@ -368,7 +341,7 @@ class Pipeline:
             self._guide.went(flight.plan, flight.plan.split, self._bundle.last, exit_.cut)
         answer = Answer(exit_.name, message.top[0][0], message.top[0][1], message.top)
         if not message.shortened:
-            self._answered(message.id, answer)
+            self._answers.answered(message.id, answer)
         self._do(self._frames.server_answered(message.id, answer, self._now(), server, shortened=message.shortened))
 
     def on_reject(self, message: Reject) -> None:

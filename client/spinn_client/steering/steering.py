@@ -8,15 +8,15 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from spinn_client.device.camera_answers import NOTHING_MADE, CameraAnswers
 from spinn_client.device.device import Device
-from spinn_client.device.exit_audits import ExitAudits
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
 from spinn_stream.plan.predict.exits import RepeatRates
 from spinn_stream.plan.predict.power import EnergyRates
 from spinn_stream.profile import Profile
-from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
+from spinn_stream.repeat import DEFAULT_MOST_LOST
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .guide import Asked, Guide
@@ -61,7 +61,7 @@ class Steering(Guide):
 
     Args:
         fps: of the source; None: it is counted. rates: what the device takes; None: one core of a small board.
-        repeats: the repeat exit; it is told what it may cost. audits: of early exits.
+        answers: their repeat exit is told what it may cost.
         first_id: of the first plan.
 
     Raises:
@@ -70,11 +70,10 @@ class Steering(Guide):
 
     def __init__(
         self, bundle: Bundle, asked: Asked, device: Device, link: Link | None, *, deadline_ms: float, fps: float | None,
-        unpaced: bool, rates: EnergyRates | None = None, repeats: Repeats | None = None,
-        audits: ExitAudits | None = None, host: Host = THIS_MACHINE, first_id: int = 1,
+        unpaced: bool, rates: EnergyRates | None = None, host: Host = THIS_MACHINE,
+        answers: CameraAnswers = NOTHING_MADE, first_id: int = 1,
     ) -> None:  # fmt: skip
-        self._bundle, self._device, self._link = bundle, device, link
-        self._repeats, self._audits = repeats, audits
+        self._bundle, self._device, self._link, self._answers = bundle, device, link, answers
         self.deadline_ms = deadline_ms
         self._now = host.clock
         self._thread = host.worker("plans")  # one of low priority would keep the interpreter's lock while it waits
@@ -105,9 +104,9 @@ class Steering(Guide):
         self._begin(asked)
 
     def _begin(self, asked: Asked) -> None:
-        if self._repeats is not None:
+        if self._answers.repeats is not None:
             allowed = asked.sla.most_lost(self._whole)
-            self._repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
+            self._answers.repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
         decision = self.look()
         assert decision is not None  # the first one always is a plan
         self.plan, self.reason = decision.plan, decision.reason
@@ -164,10 +163,10 @@ class Steering(Guide):
     def _known_now(self) -> _Known:
         self._server = (self._link.server_profile if self._link is not None else None) or self._server
         device, rates = self._device.profile, RepeatRates()
-        if self._repeats is not None:
-            rates = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
+        if self._answers.repeats is not None:
+            rates = RepeatRates(round(self._answers.repeats.share, DIGITS), round(self._answers.repeats.loss, 3))
         shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        early_lost = 0.0 if self._audits is None else round(self._audits.lost_beyond, 2)
+        early_lost = 0.0 if self._answers.audits is None else round(self._answers.audits.lost_beyond, 2)
         return device, self._server or device, self._device.encoding_factors, shifts, rates, early_lost
 
     async def _meet_profiles(self) -> None:

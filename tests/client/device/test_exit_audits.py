@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from spinn_client.device.camera_answers import CameraAnswers
 from spinn_client.device.device import Device
-from spinn_client.device.exit_audits import MOST_OPEN, ExitAudits, audits_for
+from spinn_client.device.exit_audits import MOST_OPEN, ExitAudits
 from spinn_client.device.opening import DeviceConfig
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
@@ -83,11 +84,14 @@ def test_answers_that_never_come_are_forgotten_and_others_are_none_of_its(bundle
 
 
 def test_there_are_some_for_one_camera_under_our_own_policy(bundle: Bundle) -> None:
+    def audited(config: DeviceConfig, *, one_camera: bool, ours: bool) -> bool:
+        return CameraAnswers.of(bundle, config, one_camera=one_camera, ours=ours).audits is not None
+
     config = DeviceConfig(bundle)
-    assert audits_for(bundle, config, one_camera=True, ours=True) is not None
-    assert audits_for(bundle, config, one_camera=False, ours=True) is None
-    assert audits_for(bundle, config, one_camera=True, ours=False) is None
-    assert audits_for(bundle, replace(config, audit_rate=0.0), one_camera=True, ours=True) is None
+    assert audited(config, one_camera=True, ours=True)
+    assert audited(replace(config, repeat=False), one_camera=True, ours=True)
+    assert not audited(config, one_camera=False, ours=True) and not audited(config, one_camera=True, ours=False)
+    assert not audited(replace(config, audit_rate=0.0), one_camera=True, ours=True)
 
 
 def test_the_threshold_follows(bundle: Bundle, profile: Profile) -> None:
@@ -134,7 +138,7 @@ def played(
 
         pipeline = Pipeline(
             bundle, device, feed, Ledger(bundle.labels, late=True), Guide(plan), None, deadline_ms=10_000, emit=emit,
-            audits=audits, keep_late=True,
+            answers=CameraAnswers(audits=audits), keep_late=True,
         )  # fmt: skip
         await asyncio.to_thread(device.prepare, plan)
         await feed.open()

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spinn_client.device.camera_answers import CameraAnswers
 from spinn_client.device.device import Device
+from spinn_client.device.exit_audits import ExitAudits
 from spinn_client.steering.guide import Asked
 from spinn_client.steering.steering import REST_S, Steering
 from spinn_stream.bundle import Bundle
@@ -96,7 +98,15 @@ def test_what_is_learned_makes_a_new_table_if_it_has_moved_and_not_too_often(
 
     async def main() -> list[float]:
         steering = Steering(
-            bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, repeats=repeats, host=host
+            bundle,
+            asked,
+            device,
+            None,
+            deadline_ms=1e6,
+            fps=1.0,
+            unpaced=False,
+            answers=CameraAnswers(repeats),
+            host=host,
         )
         found = [steering.forecast().latency_ms]
         picture = np.full((64, 64, 3), 100, np.uint8)
@@ -114,10 +124,46 @@ def test_what_is_learned_makes_a_new_table_if_it_has_moved_and_not_too_often(
     assert too_soon == before and after < 0.2 * before
 
 
+def test_exits_that_err_more_than_the_tables_say_lose_accuracy_in_every_plan_that_uses_them(
+    bundle: Bundle, engine: Engine, profile: Profile
+) -> None:
+    device, audits, now = Device(bundle, engine, profile), ExitAudits(bundle, 0.05), [0.0]
+    host = replace(THIS_MACHINE, clock=lambda: now[0])
+    asked = Asked.of("spinn", "minimize latency_ms")  # early exits answer, however often they err
+
+    async def main() -> list[float]:
+        steering = Steering(
+            bundle,
+            asked,
+            device,
+            None,
+            deadline_ms=1e6,
+            fps=1.0,
+            unpaced=False,
+            answers=CameraAnswers(audits=audits),
+            host=host,
+        )
+        found = [steering.forecast().accuracy]
+        for frame in range(1000):
+            audits.passed(frame, steering.plan, Answer("block7", 4, 0.9, ((4, 0.9),)))
+            audits.answered(frame, Answer("final", 3, 0.9, ((3, 0.9),)))
+        now[0] = REST_S
+        await steering._meet_profiles()
+        found.append(steering.forecast().accuracy)
+        steering.close()
+        return found
+
+    before, after = asyncio.run(main())
+    device.close()
+    assert after < before - 0.1
+
+
 def test_the_agreement_says_what_repeats_may_cost(bundle: Bundle, engine: Engine, profile: Profile) -> None:
     device, repeats = Device(bundle, engine, profile), Repeats()
     asked = Asked.of("spinn", "accuracy_drop <= 3%; minimize latency_ms")
-    steering = Steering(bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, repeats=repeats)
+    steering = Steering(
+        bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, answers=CameraAnswers(repeats)
+    )
     assert repeats.most_lost == 0.03
     steering.agree(Asked.of("spinn", "accuracy_drop <= 0%; minimize latency_ms"), 2)
     assert repeats.most_lost == 0.0 and repeats.limit == 0.0
