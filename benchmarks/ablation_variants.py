@@ -144,7 +144,7 @@ VARIANTS: dict[str, Variant] = {
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
     "medians of the belief": Variant(_medians),
     "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
-    "probes of one size": Variant(constants(probes, QUALITY_PER_MBPS=0.0)),
+    "probes of one size": Variant(lambda: [(probes, "QUALITIES", ((5, 0.0),))]),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes

@@ -36,8 +36,8 @@ MOST_OVERHEAD_MS = 5.0
 UNPACED_FPS, FIRST_FPS = 1000.0, 30.0
 """Rates of a source that gives frames as fast as they are taken, and of any other one that has none, until counted."""
 
-DIGITS = 1
-"""Of the log-odds of exits and of the share of repeats that tables are set up with: less is worth no new table."""
+STEP = 0.1
+"""What was learned is worth a new table if a log-odds of an exit, or the share of repeats, has moved by this."""
 
 REST_S = 3.0
 """Shortest time between two such tables: setting one up takes some tenths of a second."""
@@ -161,17 +161,16 @@ class Steering(Guide):
 
     def _known_now(self) -> _Known:
         self._server = (self._link.server_profile if self._link is not None else None) or self._server
-        device, rates = self._device.profile, RepeatRates()
-        if self._repeats is not None:
-            rates = RepeatRates(round(self._repeats.share, DIGITS), round(self._repeats.loss, 3))
-        shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        return device, self._server or device, self._device.encoding_factors, shifts, rates
+        device, repeats = self._device.profile, self._repeats
+        rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
+        return device, self._server or device, self._device.encoding_factors, self._pictures.shifts, rates
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
         known, before, now = self._known_now(), self._known, self._now()
-        rests = known[:2] == before[:2] and now - self._known_since < REST_S
-        if known == before or rests:
+        pairs = zip((*known[3], known[4].share), (*before[3], before[4].share), strict=True)
+        moved = known[2] != before[2] or any(abs(a - b) >= STEP for a, b in pairs)
+        if known[:2] == before[:2] and not (moved and now - self._known_since >= REST_S):
             return
         self._known, self._known_since = known, now
         try:
