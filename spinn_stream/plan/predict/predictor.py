@@ -16,7 +16,7 @@ import numpy as np
 
 from spinn_stream.plan.sla.sla import METRICS
 
-from .plan_table import QUANTILE, Floats, PlanTable, Ways
+from .plan_table import QUANTILE, Z95, Floats, PlanTable, Ways
 from .power import EnergyRates
 
 OVERRUN, STAYS_BUSY = 0.1, 0.95
@@ -151,7 +151,8 @@ def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None)
         + now.server_load**2 * t.tail_var
     )  # fmt: skip
     p95_sent = np.maximum(sent_ms + t.z * deviation, least_ms)
-    p95_local = begun + load * ways.late_ms + ways.late_z * np.sqrt(load**2 * ways.late_var + taken_var)  # (W,)
+    beyond = np.sqrt((load * (ways.late_ms - ways.local_ms)) ** 2 + Z95**2 * taken_var)
+    p95_local = begun + load * ways.local_ms + beyond  # (W,)
     done = begun + load * ways.ends[:-1]  # (E, W)
     local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
     accuracy = t.accuracy
