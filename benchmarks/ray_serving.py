@@ -9,6 +9,7 @@ raw        decoding and tail in a loop in one thread, at the best batch: request
 capacity   32 requests in flight from four sessions: answers a second, and CPU for each, of all Ray processes
 overhead   CPU a request beyond raw, ms
 embedded   capacity and overhead of the same server without Ray
+plain      the same of Ray Serve as its documentation has it (@serve.batch, one replica, the payload as a POST's body)
 at_80      open loop at 0.8 of the capacity, budgets of 150 ms: the share that was answered in time, and CPU for each
 killed     (--killed) one replica of two gets SIGKILL under 0.4 of the capacity: requests sent, answered in time and
            refused in each second after it, and those without any outcome
@@ -29,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from serving import BUDGET_MS, OVERLOAD_SESSIONS, SERVER, SESSIONS, asks_of, opened, summary
-from serving_clients import Ask, SpinnSession, Tally, closed_loop, open_loop
-from serving_servers import started
+from serving_clients import Ask, HttpSession, SpinnSession, Tally, closed_loop, open_loop
+from serving_servers import command_of, started
 from serving_work import RawEngine, chosen_bundle, split_of, tree, tree_cpu_s
 
 WARM_S = 6.0
@@ -83,6 +84,23 @@ def measured(command: Sequence[str], port: int, seconds: float, *, killed: bool 
         return asyncio.run(work(process.pid))
 
 
+def plain(port: int, seconds: float) -> dict[str, Any]:
+    bundle = chosen_bundle("200")
+    asks = [Ask(a.split, a.payload) for a in asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)]
+
+    async def work(pid: int) -> dict[str, Any]:
+        async with opened([lambda: HttpSession(port, as_json=False)] * SESSIONS) as sessions:
+            await closed_loop(sessions, asks, 32, WARM_S)
+            cpu, began = tree_cpu_s(pid), time.perf_counter()
+            tally = await closed_loop(sessions, asks, 32, seconds)
+            answered, passed = len(tally.answered), time.perf_counter() - began
+        cpu_ms = 1000 * (tree_cpu_s(pid) - cpu) / max(1, answered)
+        return {"capacity": round(answered / passed, 1), "cpu_ms": round(cpu_ms, 3)}
+
+    with started(command_of("ray", sys.executable, port, "200"), "0-1", None, port) as process:
+        return asyncio.run(work(process.pid))
+
+
 async def kill_one(pid: int, port: int, rate: float, budget_ms: float) -> dict[str, Any]:
     bundle = chosen_bundle("200")
     asks = asks_of(bundle, [split_of(bundle)], budget_ms=budget_ms)
@@ -130,7 +148,9 @@ def main() -> None:
     found["ray"] = measured(
         [*options(port, folder), "--ray", "--replicas", "2"], port, args.seconds, killed=args.killed
     )
-    for name in ("embedded", "ray"):
+    port = free_port()
+    found["plain"] = plain(port, args.seconds)
+    for name in ("embedded", "ray", "plain"):
         found[name]["overhead_ms"] = round(found[name]["cpu_ms"] - found["raw"]["cpu_ms"], 3)
     if args.into:
         args.into.write_text(json.dumps(found, indent=1) + "\n")

@@ -38,7 +38,7 @@ def plot(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 color="C3" if policy == "spinn" else "C0",
             )  # fmt: skip
         axis.set_xticks(range(len(POLICIES)), POLICIES, rotation=60, ha="right", fontsize=8)
-        axis.set_ylim(bottom=0)
+    axes[0].set_ylim(bottom=0)  # of all, as they share it
     axes[0].set_ylabel("flights that crash, %\n(dashed: without delay)")
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -1,0 +1,220 @@
+"""Does the server on Ray Serve keep its promises when its parts come and go? With two replicas on this machine.
+
+    PYTHON benchmarks/ray_faults.py [--part cancels --part ingress --part churn] [--minutes 10] [--into FILE]
+
+PYTHON has this project and Ray. The bundle of 200 classes, the tail from block11, key frames of transform:6.
+
+cancels   requests of six sessions, most of them cancelled at random moments: those without any outcome, and how many of
+          200 requests after that are answered
+ingress   the only ingress gets SIGKILL while a client (`spinn_client.Stream`) has its frames answered: how many results
+          came after their deadline, and how long after the ingress was ready again the server answered the next one
+churn     sessions come and go under load, and every 15 s a replica gets SIGKILL: answered in time, refused and lost;
+          memory, files and threads of the ingress after each minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import platform
+import random
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ray_serving import free_port, options
+from serving import asks_of, opened
+from serving_clients import Ask, SpinnSession, Tally, open_loop
+from serving_servers import started
+from serving_work import SETTING, chosen_bundle, split_of, tree
+
+from spinn_client import DeviceConfig, FeedConfig, FixedPlan, Stream
+from spinn_stream.bundle import Bundle
+
+CANCELS = 10_000
+DEADLINE_MS, SLACK_MS = 300.0, 20.0
+"""Of the client's frames, and what the contract allows beyond."""
+
+BUDGET_MS = 500.0
+KILL_EVERY_S = 15.0
+PARTS = ("cancels", "ingress", "churn")
+
+
+def processes_of(root: int, part: str) -> list[int]:
+    """Of a deployment, as Ray has named them."""
+    title = f"ray::ServeReplica:spinn:{part}".encode()
+    found = []
+    for pid in tree(root):
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+class Cancelling(SpinnSession):
+    """Cancels most of its requests, each at a random moment."""
+
+    rng = random.Random(1)
+    cancelled = 0
+
+    async def ask(self, ask: Ask, tally: Tally) -> None:
+        number = self._next
+        asking = asyncio.create_task(super().ask(ask, tally))
+        if self.rng.random() < 0.8:
+            await asyncio.sleep(self.rng.uniform(0.0, 0.05))
+            message = self._session.cancel(number)
+            if message is not None:  # it is not answered yet; the server acknowledges this as a refusal
+                type(self).cancelled += 1
+                await self._websocket.send(message)
+        await asyncio.wait([asking])
+
+
+async def cancels(bundle: Bundle, address: str) -> dict[str, Any]:
+    asks = asks_of(bundle, [split_of(bundle)], budget_ms=60_000.0)
+    stormy, after = Tally(), Tally()
+    async with opened([lambda: Cancelling(bundle, address)] * 6) as sessions:
+        while Cancelling.cancelled < CANCELS:
+            await open_loop(sessions, asks, 400.0, 5.0, seed=Cancelling.cancelled, tally=stormy)
+    async with opened([lambda: SpinnSession(bundle, address)] * 4) as sessions:
+        await open_loop(sessions, asks, 50.0, 4.0, seed=1, tally=after)
+    return {
+        "sent": stormy.sent, "cancelled": Cancelling.cancelled, "answered": len(stormy.answered),
+        "refused": len(stormy.refused), "without_outcome": stormy.lost,
+        "after": {"sent": after.sent, "answered": len(after.answered), "lost": after.lost},
+    }  # fmt: skip
+
+
+async def ingress_killed(bundle: Bundle, address: str, root: int) -> dict[str, Any]:
+    port = int(address.rpartition(":")[2])
+    began, killed, ready = time.monotonic(), 0.0, 0.0
+    seen: list[tuple[float, str | None, float]] = []
+
+    async def kill() -> None:
+        nonlocal killed, ready
+        await asyncio.sleep(8.0)
+        os.kill(processes_of(root, "ingress")[0], signal.SIGKILL)
+        killed = time.monotonic()
+        await asyncio.sleep(0.5)
+        while not await asyncio.to_thread(is_ready, port):  # noqa: ASYNC110  # it cannot tell us
+            await asyncio.sleep(0.05)
+        ready = time.monotonic()
+        await asyncio.sleep(8.0)
+
+    stream = Stream(
+        "demo", server=address, deadline_ms=DEADLINE_MS, plan=FixedPlan("block11", "none"),
+        device=DeviceConfig(bundle.graph_path.parent, threads=1), feed=FeedConfig(loop=True),
+    )  # fmt: skip
+    async with stream:
+        killing = asyncio.create_task(kill())
+        async for result in stream:
+            if result.kind == "final":
+                seen.append((time.monotonic(), result.where, result.age_ms))
+            if killing.done():
+                break
+        await killing
+    back = min((at for at, where, _ in seen if where == "server" and at > ready), default=None)
+    return {
+        "frames": len(seen),
+        "by_server_before": sum(where == "server" for at, where, _ in seen if at < killed),
+        "late": sum(age > DEADLINE_MS + SLACK_MS for _, _, age in seen),
+        "without_answer": sum(where is None for _, where, _ in seen),
+        "ready_after_s": round(ready - killed, 2),
+        "back_after_s": None if back is None else round(back - ready, 2),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+async def churn(bundle: Bundle, address: str, root: int, minutes: float) -> dict[str, Any]:
+    asks = asks_of(bundle, [split_of(bundle)], budget_ms=BUDGET_MS)
+    tally, kills, visits = Tally(), 0, 0
+    (ingress,) = processes_of(root, "ingress")
+    usage: list[dict[str, float]] = []
+    end = time.monotonic() + 60 * minutes
+
+    async def kill() -> None:
+        nonlocal kills
+        rng = random.Random(2)
+        while True:
+            await asyncio.sleep(KILL_EVERY_S)
+            replicas = processes_of(root, "replica")
+            if len(replicas) > 1:
+                os.kill(rng.choice(replicas), signal.SIGKILL)
+                kills += 1
+
+    async def watch() -> None:
+        for minute in itertools.count(1):
+            await asyncio.sleep(60.0)
+            usage.append({"minute": minute, **usage_of(ingress)})
+
+    helpers = [asyncio.create_task(kill()), asyncio.create_task(watch())]
+    try:
+        while time.monotonic() < end:
+            async with opened([lambda: SpinnSession(bundle, address)] * 6) as sessions:
+                await open_loop(sessions, asks, 60.0, 5.0, seed=visits, tally=tally)
+            visits += 1
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.wait(helpers)
+    return {
+        "minutes": minutes, "kills": kills, "sessions": 6 * visits, "sent": tally.sent,
+        "in_time": tally.within(BUDGET_MS), "refused": len(tally.refused), "lost": tally.lost, "ingress": usage,
+    }  # fmt: skip
+
+
+def usage_of(pid: int) -> dict[str, float]:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return {
+        "memory_mb": round(int(status["VmRSS"].split()[0]) / 1000, 1),
+        "files": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "threads": int(status["Threads"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", choices=PARTS, help="several times; all by default")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the coming and going")
+    parser.add_argument("--into", type=Path, help="a file for the results")
+    args = parser.parse_args()
+    bundle, port = chosen_bundle("200"), free_port()
+    address = f"ws://127.0.0.1:{port}"
+    found: dict[str, Any] = {
+        "command": " ".join(["python", "benchmarks/ray_faults.py", *sys.argv[1:]]), "codec": str(SETTING),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    }  # fmt: skip
+    command = [*options(port, bundle.graph_path.parent), "--ray", "--replicas", "2"]
+    with started(command, "0-1", "ready", port) as server:
+        for part in args.part or PARTS:
+            print(part, file=sys.stderr, flush=True)
+            found[part] = asyncio.run(
+                cancels(bundle, address)
+                if part == "cancels"
+                else ingress_killed(bundle, address, server.pid)
+                if part == "ingress"
+                else churn(bundle, address, server.pid, args.minutes)
+            )
+            if args.into:
+                args.into.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
