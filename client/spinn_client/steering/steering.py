@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
@@ -51,8 +51,14 @@ class _Way:
         server.observe(self.belief)
 
 
-_Known = tuple[Profile, Profile, Mapping[str, float], tuple[float, ...], RepeatRates]
-"""What a table is set up from, besides the bundle: the arguments of `build_table`."""
+class _Known(NamedTuple):
+    """What a table is set up from, besides the bundle: the arguments of `build_table`."""
+
+    device: Profile
+    server: Profile
+    encoding: Mapping[str, float]
+    shifts: tuple[float, ...]
+    repeats: RepeatRates
 
 
 class Steering(Guide):
@@ -163,14 +169,15 @@ class Steering(Guide):
         self._server = (self._link.server_profile if self._link is not None else None) or self._server
         device, repeats = self._device.profile, self._repeats
         rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
-        return device, self._server or device, self._device.encoding_factors, self._pictures.shifts, rates
+        return _Known(device, self._server or device, self._device.encoding_factors, self._pictures.shifts, rates)
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
         known, before, now = self._known_now(), self._known, self._now()
-        pairs = zip((*known[3], known[4].share), (*before[3], before[4].share), strict=True)
-        moved = known[2] != before[2] or any(abs(a - b) >= STEP for a, b in pairs)
-        if known[:2] == before[:2] and not (moved and now - self._known_since >= REST_S):
+        pairs = zip((*known.shifts, known.repeats.share), (*before.shifts, before.repeats.share), strict=True)
+        moved = known.encoding != before.encoding or any(abs(a - b) >= STEP for a, b in pairs)
+        same_profiles = (known.device, known.server) == (before.device, before.server)
+        if same_profiles and not (moved and now - self._known_since >= REST_S):
             return
         self._known, self._known_since = known, now
         try:

@@ -31,8 +31,7 @@ class Prober:
         self._last = max(self._last, now)
 
     def due(self, now: float, belief: LinkBelief) -> CodecSetting | None:
-        """How to code the present frame for a probe; None: none is due. The caller must send it: the next probe counts
-        from now.
+        """How to code the present frame for a probe; None: none is due. The caller must send it.
 
         While a request waits for its answer, no probe is due: that request is one.
         """
