@@ -141,10 +141,11 @@ VARIANTS: dict[str, Variant] = {
     "smoothed rate instead of the belief": Variant(lambda: [(steering, "LinkBelief", SmoothedLink)]),
     "a belief that learns no jitter": Variant(constants(belief, JITTER_STEP=0.0)),
     "jumps of both at once alone": Variant(constants(belief, JUMPS_UP=0.0, JUMPS_RTT=0.0)),
+    "silence is no evidence": Variant(lambda: [(LinkBelief, "_silence", lambda self, now: 1.0)]),
     "no ping after a surprise": Variant(constants(belief, SURPRISE=np.inf)),
     "medians of the belief": Variant(_medians),
     "no probes": Variant(lambda: [(Prober, "due", lambda self, now, belief: None)]),
-    "probes of one size": Variant(constants(probes, QUALITY_PER_MBPS=0.0)),
+    "probes of one size": Variant(lambda: [(probes, "QUALITIES", ((5, 0.0),))]),
     "no window": Variant(lambda: [(Window, "open", lambda self, now: True)]),
     "one frame in flight": Variant(lambda: [(Window, "open", lambda self, now: not self._sent)]),
     # when a plan changes

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spinn_client.device.camera_answers import NOTHING_MADE, CameraAnswers
 from spinn_client.device.device import Device
@@ -37,8 +37,8 @@ MOST_OVERHEAD_MS = 5.0
 UNPACED_FPS, FIRST_FPS = 1000.0, 30.0
 """Rates of a source that gives frames as fast as they are taken, and of any other one that has none, until counted."""
 
-DIGITS = 1
-"""Of the log-odds of exits and of the share of repeats that tables are set up with: less is worth no new table."""
+STEP = 0.1
+"""What was learned is worth a new table if a log-odds of an exit, or the share of repeats, has moved by this."""
 
 REST_S = 3.0
 """Shortest time between two such tables: setting one up takes some tenths of a second."""
@@ -52,8 +52,15 @@ class _Way:
         server.observe(self.belief)
 
 
-_Known = tuple[Profile, Profile, Mapping[str, float], tuple[float, ...], RepeatRates, float]
-"""What a table is set up from, besides the bundle: the arguments of `build_table`."""
+class _Known(NamedTuple):
+    """What a table is set up from, besides the bundle: the arguments of `build_table`."""
+
+    device: Profile
+    server: Profile
+    encoding: Mapping[str, float]
+    shifts: tuple[float, ...]
+    repeats: RepeatRates
+    early_lost: float
 
 
 class Steering(Guide):
@@ -162,18 +169,21 @@ class Steering(Guide):
 
     def _known_now(self) -> _Known:
         self._server = (self._link.server_profile if self._link is not None else None) or self._server
-        device, rates = self._device.profile, RepeatRates()
-        if self._answers.repeats is not None:
-            rates = RepeatRates(round(self._answers.repeats.share, DIGITS), round(self._answers.repeats.loss, 3))
-        shifts = tuple(round(shift, DIGITS) for shift in self._pictures.shifts)
-        early_lost = 0.0 if self._answers.audits is None else round(self._answers.audits.lost_beyond, 2)
-        return device, self._server or device, self._device.encoding_factors, shifts, rates, early_lost
+        device, repeats, audits = self._device.profile, self._answers.repeats, self._answers.audits
+        rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
+        return _Known(
+            device, self._server or device, self._device.encoding_factors, self._pictures.shifts, rates,
+            0.0 if audits is None else round(audits.lost_beyond, 2),
+        )  # fmt: skip
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
         known, before, now = self._known_now(), self._known, self._now()
-        rests = known[:2] == before[:2] and now - self._known_since < REST_S
-        if known == before or rests:
+        pairs = zip((*known.shifts, known.repeats.share), (*before.shifts, before.repeats.share), strict=True)
+        moved = (known.encoding, known.early_lost) != (before.encoding, before.early_lost)
+        moved = moved or any(abs(a - b) >= STEP for a, b in pairs)
+        same_profiles = (known.device, known.server) == (before.device, before.server)
+        if same_profiles and not (moved and now - self._known_since >= REST_S):
             return
         self._known, self._known_since = known, now
         try:

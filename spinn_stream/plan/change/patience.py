@@ -1,12 +1,10 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
-    better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
-             constraint and the other one keeps it, that counts as MOST_GAIN.
-    proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
-             are believed soon. While no plan is better, MARGIN is taken away again.
-    calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
-
-What they are worth: docs/scheduler/measured.md.
+better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
+         constraint and the other one keeps it, that counts as MOST_GAIN.
+proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
+         are believed soon. While no plan is better, MARGIN is taken away again.
+calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
 """
 
 from __future__ import annotations

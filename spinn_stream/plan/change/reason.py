@@ -50,11 +50,7 @@ def gained(metric: Metric, ours: float, theirs: float) -> str:
 def reason(
     plan: Plan, cuts: Sequence[str], why: str, figures: Figures, binding: Binding | None, first: Metric, value: float
 ) -> str:
-    """One line for people.
-
-    Args:
-        why: one of the clauses above. first: the metric of the first target. value: the plan's figure in it.
-    """
+    """One line for people. why: a clause. first: the metric of the first target; value: the plan's figure in it."""
     what = in_words(plan, cuts)
     sentences = [
         f"{what[0].upper()}{what[1:]}, {why}.",

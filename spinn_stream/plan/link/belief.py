@@ -6,8 +6,8 @@ trip of an empty message, both on logarithmic grids. A request of n bytes under 
     max(r, q) + 8 n / c + the server's own time
 
 where q is what was left of the round trip of the request before it, when this one was sent. A ping is a request of no
-bytes. Between two pieces of evidence, capacity and round trip may jump to any value. What follows from that:
-docs/scheduler/change.md.
+bytes. A request without an answer takes at least the time that has passed. Between two pieces of evidence, capacity and
+round trip may jump to any value. What follows from that: docs/scheduler/change.md.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class LinkBelief:
         self._sent: dict[int, _Request | None] = {}  # without an answer, oldest first; None: known to have arrived
         self._free = -math.inf  # when the last thing that is known to have arrived came back, the server's time off
         self._jitter_ms = LEAST_JITTER_MS
+        self._server_s = 0.0  # its time for the last answer
 
     @property
     def in_flight(self) -> int:
@@ -89,8 +90,8 @@ class LinkBelief:
         """Its result came; the server's stamps are on the server's clock."""
         sent = self._sent.get(request)
         if sent is not None:
-            through = now - max(0.0, left_ms - arrived_ms) / 1000
-            self._observe(self._arrived(sent), max(sent.at, through), now)
+            self._server_s = max(0.0, left_ms - arrived_ms) / 1000
+            self._observe(self._arrived(sent), max(sent.at, now - self._server_s), now)
         self._sent.pop(request, None)
 
     def refused(self, request: int, now: float) -> None:
@@ -114,7 +115,7 @@ class LinkBelief:
 
     def state(self, now: float, up: float = UP_QUANTILE, rtt: float = RTT_QUANTILE) -> LinkState:
         """The link to plan with, or other quantiles of the capacity and of the round trip, each alone."""
-        belief = self._at(now)
+        belief = self._at(now) * self._silence(now)
         capacity, round_trip = _quantile(UP_MBPS, belief.sum(1), up), _quantile(RTT_MS, belief.sum(0), rtt)
         return LinkState(capacity, round_trip, jitter_ms=self._jitter_ms)
 
@@ -161,6 +162,17 @@ class LinkBelief:
         self._jitter_ms = min(max(self._jitter_ms * math.exp(step), LEAST_JITTER_MS), MOST_JITTER_MS)
         self._time = now
         self._free = max(self._free, through)
+
+    def _silence(self, now: float) -> Grid | float:
+        """Likelihood that the oldest request of which nothing is known has no answer by now."""
+        waiting = next((request for request in self._sent.values() if request is not None), None)
+        elapsed_ms = 0.0 if waiting is None else (now - waiting.at - 2 * self._server_s) * 1000
+        if waiting is None or elapsed_ms <= 0:
+            return 1.0
+        expected, deviation = self._expected_ms([waiting])
+        z = (np.float32(elapsed_ms) - expected) / (deviation * np.float32(math.sqrt(3)))
+        later = 0.5 - (z / (1 + z * z) + np.arctan(z)) / np.float32(math.pi)
+        return np.asarray((1 - ODD) * later + ODD * max(1e-9, 1 - elapsed_ms / ODD_MS))
 
     def _at(self, now: float) -> Grid:
         """The belief, with the doubt that time has brought since the last evidence."""

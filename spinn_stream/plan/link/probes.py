@@ -6,8 +6,8 @@ from spinn_stream.codec.settings import CodecSetting
 
 from .belief import LinkBelief
 
-QUALITY_PER_MBPS, LEAST_QUALITY, MOST_QUALITY = 30.0, 5, 95
-"""JPEG quality of a probe, by the capacity that is believed in: its bytes then take a link some 15 ms."""
+QUALITIES = ((95, 3.2), (80, 1.9), (60, 1.1), (30, 0.65), (5, 0.0))
+"""JPEG qualities of probes, and from how many Mb/s each is used: a probe then takes the link some 15 ms."""
 
 EVERY_S, AGAIN_S = 2.0, 0.25
 """Time between two probes, and after one that changed the belief."""
@@ -31,8 +31,7 @@ class Prober:
         self._last = max(self._last, now)
 
     def due(self, now: float, belief: LinkBelief) -> CodecSetting | None:
-        """How to code the present frame for a probe; None: none is due. The caller must send it: the next probe counts
-        from now.
+        """How to code the present frame for a probe; None: none is due. The caller must send it.
 
         While a request waits for its answer, no probe is due: that request is one.
         """
@@ -43,4 +42,4 @@ class Prober:
         if not changed and now - self._last < EVERY_S:
             return None
         self._last, self._median = now, median
-        return CodecSetting("jpeg", min(max(round(QUALITY_PER_MBPS * median), LEAST_QUALITY), MOST_QUALITY))
+        return CodecSetting("jpeg", next(quality for quality, least in QUALITIES if median >= least))

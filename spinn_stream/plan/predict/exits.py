@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from .plan_table import Floats
 from .planned_settings import losses
 
 
-@dataclass(frozen=True)
-class RepeatRates:
+class RepeatRates(NamedTuple):
     """Of the repeat exit. share: of the frames, 0 to 1. lost: accuracy that a repeat costs, 0 to 1."""
 
     share: float = 0.0

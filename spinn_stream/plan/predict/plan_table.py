@@ -7,6 +7,7 @@ Milliseconds are those of undisturbed machines. Formulas: docs/scheduler/predict
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,7 +21,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 QUANTILE = 0.95
-"""Of the ages that `latency_ms.p95` speaks of."""
+Z95 = math.sqrt(3) / math.pi * math.log(QUANTILE / (1 - QUANTILE))
+"""What `latency_ms.p95` speaks of, and its place in a logistic distribution, in standard deviations from the mean."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,16 @@ class Ways:
     weights: (E + 1, W), share of the frames that end at each exit, 0 behind the split; the last row: the share sent.
     alone: (E, W), accuracy if the exit answers all frames that come to it; -inf: it is not run on the device.
     sent_var: (W,) ms^2, variance of the last row of `ends`.
-    late_ms, late_var, late_z: (W,), mean and variance of the exit on the device that answers the frame of the 95 %
-        quantile, and its place there, in standard deviations; of no meaning if more than 5 % are sent.
+    local_ms, late_ms: (W,), mean of the frames answered on the device, and the 95 % quantile of all frames if it is
+        among these.
     """
 
     ends: Floats
     weights: Floats
     alone: Floats
     sent_var: Floats
+    local_ms: Floats
     late_ms: Floats
-    late_var: Floats
-    late_z: Floats
 
 
 @dataclass(frozen=True)

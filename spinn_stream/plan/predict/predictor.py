@@ -16,7 +16,7 @@ import numpy as np
 
 from spinn_stream.plan.sla.sla import METRICS
 
-from .plan_table import QUANTILE, Floats, PlanTable, Ways
+from .plan_table import QUANTILE, Z95, Floats, PlanTable, Ways
 from .power import EnergyRates
 
 OVERRUN, STAYS_BUSY = 0.1, 0.95
@@ -125,11 +125,7 @@ class Prediction:
 
 
 def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None) -> Prediction:
-    """Figures of all plans; without a link, of those that send nothing.
-
-    Args:
-        rates: what the device takes; None: one core of a small board.
-    """
+    """Figures of all plans; without a link, of those that send nothing. rates: None: of one core of a small board."""
     link, rates = now.link, rates or EnergyRates()
     if link is None:
         table, link = table.take(table.split == table.last), LinkState(1.0, 0.0)
@@ -155,7 +151,8 @@ def predict(table: PlanTable, now: Conditions, rates: EnergyRates | None = None)
         + now.server_load**2 * t.tail_var
     )  # fmt: skip
     p95_sent = np.maximum(sent_ms + t.z * deviation, least_ms)
-    p95_local = begun + load * ways.late_ms + ways.late_z * np.sqrt(load**2 * ways.late_var + taken_var)  # (W,)
+    beyond = np.sqrt((load * (ways.late_ms - ways.local_ms)) ** 2 + Z95**2 * taken_var)
+    p95_local = begun + load * ways.local_ms + beyond  # (W,)
     done = begun + load * ways.ends[:-1]  # (E, W)
     local_ms = (ways.weights[:-1] * np.minimum(done, deadline)).sum(0)
     accuracy = t.accuracy
@@ -207,8 +204,7 @@ def _device_stage(ways: Ways, load: float, besides: float, period: float) -> tup
 def _between_frames(sent: Floats, interval: Floats, behind: Floats) -> Floats:
     """Mean ms between frames taken. A frame that is sent waits on the device until the one before it has left.
 
-    Args:
-        interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
+    interval: (P,) ms that the device alone takes between frames. behind: (P,) ms of the slowest other stage.
     """
     whole = np.floor(behind / interval)  # frames that fit into a message's time; 0: the device is the slowest
     none_waits = (1.0 - sent) ** whole  # they are all answered on the device
@@ -218,8 +214,7 @@ def _between_frames(sent: Floats, interval: Floats, behind: Floats) -> Floats:
 def _queue_ms(rate: Floats, service: Floats, cv: Floats) -> Floats:
     """Mean wait before a stage with one waiting place: Kingman 1961, capped at one service.
 
-    Args:
-        rate: arrivals a ms. cv: half the sum of the squared coefficients of variation of arrivals and services.
+    rate: arrivals a ms. cv: half the sum of the squared coefficients of variation of arrivals and services.
     """
     load = np.minimum(rate * service, 0.999999)
     return np.asarray(service * np.minimum(1.0, cv * load / (1.0 - load)))

@@ -15,7 +15,7 @@ from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
 from .exits import Exits, RepeatRates
-from .plan_table import QUANTILE, Floats, PlanTable, Ways
+from .plan_table import QUANTILE, Z95, Floats, PlanTable, Ways
 from .planned_settings import planned_settings
 
 MESSAGE_BYTES = 49.0
@@ -142,7 +142,8 @@ def _ways(exits: Exits, device: _Times, split: int, encode_ms: float) -> Ways:
         weights=np.vstack([weights, _rest(past[-1])]),
         alone=np.where(before & exits.on_device.T, exits.alone[:, None], -np.inf),
         sent_var=device.prepare_var + var,
-        late_ms=device.prepare + ends[at], late_var=device.prepare_var + variances[at], late_z=_z(level),
+        local_ms=device.prepare + (weights * ends).sum(0) / np.maximum(past[-1], 1e-9),
+        late_ms=device.prepare + ends[at] + _z(level) * np.sqrt(device.prepare_var + variances[at]),
     )  # fmt: skip
 
 
@@ -176,4 +177,4 @@ def _z(level: npt.ArrayLike) -> Floats:
 
 def _spread(median: float, p95: float) -> float:
     """Standard deviation of a logistic distribution with these quantiles."""
-    return max(0.0, p95 - median) / float(_z(0.95))
+    return max(0.0, p95 - median) / Z95

@@ -51,26 +51,23 @@ def parse_sla(text: str) -> Sla:
 class _Token(NamedTuple):
     kind: str  # number, word, sign, other or end
     text: str
+    lower: str
     at: int
-
-    @property
-    def lower(self) -> str:
-        return self.text.lower()
 
 
 class _Parser:
     def __init__(self, text: str) -> None:
         self._text = text
-        tokens = [_Token(str(m.lastgroup), m[0], m.start()) for m in _TOKEN.finditer(text)]
+        tokens = [_Token(str(m.lastgroup), m[0], m[0].lower(), m.start()) for m in _TOKEN.finditer(text)]
         for token in tokens:
             if token.kind == "other":
                 raise SlaError(text, token.at, f"{token.text!r} means nothing here")
         self._tokens = iter(tokens)
-        self._token = _Token("", "", 0)  # the next one
+        self._token = _Token("", "", "", 0)  # the next one
         self._take()
 
     def _take(self) -> _Token:
-        token, end = self._token, _Token("end", "the end", len(self._text.rstrip()))
+        token, end = self._token, _Token("end", "the end", "", len(self._text.rstrip()))
         self._token = next(self._tokens, end)
         return token
 

@@ -183,8 +183,9 @@ class Scalar:
                 if before + shares[i] > 0.95 - 1e-9:
                     break
                 before += shares[i]
-            z = place((0.95 - before) / shares[i])
-            p95 = begun + K * A[i] + z * math.sqrt(K**2 * varA[i] + wait**2 / 3)
+            q = A[i] + place((0.95 - before) / shares[i]) * math.sqrt(varA[i])
+            m = sum(shares[i] * A[i] for i in A) / p
+            p95 = begun + K * m + math.sqrt((K * (q - m)) ** 2 + Z95**2 * wait**2 / 3)
         else:
             p95 = max(M + place((0.95 - p) / s) * math.sqrt(total_var), least)
         lost = 0.0

@@ -96,12 +96,15 @@ def test_what_was_refused_has_passed_and_the_next_request_waited_for_it() -> Non
     assert found.up_mbps == pytest.approx(1.0, rel=0.15) and found.rtt_ms == pytest.approx(20, abs=4)
 
 
-def test_a_ping_behind_a_request_that_has_no_answer_yet_says_that_the_server_is_slow_and_not_the_link() -> None:
+def test_silence_makes_a_request_look_longer_the_longer_the_more() -> None:
     link = PlayedLink(steady(20), steady(20))
     link.run(10, 10_000, 0, 3)
     link.settle(3.5)
     link.belief.sent(9999, 10_000, 3.5)
-    link.belief.ponged(20, 5.52)
+    states = [link.belief.state(3.5 + wait) for wait in (0.02, 0.3, 1.0, 2.0)]
+    found = [state.rtt_ms + 80 / state.up_mbps for state in states]  # ms of a request of 10 kB
+    assert found[0] < 30 and found[1] > found[0] and found[2] > 500 and found[3] > 1000
+    link.belief.ponged(20, 5.52)  # it was sent behind the request: the request has arrived, and the server is slow
     assert link.belief.state(5.6).up_mbps > 5
 
 
