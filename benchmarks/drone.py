@@ -39,6 +39,9 @@ from spinn_traces.simulator.measured import Machine
 
 TRACES = Path(__file__).parent.parent / "traces" / "data"
 
+FLIGHTS = 250
+"""Of a process, before another takes its place: PyBullet keeps about a megabyte for each."""
+
 
 @cache
 def opened(bundle: Path, kept: Path) -> Machine:
@@ -55,7 +58,7 @@ def flown(jobs: list[tuple[Setting, Cell, int, Path, Path]], processes: int) -> 
     if processes == 1:
         yield from map(episode, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=FLIGHTS) as pool:
         yield from pool.imap_unordered(episode, jobs)
 
 

@@ -209,9 +209,8 @@ class Stream:
         if isinstance(asked, Plan):
             return Guide(resolved(self.bundle, asked))
         self._steering = Steering(
-            self.bundle, asked, self._device, self._link,
-            deadline_ms=self._deadline_ms, fps=self._feed_config.fps or self._feed.fps,
-            unpaced=self._feed_config.unpaced,
+            self.bundle, asked, self._device, self._link, deadline_ms=self._deadline_ms,
+            fps=self._feed_config.fps or self._feed.fps, unpaced=self._feed_config.unpaced,
             rates=EnergyRates.of_cores(self._device_config.engine_threads), answers=self._answers, host=self._host,
         )  # fmt: skip
         return self._steering

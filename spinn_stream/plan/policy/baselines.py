@@ -1,5 +1,5 @@
-"""Our policy and the baselines: each is a set of plans and a goal for the same scheduler. Each names its source, and how
-it departs from it."""
+"""Our policy and the baselines: each is a set of plans and a goal for the same scheduler. Each names its source, and
+how it departs from it."""
 
 from __future__ import annotations
 
