@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.frame import Pixels
-from spinn_stream.repeat import Look, Repeats
+from spinn_stream.plan.predict.exits import CameraRates
+from spinn_stream.repeat import DEFAULT_MOST_LOST, Look, Repeats
 from spinn_stream.runtime import Answer
 
 from .exit_audits import ExitAudits
@@ -35,6 +36,17 @@ class CameraAnswers:
             Repeats(audit_rate=rate) if repeats else None,
             ExitAudits(bundle, rate) if wanted and rate > 0 else None,
         )
+
+    @property
+    def rates(self) -> CameraRates:
+        """As learned until now."""
+        share, lost = (0.0, 0.0) if self.repeats is None else (self.repeats.share, self.repeats.loss)
+        return CameraRates(share, lost, 0.0 if self.audits is None else round(self.audits.lost_beyond, 2))
+
+    def allow(self, most_lost: float | None) -> None:
+        """most_lost: accuracy that repeats may cost, 0 to 1; None: nobody has said."""
+        if self.repeats is not None:
+            self.repeats.most_lost = DEFAULT_MOST_LOST if most_lost is None else most_lost
 
     def answered(self, frame: int, answer: Answer) -> None:
         """The network has answered a frame, well enough to be repeated."""

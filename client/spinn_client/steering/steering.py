@@ -13,10 +13,9 @@ from spinn_client.device.device import Device
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
 from spinn_stream.plan import Conditions, Decision, Figures, LinkBelief, Plan, Prober, Scheduler, build_table
-from spinn_stream.plan.predict.exits import RepeatRates
+from spinn_stream.plan.predict.exits import CameraRates
 from spinn_stream.plan.predict.power import EnergyRates
 from spinn_stream.profile import Profile
-from spinn_stream.repeat import DEFAULT_MOST_LOST
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .guide import Asked, Guide
@@ -59,8 +58,7 @@ class _Known(NamedTuple):
     server: Profile
     encoding: Mapping[str, float]
     shifts: tuple[float, ...]
-    repeats: RepeatRates
-    early_lost: float
+    rates: CameraRates
 
 
 class Steering(Guide):
@@ -68,8 +66,7 @@ class Steering(Guide):
 
     Args:
         fps: of the source; None: it is counted. rates: what the device takes; None: one core of a small board.
-        answers: their repeat exit is told what it may cost.
-        first_id: of the first plan.
+        answers: their repeat exit is told what it may cost. first_id: of the first plan.
 
     Raises:
         ConfigError: the policy has no plan for this bundle.
@@ -111,9 +108,7 @@ class Steering(Guide):
         self._begin(asked)
 
     def _begin(self, asked: Asked) -> None:
-        if self._answers.repeats is not None:
-            allowed = asked.sla.most_lost(self._whole)
-            self._answers.repeats.most_lost = DEFAULT_MOST_LOST if allowed is None else allowed
+        self._answers.allow(asked.sla.most_lost(self._whole))
         decision = self.look()
         assert decision is not None  # the first one always is a plan
         self.plan, self.reason = decision.plan, decision.reason
@@ -169,19 +164,15 @@ class Steering(Guide):
 
     def _known_now(self) -> _Known:
         self._server = (self._link.server_profile if self._link is not None else None) or self._server
-        device, repeats, audits = self._device.profile, self._answers.repeats, self._answers.audits
-        rates = RepeatRates() if repeats is None else RepeatRates(repeats.share, repeats.loss)
-        return _Known(
-            device, self._server or device, self._device.encoding_factors, self._pictures.shifts, rates,
-            0.0 if audits is None else round(audits.lost_beyond, 2),
-        )  # fmt: skip
+        device, factors = self._device.profile, self._device.encoding_factors
+        return _Known(device, self._server or device, factors, self._pictures.shifts, self._answers.rates)
 
     async def _meet_profiles(self) -> None:
         """Plan with a new profile as soon as it is known, and with what was learned, but not too often."""
         known, before, now = self._known_now(), self._known, self._now()
-        pairs = zip((*known.shifts, known.repeats.share), (*before.shifts, before.repeats.share), strict=True)
-        moved = (known.encoding, known.early_lost) != (before.encoding, before.early_lost)
-        moved = moved or any(abs(a - b) >= STEP for a, b in pairs)
+        pairs = zip((*known.shifts, known.rates.share), (*before.shifts, before.rates.share), strict=True)
+        moved = any(abs(a - b) >= STEP for a, b in pairs) or known.rates.early_lost != before.rates.early_lost
+        moved = moved or known.encoding != before.encoding
         same_profiles = (known.device, known.server) == (before.device, before.server)
         if same_profiles and not (moved and now - self._known_since >= REST_S):
             return

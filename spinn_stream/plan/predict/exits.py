@@ -14,11 +14,13 @@ from .plan_table import Floats
 from .planned_settings import losses
 
 
-class RepeatRates(NamedTuple):
-    """Of the repeat exit. share: of the frames, 0 to 1. lost: accuracy that a repeat costs, 0 to 1."""
+class CameraRates(NamedTuple):
+    """Of one camera, 0 to 1. share: of the frames, that are repeated. lost: accuracy that a repeat costs. early_lost:
+    that a frame which an early exit answers costs beyond the tables."""
 
     share: float = 0.0
     lost: float = 0.0
+    early_lost: float = 0.0
 
 
 class Exits:
@@ -29,14 +31,10 @@ class Exits:
     accuracy: (T,). reference: of the whole network. alone: (E,), the accuracy if it answers all that comes to it; -inf
     for the repeat exit.
 
-    shifts: see `shifted`; None: exits answer as often as the bundle's tables say. early_lost: accuracy that a frame
-    which an early exit answers loses beyond the tables, 0 to 1.
+    shifts: see `shifted`; None: exits answer as often as the bundle's tables say.
     """
 
-    def __init__(
-        self, bundle: Bundle, shifts: Sequence[float] | None = None, repeats: RepeatRates | None = None,
-        early_lost: float = 0.0,
-    ) -> None:  # fmt: skip
+    def __init__(self, bundle: Bundle, shifts: Sequence[float] | None = None, rates: CameraRates | None = None) -> None:
         self._uncoded = uncoded(bundle)
         self.names, self.cuts = [e.name for e in bundle.exits], np.array([e.cut for e in bundle.exits])
         final = self._uncoded.get(self.names[-1])
@@ -52,15 +50,16 @@ class Exits:
         self.share = shifted(by_tables, shifts or [0.0] * (len(bundle.exits) - 1))
         every = np.array([threshold is None for threshold in self.thresholds])[:, None]
         self.on_device = self.answers | every  # a plan of no threshold has every exit run there (client's rule)
-        self.accuracy -= early_lost * self.share[:, :-1].sum(1)
+        rates = rates or CameraRates()
+        self.accuracy -= rates.early_lost * self.share[:, :-1].sum(1)
         self.reference = float(self.accuracy[~self.answers[:, :-1].any(1)][-1])
         lost = [(final or 0.0) - self._uncoded.get(name, 0.0) for name in self.names]
         without_tables = np.full(len(lost), self.accuracy.min())
         self.alone = without_tables if final is None else np.clip(self.reference - np.array(lost), 0.0, 1.0)
-        if repeats is not None and repeats.share > 0:
+        if rates.share > 0:
             always = np.ones((len(rows), 1), bool)
-            self.share = np.hstack([repeats.share * always, (1 - repeats.share) * self.share])
-            self.accuracy = self.accuracy - repeats.share * repeats.lost
+            self.share = np.hstack([rates.share * always, (1 - rates.share) * self.share])
+            self.accuracy = self.accuracy - rates.share * rates.lost
             self.answers, self.on_device = np.hstack([always, self.answers]), np.hstack([always, self.on_device])
             self.names, self.cuts = ["repeat", *self.names], np.concatenate([[0], self.cuts])
             self.alone = np.concatenate([[-np.inf], self.alone])

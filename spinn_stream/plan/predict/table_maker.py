@@ -14,7 +14,7 @@ from spinn_stream.codec import default_setting
 from spinn_stream.codec.settings import CodecSetting
 from spinn_stream.profile import Profile, Timing
 
-from .exits import Exits, RepeatRates
+from .exits import CameraRates, Exits
 from .plan_table import QUANTILE, Z95, Floats, PlanTable, Ways
 from .planned_settings import planned_settings
 
@@ -28,20 +28,19 @@ def build_table(
     server: Profile,
     encoding: Mapping[str, float] | None = None,
     shifts: Sequence[float] | None = None,
-    repeats: RepeatRates | None = None,
-    early_lost: float = 0.0,
+    rates: CameraRates | None = None,
 ) -> PlanTable:
     """Every split x threshold of the bundle x planned setting; at the last split nothing is sent.
 
     Args:
         device, server: profiles of this bundle; plans use the batch of one.
         encoding: by codec, the device's time to encode over `CodingCost`'s; 1 for a codec that is not in it.
-        shifts, repeats, early_lost: see `Exits`; the repeat exit is at cut point 0 and costs the frame's preparation.
+        shifts, rates: see `Exits`; the repeat exit is at cut point 0 and costs the frame's preparation.
 
     Raises:
         ValueError: a profile that is not of this bundle.
     """
-    exits = Exits(bundle, shifts, repeats, early_lost)
+    exits = Exits(bundle, shifts, rates)
     here, there = _Times(device, exits.cuts), _Times(server, exits.cuts)
     settings: list[CodecSetting] = []
     ways: list[Ways] = []

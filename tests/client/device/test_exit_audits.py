@@ -19,6 +19,7 @@ from spinn_client.steering.guide import Guide
 from spinn_stream.bundle import Bundle
 from spinn_stream.plan import Conditions, Plan, build_table, parse_sla, predict
 from spinn_stream.plan.change.choice import choose
+from spinn_stream.plan.predict.exits import CameraRates
 from spinn_stream.profile import Profile, Timing
 from spinn_stream.repeat.agreement import FRAMES
 from spinn_stream.runtime import Answer, Engine
@@ -102,7 +103,7 @@ def test_the_threshold_follows(bundle: Bundle, profile: Profile) -> None:
     profile = replace(profile, batches=(replace(row, segments=slow, exits=quick),))
     early, drops = [], []
     for beyond in (0.0, 0.01, 0.3):
-        found = predict(build_table(bundle, profile, profile, early_lost=beyond), now)
+        found = predict(build_table(bundle, profile, profile, rates=CameraRates(early_lost=beyond)), now)
         at = choose(found, sla)
         threshold = found.table.thresholds[found.table.threshold[at]]
         row = next((r for r in bundle.thresholds if r.threshold == threshold), None)
@@ -112,7 +113,7 @@ def test_the_threshold_follows(bundle: Bundle, profile: Profile) -> None:
 
 
 def test_a_plan_loses_that_much_for_each_frame_answered_early(bundle: Bundle, profile: Profile) -> None:
-    plain, worse = (build_table(bundle, profile, profile, early_lost=lost) for lost in (0.0, 0.1))
+    plain, worse = (build_table(bundle, profile, profile, rates=CameraRates(early_lost=lost)) for lost in (0.0, 0.1))
     alone = plain.split == bundle.last
     shares = np.array([sum(row.share[:-1]) for row in bundle.thresholds])
     rows = plain.threshold[alone]

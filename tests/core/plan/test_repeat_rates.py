@@ -7,7 +7,7 @@ import random
 import pytest
 
 from spinn_stream.plan import Conditions, EnergyRates, LinkState, PlanTable, build_table, predict
-from spinn_stream.plan.predict.exits import RepeatRates
+from spinn_stream.plan.predict.exits import CameraRates
 
 from .made import made_bundle, made_profile
 
@@ -21,7 +21,7 @@ def tables(seed: int) -> tuple[PlanTable, PlanTable, float]:
     bundle = made_bundle(rng)
     device, server = made_profile(rng, bundle), made_profile(rng, bundle)
     plain = build_table(bundle, device, server)
-    return plain, build_table(bundle, device, server, repeats=RepeatRates(SHARE, LOST)), device.preprocess.median_ms
+    return plain, build_table(bundle, device, server, rates=CameraRates(SHARE, LOST)), device.preprocess.median_ms
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,7 +45,7 @@ def test_no_repeats_change_nothing(seed: int) -> None:
     rng = random.Random(seed)
     bundle = made_bundle(rng)
     profile = made_profile(rng, bundle)
-    plain, none = build_table(bundle, profile, profile), build_table(bundle, profile, profile, repeats=RepeatRates())
+    plain, none = build_table(bundle, profile, profile), build_table(bundle, profile, profile, rates=CameraRates())
     assert (plain.ways.ends == none.ways.ends).all() and (plain.accuracy == none.accuracy).all()
 
 
