@@ -1,7 +1,7 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
 better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
-         constraint, the gain is by how much less the other one breaks it, and MARGIN besides if that keeps it.
+         constraint and the other one keeps it, that counts as MOST_GAIN.
 proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
          are believed soon. While no plan is better, MARGIN is taken away again.
 calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
@@ -76,7 +76,7 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     if saved > SAME_VIOLATION or (broken[0] > KEPT >= broken[1]):
         worst = most_violated(prediction, sla.constraints, ours)
         value = prediction.at(worst.metric.name, ours)
-        return Gain(saved + (MARGIN if broken[1] <= KEPT else 0.0), repaired(worst, value))
+        return Gain(MOST_GAIN if broken[1] <= KEPT else saved, repaired(worst, value))
     if saved < -KEPT:
         return None
     for target in sla.targets:
