@@ -29,11 +29,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from ray_serving import free_port, options
+from ray_serving import free_port, options, processes_of
 from serving import asks_of, opened
 from serving_clients import Ask, SpinnSession, Tally, open_loop
 from serving_servers import started
-from serving_work import SETTING, chosen_bundle, split_of, tree
+from serving_work import SETTING, chosen_bundle, split_of
 
 from spinn_client import DeviceConfig, FeedConfig, FixedPlan, Stream
 from spinn_stream.bundle import Bundle
@@ -45,19 +45,6 @@ DEADLINE_MS, SLACK_MS = 300.0, 20.0
 BUDGET_MS = 500.0
 KILL_EVERY_S = 15.0
 PARTS = ("cancels", "ingress", "churn")
-
-
-def processes_of(root: int, part: str) -> list[int]:
-    """Of a deployment, as Ray has named them."""
-    title = f"ray::ServeReplica:spinn:{part}".encode()
-    found = []
-    for pid in tree(root):
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title):
-                found.append(pid)
-        except OSError:
-            continue
-    return found
 
 
 class Cancelling(SpinnSession):

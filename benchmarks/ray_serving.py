@@ -119,16 +119,22 @@ async def kill_one(pid: int, port: int, rate: float, budget_ms: float) -> dict[s
         watching = asyncio.create_task(watch())
         loading = asyncio.create_task(open_loop(sessions, asks, rate, KILLED_S, seed=2, tally=tally))
         await asyncio.sleep(3.0)
-        os.kill(replicas_of(pid)[0], signal.SIGKILL)
+        os.kill(processes_of(pid, "replica")[0], signal.SIGKILL)
         await loading
         watching.cancel()
     return {"rate": round(rate, 1), "seconds": seconds[3:], "lost": tally.lost}
 
 
-def replicas_of(root: int) -> list[int]:
-    """Processes of the tree that Ray has named as replicas."""
-    title = b"ray::ServeReplica:spinn:replica"
-    return [pid for pid in tree(root) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title)]
+def processes_of(root: int, part: str) -> list[int]:
+    """Of a deployment, as Ray has named them."""
+    title, found = f"ray::ServeReplica:spinn:{part}".encode(), []
+    for pid in tree(root):
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(title):
+                found.append(pid)
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def main() -> None:

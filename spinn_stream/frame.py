@@ -12,6 +12,9 @@ Pixels = npt.NDArray[np.uint8]
 """A picture: (H, W, 3) uint8; BGR as OpenCV's cameras give it, RGB once cropped."""
 
 
+TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """How a frame becomes the network's input: (pixel - mean) * scale, RGB, (3, size, size)."""
@@ -19,6 +22,12 @@ class InputSpec:
     size: int
     mean: float
     scale: float
+
+
+def upright(frame: Pixels, degrees: int) -> Pixels:
+    """A frame that a recording says to turn by this, a multiple of 90, counterclockwise."""
+    turn = TURNS.get(degrees % 360)
+    return frame if turn is None else np.asarray(cv2.rotate(frame, turn), np.uint8)
 
 
 def crop(frame: Pixels, size: int) -> Pixels:

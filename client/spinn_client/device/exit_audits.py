@@ -47,9 +47,10 @@ class ExitAudits:
 
     def answered(self, frame: int, answer: Answer) -> None:
         """An answer came for a frame; that of an audit is compared."""
-        early, expected = self._open.pop(frame, (answer, 0.0))
-        if early is answer:
+        audited = self._open.pop(frame, None)
+        if audited is None:
             return
+        early, expected = audited
         kept = 1 - 1 / FRAMES
         self._frames = kept * self._frames + 1
         self._lost = kept * self._lost + lost_by(early.label, answer)

@@ -9,11 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import av
-import cv2
 import numpy as np
 
 from spinn_stream.errors import SourceError
-from spinn_stream.frame import Pixels
+from spinn_stream.frame import Pixels, upright
 
 from .base import Picture, Unusable
 from .names import one_line, shown
@@ -30,8 +29,6 @@ their number."""
 
 MOST_DAMAGED = 10_000
 """After this number of packets without a picture, a clip or stream is taken to have none."""
-
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322, "rtmp": 1935}
 
@@ -194,8 +191,7 @@ def _picture(frame: av.VideoFrame) -> Picture | Unusable:
         pixels: Pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
     except (av.FFmpegError, ValueError, OSError, MemoryError) as error:
         return Unusable(f"a picture that cannot be converted: {one_line(str(error))}")
-    turn = TURNS.get(frame.rotation % 360)
-    return Picture(pixels if turn is None else np.asarray(cv2.rotate(pixels, turn), np.uint8))
+    return Picture(upright(pixels, frame.rotation))
 
 
 def _why_not(address: str, error: Exception) -> str:

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from spinn_stream.errors import ConfigError, DataError
-from spinn_stream.frame import Pixels, crop
+from spinn_stream.frame import Pixels, crop, upright
 
 from .decoding import MAX_PIXELS, free_memory_bytes
 
@@ -20,8 +19,6 @@ UNKNOWN_FPS = 30.0
 
 MEMORY_SHARE = 0.5
 """Of the free memory: frames are copied once into one array."""
-
-TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,7 @@ def load_clip(path: Path, *, side: int, progress: Callable[[int, int], None] = l
                 raise DataError(f"{path}: frames of {frame.width}x{frame.height}, expected up to {MAX_PIXELS} pixels")
             if len(frames) >= most:
                 raise DataError(f"{path}: more than {most} frames, which is all that memory holds; pass a shorter clip")
-            upright = TURNS.get(frame.rotation % 360)
-            pixels = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-            frames.append(crop(pixels if upright is None else np.asarray(cv2.rotate(pixels, upright), np.uint8), side))
+            frames.append(crop(upright(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8), frame.rotation), side))
             progress(len(frames), max(video.frames, len(frames)))
     if not frames:
         raise DataError(f"{path}: no picture of it can be decoded")

@@ -12,6 +12,7 @@ from spinn_client.device.camera_answers import CameraAnswers
 from spinn_client.device.device import Device
 from spinn_client.device.exit_audits import MOST_OPEN, ExitAudits
 from spinn_client.device.opening import DeviceConfig
+from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
@@ -24,7 +25,6 @@ from spinn_stream.profile import Profile, Timing
 from spinn_stream.repeat.agreement import FRAMES
 from spinn_stream.runtime import Answer, Engine
 
-from ..frames.test_feed import Feed, FeedConfig
 from ..frames.test_pipeline import Endless, Pixels
 
 RIGHT, WRONG = Answer("block7", 3, 0.9, ((3, 0.9), (4, 0.1))), Answer("block7", 4, 0.9, ((4, 0.9), (3, 0.1)))

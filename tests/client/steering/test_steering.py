@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from spinn_client.steering.guide import Asked
 from spinn_client.steering.steering import REST_S, Steering
 from spinn_stream.bundle import Bundle
 from spinn_stream.codec import CodecSetting
-from spinn_stream.plan import POLICIES, parse_sla
+from spinn_stream.plan import POLICIES, Figures, Plan, parse_sla
 from spinn_stream.profile import Profile, Timing
 from spinn_stream.repeat import DEFAULT_MOST_LOST, Repeats
 from spinn_stream.runtime import Answer, Engine
@@ -88,73 +88,60 @@ def test_pictures_that_take_more_bytes_than_the_tables_are_planned_with(
     assert after / before == pytest.approx(1.5, abs=0.01)
 
 
+def forecasts(
+    bundle: Bundle, engine: Engine, profile: Profile, answers: CameraAnswers, learn: Callable[[Plan], object],
+    looks_at: Sequence[float],
+) -> list[Figures]:  # fmt: skip
+    """What is forecast with the first table, and after something was learned, when it is looked at at these times."""
+    device, now = Device(bundle, engine, profile), [0.0]
+    host = replace(THIS_MACHINE, clock=lambda: now[0])
+    asked = Asked.of("spinn", "minimize latency_ms")  # early exits answer, however often they err
+
+    async def main() -> list[Figures]:
+        steering = Steering(
+            bundle, asked, device, None, deadline_ms=1e6, fps=1.0, unpaced=False, answers=answers, host=host
+        )
+        found = [steering.forecast()]
+        learn(steering.plan)
+        for now[0] in looks_at:
+            await steering._meet_profiles()
+            found.append(steering.forecast())
+        steering.close()
+        return found
+
+    figures = asyncio.run(main())
+    device.close()
+    return figures
+
+
 def test_what_is_learned_makes_a_new_table_if_it_has_moved_and_not_too_often(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
     """Of a camera that shows one picture, nearly all frames are repeats."""
-    device, repeats, now = Device(bundle, engine, profile), Repeats(audit_rate=0.0), [0.0]
-    host = replace(THIS_MACHINE, clock=lambda: now[0])
-    asked = Asked.of("spinn", "minimize latency_ms")
+    repeats, picture = Repeats(audit_rate=0.0), np.full((64, 64, 3), 100, np.uint8)
 
-    async def main() -> list[float]:
-        steering = Steering(
-            bundle,
-            asked,
-            device,
-            None,
-            deadline_ms=1e6,
-            fps=1.0,
-            unpaced=False,
-            answers=CameraAnswers(repeats),
-            host=host,
-        )
-        found = [steering.forecast().latency_ms]
-        picture = np.full((64, 64, 3), 100, np.uint8)
+    def learn(plan: Plan) -> None:
         for frame in range(100):
             if repeats.look(frame, picture, 0.0).answer is None:
                 repeats.answered(frame, Answer("final", 1, 0.9, ((1, 0.9),)))
-        for now[0] in (REST_S / 2, REST_S):
-            await steering._meet_profiles()
-            found.append(steering.forecast().latency_ms)
-        steering.close()
-        return found
 
-    before, too_soon, after = asyncio.run(main())
-    device.close()
+    figures = forecasts(bundle, engine, profile, CameraAnswers(repeats), learn, (REST_S / 2, REST_S))
+    before, too_soon, after = (f.latency_ms for f in figures)
     assert too_soon == before and after < 0.2 * before
 
 
 def test_exits_that_err_more_than_the_tables_say_lose_accuracy_in_every_plan_that_uses_them(
     bundle: Bundle, engine: Engine, profile: Profile
 ) -> None:
-    device, audits, now = Device(bundle, engine, profile), ExitAudits(bundle, 0.05), [0.0]
-    host = replace(THIS_MACHINE, clock=lambda: now[0])
-    asked = Asked.of("spinn", "minimize latency_ms")  # early exits answer, however often they err
+    audits = ExitAudits(bundle, 0.05)
 
-    async def main() -> list[float]:
-        steering = Steering(
-            bundle,
-            asked,
-            device,
-            None,
-            deadline_ms=1e6,
-            fps=1.0,
-            unpaced=False,
-            answers=CameraAnswers(audits=audits),
-            host=host,
-        )
-        found = [steering.forecast().accuracy]
+    def learn(plan: Plan) -> None:
         for frame in range(1000):
-            audits.passed(frame, steering.plan, Answer("block7", 4, 0.9, ((4, 0.9),)))
+            audits.passed(frame, plan, Answer("block7", 4, 0.9, ((4, 0.9),)))
             audits.answered(frame, Answer("final", 3, 0.9, ((3, 0.9),)))
-        now[0] = REST_S
-        await steering._meet_profiles()
-        found.append(steering.forecast().accuracy)
-        steering.close()
-        return found
 
-    before, after = asyncio.run(main())
-    device.close()
+    figures = forecasts(bundle, engine, profile, CameraAnswers(audits=audits), learn, (REST_S,))
+    before, after = (f.accuracy for f in figures)
     assert after < before - 0.1
 
 
