@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import pytest
@@ -70,3 +71,39 @@ def test_a_path_that_has_become_slower_is_known_after_a_while() -> None:
     window.sent(1000, SIZE, now)
     window.sent(1001, SIZE, now)
     assert not window.open(now), "what it holds by now is one request, and the next one"
+
+
+def rounds_until_full(holds: int) -> int:
+    """Of a path of 1 s a round trip that delivers everything at once: after how many round trips `holds` requests are
+    under way, if one is sent whenever that is allowed and the path has room."""
+    window, now = Window(), 0.0
+    under_way: deque[tuple[float, int]] = deque()
+    for request in range(10 * holds * holds):
+        while not window.open(now) or len(under_way) == holds:
+            if len(under_way) == holds:
+                return round(now)
+            now, answered = under_way.popleft()
+            window.settled(answered, now, answered=True)
+        now += 0.001
+        under_way.append((now + 1.0, request))
+        window.sent(request, SIZE, now)
+    raise AssertionError("never full")
+
+
+@pytest.mark.parametrize("holds", [8, 32])
+def test_the_window_of_a_long_path_doubles_with_each_round_trip_at_the_start(holds: int) -> None:
+    assert rounds_until_full(holds) <= math.log2(holds) + 1
+
+
+def test_a_path_without_room_for_a_second_request_has_no_more_queued_at_the_start_than_later() -> None:
+    window = Window()
+    window.sent(1, SIZE, 0.0)
+    window.settled(1, 1.0, answered=True)
+    window.sent(2, SIZE, 1.0)
+    assert window.open(1.0)
+    window.sent(3, SIZE, 1.0)
+    assert not window.open(1.0)
+    window.settled(2, 2.0, answered=True)
+    assert window.open(2.0)
+    window.sent(4, SIZE, 2.0)
+    assert not window.open(2.0), "two were under way, and no more came a second"
