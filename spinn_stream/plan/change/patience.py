@@ -1,7 +1,7 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
 better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
-         constraint and the other one keeps it, that counts as MOST_GAIN.
+         constraint, how far it does is a gain, too, and the larger of both counts.
 proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
          are believed soon. While no plan is better, MARGIN is taken away again.
 calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
@@ -73,12 +73,21 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     """What the plan at place `theirs` gains over the one in force at `ours`; None: nothing, or less than it must."""
     broken = violations(prediction, sla.constraints)[[ours, theirs]]
     saved = float(broken[0] - broken[1])
-    if saved > SAME_VIOLATION or (broken[0] > KEPT >= broken[1]):
-        worst = most_violated(prediction, sla.constraints, ours)
-        value = prediction.at(worst.metric.name, ours)
-        return Gain(MOST_GAIN if broken[1] <= KEPT else saved, repaired(worst, value))
     if saved < -KEPT:
         return None
+    better = _better(prediction, sla, ours, theirs)
+    kept = broken[0] > KEPT >= broken[1]
+    if saved <= SAME_VIOLATION and not kept:
+        return better
+    repair = saved + (MARGIN if kept else 0.0)
+    if better is not None and better.share > repair:
+        return better
+    worst = most_violated(prediction, sla.constraints, ours)
+    return Gain(repair, repaired(worst, prediction.at(worst.metric.name, ours)))
+
+
+def _better(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | None:
+    """The gain in the first target that tells the two apart."""
     for target in sla.targets:
         metric = target.metric
         before, after = (prediction.at(metric.name, place) for place in (ours, theirs))

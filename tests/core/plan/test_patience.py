@@ -104,12 +104,20 @@ def test_a_gain_in_accuracy_counts_in_tolerances(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("drop", [0.0101, 0.2])
-def test_a_constraint_that_only_the_better_plan_keeps_counts_most(drop: float, pair: Pair) -> None:
+def test_a_constraint_that_only_the_better_plan_keeps_counts_by_how_far_it_is_broken(drop: float, pair: Pair) -> None:
     found = pair(latency_ms=[10.0, 90.0], server_cost=[0.0, 9.0], accuracy_drop=[drop, 0.01])
     gain = gain_of(found, parse_sla(FASTER), 0, 1)
-    assert gain is not None and gain.share == MOST_GAIN
+    broken = (drop - 0.01) / parse_sla(FASTER).constraints[0].unit
+    assert gain is not None and gain.share == pytest.approx(MARGIN + broken)
     assert gain.why.startswith("because the plan before breaks the goal: the loss of accuracy is ")
     assert gain_of(found, parse_sla(FASTER), 1, 0) is None  # however fast
+
+
+def test_a_bound_that_is_hardly_broken_does_not_hide_a_large_gain(pair: Pair) -> None:
+    found = pair(latency_ms=[100.0, 40.0], server_cost=[0.0, 9.0], accuracy_drop=[0.0101, 0.01])
+    gain = gain_of(found, parse_sla(FASTER), 0, 1)
+    assert gain is not None and gain.share == pytest.approx(0.6)
+    assert gain.why.startswith("because the age of answers falls")
 
 
 def test_where_both_break_a_constraint_the_distance_from_the_bound_counts(pair: Pair) -> None:
