@@ -190,7 +190,7 @@ def test_a_server_alone_begins_and_ends_well_and_a_client_beside_it_is_answered(
         says_what_its_verbs_do(programs, "run", "doctor")
         said = run(programs / "spinn", "run", "--source", str(ROOT / "examples" / "toys" / "circle"),
                    "--server", address, "--split", "block7", "--threshold", "none", "--deadline-ms", "10000",
-                   "--runtime", "onnxruntime", "--quiet", "--jsonl", "-")  # fmt: skip
+                   "--fps", "2", "--runtime", "onnxruntime", "--quiet", "--jsonl", "-")  # fmt: skip
         assert said.count('"where": "server"') == said.count('"kind": "final"') == 6
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=15) == 0

@@ -21,7 +21,8 @@ FPS = 30
 @pytest.mark.alone
 @pytest.mark.slow
 def test_frames_overlap_on_a_long_link(serving: ServerProcess, tmp_path: Path) -> None:
-    """200 ms round trip, 30 frames a second, no exit fires: nearly all are answered by the server in time.
+    """200 ms round trip, 30 frames a second, no exit fires: once the window has grown, in the first second, nearly all
+    are answered by the server in time.
 
     When a frame is answered, the following age x fps frames have been taken in: that many are under way at once.
     """
@@ -31,12 +32,13 @@ def test_frames_overlap_on_a_long_link(serving: ServerProcess, tmp_path: Path) -
                          f"ws://127.0.0.1:{link.port}")  # fmt: skip
         assert link.state()["up"]["delivered_bytes"] >= out.summary["bytes_up"]
     out.check_contract(500)
-    in_time = [r for r in out.finals if r["where"] == "server" and r["age_ms"] <= 500]
-    assert len(in_time) >= 0.95 * out.summary["captured"] == 0.95 * 300
+    assert out.summary["captured"] == 300
+    in_time = [r for r in out.finals if r["frame"] >= FPS and r["where"] == "server" and r["age_ms"] <= 500]
+    assert len(in_time) >= 0.95 * (300 - FPS)
     under_way = [int(r["age_ms"] / 1000 * FPS) for r in in_time]
     assert min(under_way) >= 6
     print(
-        f"{len(in_time)} of 300 answered by the server in time, median {np.median(under_way):.0f} under way; "
+        f"{len(in_time)} of {300 - FPS} answered by the server in time, median {np.median(under_way):.0f} under way; "
         f"ages {out.summary['age_ms']}"
     )
 
