@@ -1,7 +1,8 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
-better   A plan is better by its gain in the first target that tells the two apart. If the plan in force breaks a
-         constraint, how far it does is a gain, too, and the larger of both counts.
+better   A plan is better by its gain in the first target that tells the two apart, if it loses at most half of the
+         tolerance in those before. If the plan in force breaks a constraint, how far it does is a gain, too, and the
+         larger of both counts.
 proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
          are believed soon. While no plan is better, MARGIN is taken away again.
 calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
@@ -93,7 +94,7 @@ def _better(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
         before, after = (prediction.at(metric.name, place) for place in (ours, theirs))
         gain = metric.signed(before) - metric.signed(after)
         slack = abs(target.limit(before) - before)
-        if gain < -slack:
+        if gain < -slack / 2:  # with all of the tolerance, noise at its edge would change the plan to and fro
             return None
         if gain > max(slack, 0.0 if metric.absolute else MARGIN * abs(before)):
             # a point of accuracy is a small share of it, and much: it counts in tolerances

@@ -93,7 +93,9 @@ def test_the_first_target_that_tells_two_plans_apart_decides(pair: Pair) -> None
     assert share == pytest.approx(0.3) and why == "because the age of answers falls from 100 ms to 70 ms"
     share, why = gain(98.0, 4.0) or (0.0, "")
     assert share == pytest.approx(0.6) and why.startswith("because the server's work falls from 10 ms")
-    assert gain(106.0, 0.0) is None  # older answers by more than the tolerance, however cheap
+    assert gain(104.0, 0.0) is None  # older answers by more than half of the tolerance, however cheap
+    share, why = gain(102.0, 4.0) or (0.0, "")
+    assert share == pytest.approx(0.6) and why.startswith("because the server's work falls from 10 ms")
     assert gain(95.0, 10.0) is None and gain(100.0, 9.5) is None  # within the margin
 
 
