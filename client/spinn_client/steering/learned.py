@@ -82,10 +82,7 @@ class Pictures:
 
     @property
     def shifts(self) -> tuple[float, ...]:
-        """For each early exit, as of `shifted`; 0 for an exit that no plan evaluated.
-
-        One number serves all thresholds: frames that are harder at one are harder at the others.
-        """
+        """For each early exit, as of `shifted`, for all thresholds alike; 0 for an exit that no plan evaluated."""
         return tuple(learned.shift for learned in self._exits.values())
 
 

@@ -1,8 +1,7 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
 better   A plan is better by its gain in the first target that tells the two apart, if it loses at most half of the
-         tolerance in those before. If the plan in force breaks a constraint, how far it does is a gain, too, and the
-         larger of both counts.
+         tolerance in those before; or by how far the plan in force breaks constraints, if that is more.
 proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
          are believed soon. While no plan is better, MARGIN is taken away again.
 calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
@@ -76,12 +75,9 @@ def gain_of(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
     saved = float(broken[0] - broken[1])
     if saved < -KEPT:
         return None
-    better = _better(prediction, sla, ours, theirs)
-    kept = broken[0] > KEPT >= broken[1]
-    if saved <= SAME_VIOLATION and not kept:
-        return better
-    repair = saved + (MARGIN if kept else 0.0)
-    if better is not None and better.share > repair:
+    better, kept = _better(prediction, sla, ours, theirs), broken[0] > KEPT >= broken[1]
+    repair = saved + MARGIN * kept if kept or saved > SAME_VIOLATION else 0.0
+    if repair <= (0.0 if better is None else better.share):
         return better
     worst = most_violated(prediction, sla.constraints, ours)
     return Gain(repair, repaired(worst, prediction.at(worst.metric.name, ours)))

@@ -23,8 +23,7 @@ def losses(whole: Mapping[str, float], row: PayloadRow) -> dict[str, float]:
 def planned_settings(bundle: Bundle, cut: int) -> list[PayloadRow]:
     """The rows of a cut point that the scheduler chooses among, fewest bytes first.
 
-    Those that no other one beats both in bytes and in every exit's loss (chance apart), and the smallest that keeps the
-    accuracy.
+    Those that no other beats both in bytes and in every exit's loss (chance apart), and the smallest without loss.
     """
     final, whole = bundle.exits[-1].name, uncoded(bundle)
     usable = {name for name, codec in CODECS.items() if codec.usable(bundle, cut)}  # the tables may name later ones

@@ -20,8 +20,7 @@ WIFI_MJ_PER_MBIT, WIFI_MW = 283.17, 132.86
 
 @dataclass(frozen=True)
 class EnergyRates:
-    """compute_mw: above idle, while the device computes. up_mj_per_mbit: for each megabit sent. radio_mw: while on
-    air."""
+    """compute_mw: above idle, while it computes. up_mj_per_mbit: for each megabit sent. radio_mw: while on air."""
 
     compute_mw: float = PI4_CORE_MW
     up_mj_per_mbit: float = WIFI_MJ_PER_MBIT
