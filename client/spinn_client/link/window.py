@@ -2,7 +2,7 @@
 
 As BBR does for TCP (Cardwell et al., BBR: Congestion-Based Congestion Control, ACM Queue 14, 2016): with less the link
 or the server would be idle at times, with more requests only wait for each other. The server's work is part of the
-round trip, so that a server that is behind is no more buried under requests than a link. At the start, twice as much may
+round trip, so that a server that is behind is no more buried under requests than a link. At the start twice as much may
 be under way, until the rate grows no more: what the path holds is not known yet.
 """
 
@@ -19,8 +19,8 @@ GROWTH = 1.25
 """The rate grows if it is that many times the rate of the round before (BBR's start)."""
 
 FULL = 2
-"""Rounds without growth, one after the other, that end the start. One says nothing: what more is sent in a round shows in
-the rate of the next."""
+"""Rounds without growth, one after the other, that end the start. One says nothing: what more is sent in a round shows
+in the rate of the next."""
 
 
 @dataclass(frozen=True)
