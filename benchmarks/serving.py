@@ -10,7 +10,8 @@ Without ours, `--parts overload --into FILE` offers the others the load that FIL
 
 plain     each server with 16 and 32 requests in flight from four sessions, and decoding and tail in a loop at the best
           batch (raw_engine_rps), in turn, ROUNDS times: medians of requests a second, of the CPU for each, and of what
-          they are over the loop's just before and after; p99 at 70 % of the lowest capacity
+          they are over the loop's just before and after; ours' mean batch; the loop at other batches
+          (raw_rps_by_batch); p99 at 70 % of the lowest capacity
 overload  open loop at 1, 1.5 and 3 times the capacity of ours, budgets of 150 ms: answers in time a second (goodput);
           ours with leaving early allowed, too. `late_there`: of the late answers of ours, those that left it late
 mixed     four cut points, 80, 100 and 150 % load: batches per segment against batches that run to the end, in turn,
@@ -100,11 +101,13 @@ class Contestant:
             lines = response.read().decode().splitlines()
         return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
+    def our_metrics(self) -> dict[str, float]:
+        """Nothing of the others."""
+        return self.metrics() if self.name == "spinn" else {}
+
     def graphs(self) -> float:
         """How many our server has built beside the segments."""
-        if self.name != "spinn":
-            return 0.0
-        return sum(value for key, value in self.metrics().items() if key.startswith("spinn_fused_graphs"))
+        return sum(value for key, value in self.our_metrics().items() if key.startswith("spinn_fused_graphs"))
 
 
 def asks_of(bundle: Bundle, splits: Sequence[int], **more: Any) -> list[Ask]:
@@ -131,7 +134,7 @@ async def closed(contestant: Contestant, asks: Sequence[Ask], raw: RawEngine) ->
     async with opened([contestant.opener()] * SESSIONS) as sessions:
         await warm(contestant, sessions, asks, 16)
         for in_flight in (16, 32):
-            rounds, alone = [], [raw.run(RAW_S)]
+            rounds, alone, before = [], [raw.run(RAW_S)], contestant.our_metrics()
             for _ in range(ROUNDS):
                 cpu, began = tree_cpu_s(contestant.pid), time.perf_counter()
                 tally = await closed_loop(sessions, asks, in_flight, ROUND_S)
@@ -147,6 +150,9 @@ async def closed(contestant: Contestant, asks: Sequence[Ask], raw: RawEngine) ->
             found[f"at_{in_flight}"] = {
                 key: round(float(np.median([one[key] for one in rounds])), 3) for key in rounds[0]
             } | {"raw_rps": round(float(np.median([one["rps"] for one in alone])), 1)}
+            grown = {key: value - before.get(key, 0.0) for key, value in contestant.our_metrics().items()}
+            if grown:
+                found[f"at_{in_flight}"]["mean_batch"] = round(mean_batch(grown, raw.bundle), 2)
     return found
 
 
@@ -193,7 +199,7 @@ def plain(bundle_name: str, python: str, names: Sequence[str]) -> dict[str, Any]
     for name in there:
         slow = Contestant(name, bundle_name, python)
         found[name]["at_70_percent"] = slow.run(lambda c: at_rate(c, asks, 0.7 * lowest, OPEN_S, SESSIONS))
-    found["raw_batch"] = raw.batch
+    found["raw_batch"], found["raw_rps_by_batch"] = raw.batch, raw.by_batch(RAW_S, ROUNDS)
     found["raw_engine_rps"] = round(float(np.median([found[name]["at_32"]["raw_rps"] for name in there])), 1)
     if "spinn" in there:
         found["spinn_rps"] = found["spinn"]["at_32"]["rps"]

@@ -91,12 +91,20 @@ class RawEngine:
     """
 
     def __init__(self, bundle: Bundle, payloads: Sequence[bytes], core: int) -> None:
-        self._tail, self._payloads, self._core = Tail(bundle), payloads, core
+        self.bundle, self._tail, self._payloads, self._core = bundle, Tail(bundle), payloads, core
         self.batch = max(BATCHES, key=lambda size: self._run(size, 1.0)["rps"])
 
     def run(self, seconds: float) -> dict[str, float]:
         """Requests a second, and CPU for each, at the batch size that was best."""
         return self._run(self.batch, seconds)
+
+    def by_batch(self, seconds: float, rounds: int) -> dict[int, float]:
+        """Requests a second at each batch size: medians, measured in turn."""
+        found: dict[int, list[float]] = {size: [] for size in BATCHES}
+        for _ in range(rounds):
+            for size, rates in found.items():
+                rates.append(self._run(size, seconds)["rps"])
+        return {size: round(float(np.median(rates)), 1) for size, rates in found.items()}
 
     def _run(self, size: int, seconds: float) -> dict[str, float]:
         cores = os.sched_getaffinity(0)
