@@ -49,10 +49,12 @@ class Costs:
             self._ran_at = now
             self._factor = self.factor(now)
 
-    def forget(self, now: float) -> None:
-        """Expect what the profile says if nothing has run for a while."""
-        if now - self._ran_at > FORGET_S:
-            self._factor = 1.0
+    def forget(self, now: float) -> bool:
+        """Expect what the profile says if nothing has run for a while. Gives whether that is something new."""
+        if now - self._ran_at <= FORGET_S or self._factor == 1.0:
+            return False
+        self._factor = 1.0
+        return True
 
     def spent_beside(self, seconds: float) -> None:
         """A step's overhead: the time to decide on it, to hand it over and to report its results."""

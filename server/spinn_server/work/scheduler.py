@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .costs import Costs
@@ -105,6 +105,7 @@ class Scheduler:
         self._busy_until = 0.0
         self._cursor = 0  # where the sweep is
         self._size = 0
+        self._line: tuple[int, float] | None = None  # see `_company`; None: something has changed
 
     def __len__(self) -> int:
         """Requests that are open: in decoding, waiting or running."""
@@ -133,7 +134,8 @@ class Scheduler:
             The request to refuse: this one or, if there is no room, the last one of the client with the most. None:
             none.
         """
-        self._costs.forget(now)
+        if self._costs.forget(now):
+            self._line = None
         budget = request.expires - now
         if budget > 0 and (finish := self._finish_s(request, now)) > budget:
             return Refusal(
@@ -148,6 +150,7 @@ class Scheduler:
         insort(self._open.setdefault(request.owner, []), request, key=lambda r: r.due)
         self._decoding[request] = None
         self._size += 1
+        self._line = None
         return refusal
 
     def decoded(self, request: Request) -> None:
@@ -164,13 +167,14 @@ class Scheduler:
         if not own:
             del self._open[request.owner]
         self._size -= 1
+        self._line = None
         self._decoding.pop(request, None)
         self._leave_queue(request)
         return True
 
     def delay_s(self, now: float) -> float:
         """How long a new request would wait for the others."""
-        return max(0.0, self._busy_until - now) + self._work(self._requests())
+        return max(0.0, self._busy_until - now) + self._company()[1]
 
     def next(self, now: float, *, sources: int | None = None) -> Decision:
         """What to run at `now`, while no step runs. After the step, call `ran`.
@@ -192,7 +196,7 @@ class Scheduler:
         for request in step.batch:
             self._leave_queue(request)
         step = Step(step.batch, step.start, self._piece_end(step.start, step.stop))
-        self._running = step
+        self._running, self._line = step, None
         self._busy_until = now + self._costs.run(step.start, step.stop, len(step.batch))
         return Decision(step, hopeless)
 
@@ -205,7 +209,7 @@ class Scheduler:
             confidences: of the exit there, one for each request; None: there is no exit.
         """
         assert step is self._running
-        self._running, self._busy_until, self._cursor = None, now, step.stop
+        self._running, self._busy_until, self._cursor, self._line = None, now, step.stop, None
         last = step.stop == self._costs.last
         stay, sure, may_stop = [], [], []
         for n, request in enumerate(step.batch):
@@ -265,10 +269,13 @@ class Scheduler:
         """The first cut point at which the request could be answered."""
         return self._costs.next_exit(request.at) if request.may_shorten else self._costs.last
 
-    def _work(self, requests: Iterable[Request]) -> float:
-        """The time that these requests still need, in batches that are large enough."""
-        row, goal = self._costs.row, self._goal
-        return sum([row(request.at, goal(request)) for request in requests])
+    def _company(self) -> tuple[int, float]:
+        """The requests outside the present step: how many they are, and the time that they still need in batches that
+        are large enough. Every refusal asks for it, so it is computed anew only after a change."""
+        if self._line is None:
+            requests, row, goal = self._requests(), self._costs.row, self._goal
+            self._line = len(requests), sum([row(request.at, goal(request)) for request in requests])
+        return self._line
 
     def _latest(self, request: Request) -> float:
         """The last moment to begin with a request in time, in a batch of sensible size."""
@@ -285,9 +292,9 @@ class Scheduler:
         )
         if self._running is not None:
             ahead -= len(self._running.batch)
-        company = self._requests()
-        work = self._work(company) * max(0, ahead) / len(company) if company else 0.0
-        together = min(self._costs.enough(request.at), len(company) + 1)
+        company, work = self._company()
+        work = work * max(0, ahead) / company if company else 0.0
+        together = min(self._costs.enough(request.at), company + 1)
         last_batch = self._costs.run(request.at, self._goal(request), together)
         return max(0.0, self._busy_until - now) + BUSY_RESERVE * work + RESERVE * last_batch
 
