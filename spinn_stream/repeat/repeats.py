@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spinn_stream.frame import Pixels
@@ -74,7 +76,7 @@ class Look:
 class Repeats:
     """The repeat exit of one camera.
 
-    One thread looks at frames. Any thread may tell answers; they count from the next look on.
+    Any thread may look at frames and tell answers. An answer counts from the next look on.
 
     Args:
         audit_rate: share of the repeats that are audited, 0 to 1. most_lost: accuracy that repeats may cost, 0 to 1;
@@ -87,6 +89,7 @@ class Repeats:
     ) -> None:  # fmt: skip
         self._audit_rate = audit_rate
         self.most_lost = most_lost
+        self._lock = threading.Lock()  # of all that looks change
         self._rng = rng or random.Random(0)  # nothing secret; the same run gives the same audits
         self._references: deque[Reference] = deque(maxlen=REFERENCES)
         self._looks: OrderedDict[int, Look] = OrderedDict()  # of frames that the network is to answer
@@ -118,9 +121,53 @@ class Repeats:
         Args:
             frame: its number. picture: as `frame.crop` gives it. now: seconds, never falling.
         """
-        while self._told:
-            self._hear(*self._told.popleft())
         small = thumbnail(picture)
+        with self._lock:
+            self._hear_all()
+            look = self._compare(small, now)
+            self._count(look.answer is not None and not look.audit)
+            if look.answer is None or look.audit:
+                self._looks[frame] = look
+                if len(self._looks) > MOST_LOOKS:
+                    self._looks.popitem(last=False)
+        return look
+
+    def look_again(self, frame: int, now: float) -> Look | None:
+        """Compare a frame that the network is to answer with what was answered since.
+
+        None: it was never looked at, has its answer, or is an audit.
+        Such a repeat does not count in `share`: the frame was prepared to be sent, and may have waited.
+        """
+        with self._lock:
+            self._hear_all()
+            before = self._looks.get(frame)
+            if before is None or before.audit:
+                return None
+            look = self._compare(before.thumbnail, now)
+            if look.answer is None or look.audit:
+                self._looks[frame] = look
+            else:
+                del self._looks[frame]
+        return look
+
+    def nearest_of(self, frame: int, under_way: Iterable[int]) -> int | None:
+        """The frame under way whose answer this one would repeat, if it had the margin of the newest reference.
+
+        Nothing better is known of an answer that is yet to come. None: there is no such frame.
+        """
+        with self._lock:
+            own = self._looks.get(frame)
+            others = [(n, look) for n in under_way if n != frame and (look := self._looks.get(n)) is not None]
+            if own is None or not others or not self._references:
+                return None
+            away, nearest = min((distance(own.thumbnail, look.thumbnail), n) for n, look in others)
+            return nearest if away < self.limit * self._references[-1].margin else None
+
+    def answered(self, frame: int, answer: Answer) -> None:
+        """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""
+        self._told.append((frame, answer))
+
+    def _compare(self, small: Thumbnail, now: float) -> Look:
         nearest, change = None, math.inf
         for reference in self._references:
             if now - reference.at > OLDEST_S or not reference.margin > 0:
@@ -130,18 +177,12 @@ class Repeats:
                 nearest, change = reference, found
         repeats = nearest is not None and change < self.limit
         audit = repeats and self._rng.random() < self._audit_rate
-        self._count(repeats and not audit)
         answer = _again(nearest.answer) if nearest is not None and repeats else None
-        look = Look(small, now, nearest, change, answer, audit)
-        if audit or not repeats:
-            self._looks[frame] = look
-            if len(self._looks) > MOST_LOOKS:
-                self._looks.popitem(last=False)
-        return look
+        return Look(small, now, nearest, change, answer, audit)
 
-    def answered(self, frame: int, answer: Answer) -> None:
-        """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""
-        self._told.append((frame, answer))
+    def _hear_all(self) -> None:
+        while self._told:
+            self._hear(*self._told.popleft())
 
     def _hear(self, frame: int, answer: Answer) -> None:
         look = self._looks.pop(frame, None)
