@@ -151,17 +151,20 @@ class Repeats:
         return look
 
     def nearest_of(self, frame: int, under_way: Iterable[int]) -> int | None:
-        """The frame under way whose answer this one would repeat, if it had the margin of the newest reference.
+        """The nearest frame under way whose answer this one is expected to repeat; None: there is no such frame.
 
-        Nothing better is known of an answer that is yet to come. None: there is no such frame.
+        Its answer is expected to have the margin of the reference that it was nearest to itself.
         """
         with self._lock:
-            own = self._looks.get(frame)
-            others = [(n, look) for n in under_way if n != frame and (look := self._looks.get(n)) is not None]
-            if own is None or not others or not self._references:
-                return None
-            away, nearest = min((distance(own.thumbnail, look.thumbnail), n) for n, look in others)
-            return nearest if away < self.limit * self._references[-1].margin else None
+            own, limit, found = self._looks.get(frame), self.limit, list[tuple[float, int]]()
+            for other in under_way:
+                look = self._looks.get(other)
+                if own is None or look is None or look.nearest is None or other == frame:
+                    continue
+                away = distance(own.thumbnail, look.thumbnail)
+                if away < limit * look.nearest.margin:
+                    found.append((away, other))
+            return min(found)[1] if found else None
 
     def answered(self, frame: int, answer: Answer) -> None:
         """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""

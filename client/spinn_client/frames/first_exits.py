@@ -49,8 +49,8 @@ class FirstExits:
         frames that it owes a first exit are worked on one after the other. A frame that relies on the server is worked
         on if its answer is overdue and the device has nothing else to do.
 
-        A frame that waits for another one's answer goes on while it can still have what it would have had without: the
-        server's answer, and the device's first exit.
+        A frame that waits for another one's answer goes on while it can still have what it would have had without: its
+        own answer of the server, and the device's first exit.
         """
         begin, usual, longest = math.inf, reliance.usual(now), reliance.longest(now)
         for flight in sorted(self._ledger, key=lambda f: -f.deadline):
@@ -59,7 +59,7 @@ class FirstExits:
             if owed and not flight.relies:
                 begin = min(begin, end) - first_exit_s
             if flight.awaits is not None:
-                takes = longest if flight.relies else usual if usual < math.inf else 0.0
+                takes = longest if flight.relies or longest < math.inf else 0.0  # of a server that is not known yet
                 flight.rescue_at = min(end - takes, begin if owed and not flight.relies else math.inf)
                 continue
             if not owed or flight.sent_at is None or flight.state is not State.AWAY or flight.rescued:

@@ -178,11 +178,11 @@ def under_way(camera: Camera, picture: Pixels) -> int:
 
 
 def test_of_frames_under_way_the_nearest_is_named_if_its_answer_would_be_repeated(scene: Pixels) -> None:
-    """Over the margin of the newest reference, as its own is not known yet."""
+    """Over the margin of the reference that it was nearest to, as its own is not known yet."""
     unsure = Answer("final", 3, 0.4, ((3, 0.4), (4, 0.3)))  # a margin of 0.1
-    for newest, expected in ((SURE, True), (unsure, False)):
+    for reference, expected in ((SURE, True), (unsure, False)):
         camera = Camera()
-        camera.shows(lighter(scene, -60), newest)
+        camera.shows(lighter(scene, -60), reference)
         near, nearer, other = (under_way(camera, lighter(scene, by)) for by in (2, 1, 60))
         frame = under_way(camera, scene)
         assert camera.repeats.nearest_of(frame, [near, nearer, other]) == (nearer if expected else None)
