@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import random
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ class Look:
 class Repeats:
     """The repeat exit of one camera.
 
-    Any thread may look at frames and tell answers. An answer counts from the next look on.
+    Looks must not overlap. Any thread may tell answers; they count from the next look on.
 
     Args:
         audit_rate: share of the repeats that are audited, 0 to 1. most_lost: accuracy that repeats may cost, 0 to 1;
@@ -89,7 +88,6 @@ class Repeats:
     ) -> None:  # fmt: skip
         self._audit_rate = audit_rate
         self.most_lost = most_lost
-        self._lock = threading.Lock()  # of all that looks change
         self._rng = rng or random.Random(0)  # nothing secret; the same run gives the same audits
         self._references: deque[Reference] = deque(maxlen=REFERENCES)
         self._looks: OrderedDict[int, Look] = OrderedDict()  # of frames that the network is to answer
@@ -122,14 +120,13 @@ class Repeats:
             frame: its number. picture: as `frame.crop` gives it. now: seconds, never falling.
         """
         small = thumbnail(picture)
-        with self._lock:
-            self._hear_all()
-            look = self._compare(small, now)
-            self._count(look.answer is not None and not look.audit)
-            if look.answer is None or look.audit:
-                self._looks[frame] = look
-                if len(self._looks) > MOST_LOOKS:
-                    self._looks.popitem(last=False)
+        self._hear_all()
+        look = self._compare(small, now)
+        self._count(look.answer is not None and not look.audit)
+        if look.answer is None or look.audit:
+            self._looks[frame] = look
+            if len(self._looks) > MOST_LOOKS:
+                self._looks.popitem(last=False)
         return look
 
     def look_again(self, frame: int, now: float) -> Look | None:
@@ -138,16 +135,15 @@ class Repeats:
         None: it was never looked at, has its answer, or is an audit.
         Such a repeat does not count in `share`: the frame was prepared to be sent, and may have waited.
         """
-        with self._lock:
-            self._hear_all()
-            before = self._looks.get(frame)
-            if before is None or before.audit:
-                return None
-            look = self._compare(before.thumbnail, now)
-            if look.answer is None or look.audit:
-                self._looks[frame] = look
-            else:
-                del self._looks[frame]
+        self._hear_all()
+        before = self._looks.get(frame)
+        if before is None or before.audit:
+            return None
+        look = self._compare(before.thumbnail, now)
+        if look.answer is None or look.audit:
+            self._looks[frame] = look
+        else:
+            del self._looks[frame]
         return look
 
     def nearest_of(self, frame: int, under_way: Iterable[int]) -> int | None:
@@ -155,16 +151,15 @@ class Repeats:
 
         Its answer is expected to have the margin of the reference that it was nearest to itself.
         """
-        with self._lock:
-            own, limit, found = self._looks.get(frame), self.limit, list[tuple[float, int]]()
-            for other in under_way:
-                look = self._looks.get(other)
-                if own is None or look is None or look.nearest is None or other == frame:
-                    continue
-                away = distance(own.thumbnail, look.thumbnail)
-                if away < limit * look.nearest.margin:
-                    found.append((away, other))
-            return min(found)[1] if found else None
+        own, limit, found = self._looks.get(frame), self.limit, list[tuple[float, int]]()
+        for other in under_way:
+            look = self._looks.get(other)
+            if own is None or look is None or look.nearest is None or other == frame:
+                continue
+            away = distance(own.thumbnail, look.thumbnail)
+            if away < limit * look.nearest.margin:
+                found.append((away, other))
+        return min(found)[1] if found else None
 
     def answered(self, frame: int, answer: Answer) -> None:
         """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""

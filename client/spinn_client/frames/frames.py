@@ -25,9 +25,8 @@ from spinn_stream.plan import Plan
 from spinn_stream.runtime import Answer
 
 from .actions import Action, Cancel, DeviceTimes, Emit, Finish, LinkIs, Manner, Send
-from .first_exits import FirstExits
 from .flight import SPARE_MS, Flight, Happens, State
-from .ledger import Ledger
+from .ledger import FirstExits, Ledger
 from .reliance import MISSED, Reliance
 from .results import Reason, Result
 

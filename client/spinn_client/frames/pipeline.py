@@ -37,11 +37,11 @@ from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
 from .flight import SPARE_MS, Flight, State
-from .frame_source import FrameSource
 from .frames import Frames
 from .ledger import Ledger
 from .repeating import Repeating
 from .results import Result
+from .slot import FrameSource
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link

@@ -48,14 +48,13 @@ class Repeating:
 
     def instead_of_sending(self, flight: Flight, now: float) -> list[Action] | None:
         """What is to be done with a frame whose payload is ready, if it is not sent now. None: it is sent."""
-        repeats = self._answers.repeats
-        if repeats is None or flight.state is not State.HELD:
+        if flight.state is not State.HELD:
             return None
-        look = repeats.look_again(flight.frame, now)
+        look = self._answers.look_again(flight.frame, now)
         if look is None:
             return None
         if look.answer is not None:
             return self.repeat(flight.frame, look, now)
-        nearest = repeats.nearest_of(flight.frame, [f.frame for f in self._ledger if f.state is State.AWAY])
+        nearest = self._answers.nearest_of(flight.frame, [f.frame for f in self._ledger if f.state is State.AWAY])
         awaited = None if nearest is None else self._ledger.flight(nearest)
         return [] if awaited is not None and self._frames.wait(flight, awaited, now) else None
