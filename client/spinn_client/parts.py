@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from spinn_client.frames.frame_source import FrameSource
+from spinn_client.frames.slot import FrameSource
 from spinn_stream.profile import Profile
 from spinn_stream.runtime import Engine
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from spinn_client.device.camera_answers import CameraAnswers
 from spinn_client.device.device import Device
-from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.results import Result
+from spinn_client.frames.slot import FrameSource
 from spinn_stream.plan import Plan
 
 if TYPE_CHECKING:

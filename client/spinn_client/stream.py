@@ -18,10 +18,10 @@ from spinn_client.device.opening import DeviceConfig, open_here
 from spinn_client.events import Event, Noted, PlanChanged, SourceBack, SourceLost, Warned
 from spinn_client.frames.feed import Feed, FeedConfig
 from spinn_client.frames.flight import checked_deadline, deadline_warning
-from spinn_client.frames.frame_source import FrameSource
 from spinn_client.frames.ledger import Ledger
 from spinn_client.frames.pipeline import Pipeline
 from spinn_client.frames.results import Result
+from spinn_client.frames.slot import FrameSource
 from spinn_client.labels import checked_level, labels_of
 from spinn_client.link.config import LinkConfig, configs_of
 from spinn_client.link.opening import make_link, open_first

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 from collections import OrderedDict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spinn_stream.frame import Pixels
@@ -74,7 +75,7 @@ class Look:
 class Repeats:
     """The repeat exit of one camera.
 
-    One thread looks at frames. Any thread may tell answers; they count from the next look on.
+    Looks must not overlap. Any thread may tell answers; they count from the next look on.
 
     Args:
         audit_rate: share of the repeats that are audited, 0 to 1. most_lost: accuracy that repeats may cost, 0 to 1;
@@ -118,9 +119,53 @@ class Repeats:
         Args:
             frame: its number. picture: as `frame.crop` gives it. now: seconds, never falling.
         """
-        while self._told:
-            self._hear(*self._told.popleft())
         small = thumbnail(picture)
+        self._hear_all()
+        look = self._compare(small, now)
+        self._count(look.answer is not None and not look.audit)
+        if look.answer is None or look.audit:
+            self._looks[frame] = look
+            if len(self._looks) > MOST_LOOKS:
+                self._looks.popitem(last=False)
+        return look
+
+    def look_again(self, frame: int, now: float) -> Look | None:
+        """Compare a frame that the network is to answer with what was answered since.
+
+        None: it was never looked at, has its answer, or is an audit.
+        Such a repeat does not count in `share`: the frame was prepared to be sent, and may have waited.
+        """
+        self._hear_all()
+        before = self._looks.get(frame)
+        if before is None or before.audit:
+            return None
+        look = self._compare(before.thumbnail, now)
+        if look.answer is None or look.audit:
+            self._looks[frame] = look
+        else:
+            del self._looks[frame]
+        return look
+
+    def nearest_of(self, frame: int, under_way: Iterable[int]) -> int | None:
+        """The nearest frame under way whose answer this one is expected to repeat; None: there is no such frame.
+
+        Its answer is expected to have the margin of the reference that it was nearest to itself.
+        """
+        own, limit, found = self._looks.get(frame), self.limit, list[tuple[float, int]]()
+        for other in under_way:
+            look = self._looks.get(other)
+            if own is None or look is None or look.nearest is None or other == frame:
+                continue
+            away = distance(own.thumbnail, look.thumbnail)
+            if away < limit * look.nearest.margin:
+                found.append((away, other))
+        return min(found)[1] if found else None
+
+    def answered(self, frame: int, answer: Answer) -> None:
+        """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""
+        self._told.append((frame, answer))
+
+    def _compare(self, small: Thumbnail, now: float) -> Look:
         nearest, change = None, math.inf
         for reference in self._references:
             if now - reference.at > OLDEST_S or not reference.margin > 0:
@@ -130,18 +175,12 @@ class Repeats:
                 nearest, change = reference, found
         repeats = nearest is not None and change < self.limit
         audit = repeats and self._rng.random() < self._audit_rate
-        self._count(repeats and not audit)
         answer = _again(nearest.answer) if nearest is not None and repeats else None
-        look = Look(small, now, nearest, change, answer, audit)
-        if audit or not repeats:
-            self._looks[frame] = look
-            if len(self._looks) > MOST_LOOKS:
-                self._looks.popitem(last=False)
-        return look
+        return Look(small, now, nearest, change, answer, audit)
 
-    def answered(self, frame: int, answer: Answer) -> None:
-        """The network answered a frame: with its final exit, or with one that passed. Only the first answer counts."""
-        self._told.append((frame, answer))
+    def _hear_all(self) -> None:
+        while self._told:
+            self._hear(*self._told.popleft())
 
     def _hear(self, frame: int, answer: Answer) -> None:
         look = self._looks.pop(frame, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from spinn_stream.bundle import Bundle
 from spinn_stream.frame import Pixels
@@ -22,6 +23,7 @@ class CameraAnswers:
 
     repeats: Repeats | None = None
     audits: ExitAudits | None = None
+    _one_look: threading.Lock = field(default_factory=threading.Lock)  # the device's thread looks, and the event loop
 
     @classmethod
     def of(cls, bundle: Bundle, config: DeviceConfig, *, one_camera: bool, ours: bool) -> CameraAnswers:
@@ -68,12 +70,23 @@ class CameraAnswers:
             return None
 
         def look(picture: Pixels) -> bool:
-            found = repeats.look(frame, picture, clock())
+            with self._one_look:
+                found = repeats.look(frame, picture, clock())
             if found.answer is not None:
                 loop.call_soon_threadsafe(repeat, frame, found)
             return found.answer is not None and not found.audit
 
         return look
+
+    def look_again(self, frame: int, now: float) -> Look | None:
+        """See `Repeats.look_again`. None: no answer is repeated, too."""
+        with self._one_look:
+            return None if self.repeats is None else self.repeats.look_again(frame, now)
+
+    def nearest_of(self, frame: int, under_way: Iterable[int]) -> int | None:
+        """See `Repeats.nearest_of`."""
+        with self._one_look:
+            return None if self.repeats is None else self.repeats.nearest_of(frame, under_way)
 
     def asks(self, goes_on: Callable[[ExitAudits, Answer], object]) -> Callable[[Answer], bool] | None:
         """A function for the device's thread: whether a frame that an early exit answers goes on.

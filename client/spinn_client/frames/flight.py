@@ -1,7 +1,8 @@
 """The states of one frame, from being taken in to its final result, in one table.
 
 HEAD ──unsure──► HELD ──sent──► AWAY     HEAD: its head waits for the device, or runs
-                  │               │      HELD: unsure here; given to the link if that takes it
+                  │               │      HELD: unsure here; given to the link if that takes it, or first waits for the
+                  │               │            answer of a frame that looks like it (`waiting`)
                   └──left──► ALONE ◄──left──┘    AWAY: the server has it; ALONE: the device finishes it
 
 from any of these: deadline without any answer ──► OVERDUE: work under way here may still give one
@@ -69,8 +70,10 @@ class Flight:
     activation: at the plan's split, (1, C, H, W), once the head is done. payload: it, coded, until it is sent; sender:
     what coded it, on one connection. relies: the server alone can answer it in time. sends: the server is asked.
     has_room: the link had room for it when it was taken, and nothing else gets that.
+    awaits: the frame whose answer this one, which is HELD, waits for; None: it waits for none.
     finishing: how often the device was asked to go on with it and is not done. rescue_at: when the device must begin
-    with an AWAY frame that has no local answer; None: it need not. rescued: that time has come.
+    with an AWAY frame that has no local answer, or when a frame waits no longer; None: never. rescued: the device was
+    to begin.
     in_need: the device was asked for its first answer, and has not given one. reliance: what is told how long the
     server that it was sent to took. audit: it has its final result, and a later answer is only compared. early: what
     an early exit answered before an audit of it went on.
@@ -98,6 +101,7 @@ class Flight:
     reliance: Reliance | None = None
     audit: bool = False
     early: Answer | None = None
+    awaits: Flight | None = None
 
     def happens(self, what: Happens) -> None:
         """Move on as the table says.

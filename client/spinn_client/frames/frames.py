@@ -26,7 +26,7 @@ from spinn_stream.runtime import Answer
 
 from .actions import Action, Cancel, DeviceTimes, Emit, Finish, LinkIs, Manner, Send
 from .flight import SPARE_MS, Flight, Happens, State
-from .ledger import Ledger
+from .ledger import FirstExits, Ledger
 from .reliance import MISSED, Reliance
 from .results import Reason, Result
 
@@ -35,6 +35,9 @@ GRACE_MS = 10.0
 
 Half of the 20 ms that the contract allows; the other half is for the way back through the event loop.
 """
+
+MOST_WAITING = 8
+"""Frames that wait for the answer of another one; more are sent: each holds its activation and its payload."""
 
 FRAMES = 8
 """The youngest of the last frames is as young as they come: a camera and its driver take their time, too."""
@@ -65,6 +68,7 @@ class Frames:
         self.deadline_s = deadline_s
         self._keep_late = keep_late
         self._reliance = Reliance()
+        self._first_exits = FirstExits(bundle, ledger, device)
         # By (split, whether it was sent): from beginning with a frame to its head's end.
         self._ready_s: dict[tuple[int, bool], float] = {}
         self._unfinished = 0  # jobs that the device was asked for and has not done
@@ -176,7 +180,7 @@ class Frames:
             return []
         flight.happens(Happens.SENT)
         flight.sent_at, flight.payload, flight.reliance = now, None, self._reliance
-        self._set_rescues(now)
+        self._first_exits.set_times(self._reliance, now)
         return []
 
     def not_sent(self, flight: Flight, now: float, *, link_up: bool) -> list[Action]:
@@ -207,6 +211,29 @@ class Frames:
         flights = [flight for frame in frames if (flight := self._ledger.flight(frame)) is not None]
         return [action for flight in flights for action in self._leave(flight, "disconnected", now)]
 
+    def wait(self, flight: Flight, awaited: Flight, now: float) -> bool:
+        """Hold a frame back until the answer of another one, which is AWAY, or until it must be sent itself.
+
+        False: it is not held back, as it would have to be sent before that answer usually comes.
+        """
+        if sum(f.awaits is not None for f in self._ledger) >= MOST_WAITING or awaited.sent_at is None:
+            return False
+        flight.awaits = awaited
+        self._first_exits.set_times(self._reliance, now)
+        until = flight.rescue_at
+        if until is not None and until > now and self._reliance.perhaps(until - awaited.sent_at, now):
+            flight.has_room = False  # others may have it meanwhile
+            return True
+        flight.awaits = flight.rescue_at = None
+        return False
+
+    def go_on(self) -> list[Action]:
+        """With the frames that wait for one which is not AWAY any more: answered, refused, lost, or out of time."""
+        over = [f for f in self._ledger if f.awaits is not None and f.awaits.state is not State.AWAY]
+        for flight in over:
+            flight.awaits = flight.rescue_at = None
+        return [Send(flight) for flight in over]
+
     def server_changed(self) -> None:
         """Frames go to another server, or over another connection, from now on."""
         self._reliance = Reliance()
@@ -225,8 +252,11 @@ class Frames:
     def look(self, now: float) -> list[Action]:
         """What is due."""
         actions: list[Action] = []
-        self._set_rescues(now)
+        self._first_exits.set_times(self._reliance, now)
         for flight in self._ledger:
+            if flight.awaits is not None and flight.rescue_at is not None and flight.rescue_at <= now:
+                flight.awaits = flight.rescue_at = None
+                actions.append(Send(flight))
             if flight.rescue_at is not None and flight.rescue_at <= now:
                 flight.rescue_at, flight.rescued = None, True
                 if flight.state is State.AWAY and flight.best is None and self._may_rescue(flight, now):
@@ -261,14 +291,20 @@ class Frames:
         deadline = captured + self.deadline_s
         ready = now + self._head_s(plan, True)
         left = deadline - ready
-        first_exit_s = self._first_exit_s(plan)
+        first_exit_s = self._first_exits.after_s(plan)
         longest = self._reliance.longest(now)
         sends = plan.split < self._bundle.last and link is not LinkIs.AWAY and self._reliance.perhaps(left, now)
         may_send = sends and (link is LinkIs.READY or not first_exit_s)
-        guaranteed = may_send and self._owed_by(ready, (plan, deadline))
+        guaranteed = may_send and self._first_exits.all_in_time(ready, (plan, deadline))
         # The device would have to begin before the answer comes.
         in_vain = guaranteed and self._reliance.usual(now) > left - first_exit_s
-        if sends and first_exit_s and longest <= left and (in_vain or not guaranteed) and self._owed_by(ready):
+        if (
+            sends
+            and first_exit_s
+            and longest <= left
+            and (in_vain or not guaranteed)
+            and self._first_exits.all_in_time(ready)
+        ):
             waited = max((now - f.sent_at for f in self._ledger if f.sent_at is not None), default=0.0)
             if waited <= longest and link is LinkIs.READY:
                 return Manner(relies=True, sends=True)
@@ -277,75 +313,37 @@ class Frames:
         youngest = min(self._ages, default=0.0)
         too_slow = youngest + self._head_s(plan, False) + first_exit_s > self.deadline_s - SPARE_MS / 1000  # for any
         asks = may_send and too_slow and self._reliance.worth_a_risk(left, now) and not len(self._ledger)
-        if guaranteed or (asks and self._owed_by(ready)):
+        if guaranteed or (asks and self._first_exits.all_in_time(ready)):
             return Manner(relies=not guaranteed, sends=True)
         alone = now + self._head_s(plan, False)
-        if self._owed_by(alone, (plan, deadline)):
+        if self._first_exits.all_in_time(alone, (plan, deadline)):
             return Manner(relies=False, sends=False)
         return Manner(relies=True, sends=link is LinkIs.READY) if too_slow and not len(self._ledger) else None
-
-    def _owed_by(self, ready: float, one_more: tuple[Plan, float] | None = None) -> bool:
-        """Whether the device, free at `ready`, can give every frame that it owes one a first exit in time.
-
-        The earliest deadline goes first. one_more: the plan and deadline of a frame that is not taken yet.
-        """
-        owed = [(f.deadline, f.plan) for f in self._ledger if not f.relies and f.best is None and not f.finishing]
-        if one_more is not None:
-            owed.append((one_more[1], one_more[0]))
-        at = ready
-        for deadline, plan in sorted(owed, key=lambda pair: pair[0]):
-            at += self._first_exit_s(plan)
-            if at > deadline - SPARE_MS / 1000:
-                return False
-        return True
 
     def _satisfied(self, flight: Flight) -> None:
         self._in_need -= flight.in_need
         flight.in_need = False
-
-    def _set_rescues(self, now: float) -> None:
-        """When the device is to begin with each frame that is AWAY without an answer.
-
-        At once if the server usually answers later than the device would have to begin, else as late as possible:
-        frames that it owes a first exit are worked on one after the other. A frame that relies on the server is worked
-        on if its answer is overdue and the device has nothing else to do.
-        """
-        begin, usual, longest = math.inf, self._reliance.usual(now), self._reliance.longest(now)
-        for flight in sorted(self._ledger, key=lambda f: -f.deadline):
-            if flight.best is not None or flight.finishing:
-                continue
-            end, first_exit_s = flight.deadline - SPARE_MS / 1000, self._first_exit_s(flight.plan)
-            if not flight.relies:
-                begin = min(begin, end) - first_exit_s
-            if flight.sent_at is None or flight.state is not State.AWAY or flight.rescued:
-                continue
-            if flight.relies:
-                flight.rescue_at = min(flight.sent_at + longest, end - first_exit_s)
-            else:
-                flight.rescue_at = begin if flight.sent_at + usual <= begin else flight.sent_at
 
     def _may_rescue(self, flight: Flight, now: float) -> bool:
         if not flight.relies:
             return True
         assert flight.sent_at is not None
         in_order = now - flight.sent_at < self._reliance.longest(now) < math.inf
-        return not in_order and not self._unfinished and self._owed_by(now + self._first_exit_s(flight.plan))
+        return (
+            not in_order
+            and not self._unfinished
+            and self._first_exits.all_in_time(now + self._first_exits.after_s(flight.plan))
+        )
 
     def _missed(self, flight: Flight, now: float) -> None:
         """The server did not answer it in time, or will not."""
         if flight.sent_at is not None and flight.reliance is not None:
             flight.reliance.missed(flight.deadline - flight.sent_at, now)
-            self._set_rescues(now)
+            self._first_exits.set_times(self._reliance, now)
 
     def _head_s(self, plan: Plan, sends: bool) -> float:
         """From beginning with a frame until its head is done, and coded if it is to be sent."""
         return max(self._device.head_ms(plan) / 1000, self._ready_s.get((plan.split, sends), 0.0))
-
-    def _first_exit_s(self, plan: Plan) -> float:
-        """From the end of a plan's head; 0.0: the head has one."""
-        if min(self._bundle.exit_at) <= plan.split:
-            return 0.0
-        return self._device.first_exit_ms(plan.split) / 1000
 
     def _leave(self, flight: Flight, trouble: Reason | None, now: float) -> list[Action]:
         """The server will not answer this frame: the device goes on with it.
@@ -359,11 +357,11 @@ class Frames:
             return []
         flight.happens(Happens.LEFT)
         actions: list[Action] = []
-        done = now + self._first_exit_s(flight.plan)
+        done = now + self._first_exits.after_s(flight.plan)
         for other in sorted(self._ledger, key=lambda f: f.deadline):
             if other.state is not State.AWAY or other.relies or other.rescue_at is None or other.best is not None:
                 continue
-            if other.deadline < min(flight.deadline, done + self._first_exit_s(other.plan)):
+            if other.deadline < min(flight.deadline, done + self._first_exits.after_s(other.plan)):
                 other.rescue_at, other.rescued = None, True
                 actions.append(self._finish(other, only_first_exit=True))
         return [*actions, self._finish(flight)]

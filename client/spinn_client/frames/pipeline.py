@@ -3,6 +3,9 @@
 feed ─► take ─► head on the device ─► confident ─► result
                       │ unsure
                       ▼
+            like one that is with the server? ─► that one's answer, when it comes ─► result
+                      │ no, or it does not come in time
+                      ▼
                 room? ─► link ─► server's answer ─► result
                       │ no, or no answer in time
                       ▼
@@ -16,7 +19,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from spinn_client.device.camera_answers import NOTHING_MADE, CameraAnswers
@@ -29,17 +31,17 @@ from spinn_client.tasks import Tasks
 from spinn_stream.bundle import Bundle
 from spinn_stream.errors import EngineError
 from spinn_stream.plan import Decision, Plan
-from spinn_stream.repeat import Look
 from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 
 from .actions import Action, Cancel, Emit, Finish, LinkIs, Send
 from .feed import Frame
 from .flight import SPARE_MS, Flight, State
-from .frame_source import FrameSource
 from .frames import Frames
 from .ledger import Ledger
+from .repeating import Repeating
 from .results import Result
+from .slot import FrameSource
 
 if TYPE_CHECKING:
     from spinn_client.link.link import Link
@@ -93,10 +95,11 @@ class Pipeline:
         self._unpaced = unpaced
         self._keep_late = keep_late
         self._emit_to, self._tell = emit, tell
-        self._wait_for, self._answers, self._ledger = wait_for, answers, ledger
+        self._wait_for, self._answers = wait_for, answers
         self._now = host.clock
         self.plan = guide.plan
         self._frames = Frames(bundle, ledger, device, deadline_s=deadline_ms / 1000, keep_late=keep_late)
+        self._repeating = Repeating(self._frames, ledger, answers)
         self._probes = Probes()
         self.limited = 0  # frames that were not sent as the server had had as many as it is to have
         self._tasks = Tasks(lambda text: tell(Warned(self._now(), text)))
@@ -223,8 +226,8 @@ class Pipeline:
             frame.index, frame.pixels, plan,
             lambda answer: self._do(self._frames.local_exit(frame.index, answer, self._now())),
             sender=sender, answer_by=flight.deadline - SPARE_MS / 1000, probe=probe,
-            repeats=self._answers.looks(frame.index, self._now, self._repeat),
-            audit=self._answers.asks(partial(self._goes_on, flight)),
+            repeats=self._repeating.looks(frame.index, self._now, self._do),
+            audit=self._answers.asks(lambda audits, answer: self._goes_on(flight, audits, answer)),
         )  # fmt: skip
         now = self._now()
         if outcome.repeated:
@@ -251,12 +254,6 @@ class Pipeline:
             if self._link is not None:
                 self._probes.send(frame, outcome.probe, self._link, self._now())
 
-    def _repeat(self, frame: int, look: Look) -> None:
-        assert look.answer is not None and look.nearest is not None
-        again = look.nearest.frame
-        result = self._ledger.settle_again(frame, look.answer, again, self._now(), audit=look.audit)
-        self._do([] if result is None else [Emit(result)])
-
     def _goes_on(self, flight: Flight, audits: ExitAudits, answer: Answer) -> None:
         """An early exit has answered a frame that goes on as an audit."""
         if flight.state is State.SETTLED:  # it is an audit of a repeat, or its deadline came
@@ -280,11 +277,15 @@ class Pipeline:
                 case Cancel(frame):
                     if self._link is not None:
                         self._link.cancel(frame)
+        if going_on := self._frames.go_on():
+            self._do(going_on)
         self._changed.set()
         self._set_timer()
 
     def _send(self, action: Send) -> list[Action]:
         flight, link = action.flight, self._link
+        if (instead := self._repeating.instead_of_sending(flight, self._now())) is not None:
+            return instead
         assert flight.payload is not None
         request = flight.frame, flight.plan, flight.payload, flight.deadline, flight.sender
         if link is None or not (flight.has_room or link.ready) or not link.send(*request):

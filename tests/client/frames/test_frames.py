@@ -401,7 +401,7 @@ def test_the_end_settles_everything(case: Case, bundle: Bundle) -> None:
     assert reasons == {1: "no_answer", 2: "deadline"} and len(case.frames) == 0
 
 
-EVENTS = st.sampled_from(["take", "unsure", "exit", "sure", "answer", "refuse", "lost", "finished", "look"])
+EVENTS = st.sampled_from(["take", "unsure", "waits", "exit", "sure", "answer", "refuse", "lost", "finished", "look"])
 
 
 @settings(deadline=None)
@@ -413,14 +413,22 @@ def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
     case, now = Case(bundle, keep_late=True), 0.0
     finals: dict[int, float] = {}
     flights = {0: case.take(0)}
+    waits = False
 
     def do(actions: list[Action]) -> None:
         for action in actions:
             if isinstance(action, Emit) and action.result.kind == "final":
                 assert action.result.frame not in finals
                 finals[action.result.frame] = now
-            elif isinstance(action, Send):
+            elif isinstance(action, Send) and not (waits and held(action.flight)):
                 do(case.frames.sent(action.flight, now))
+        if going_on := case.frames.go_on():
+            do(going_on)
+
+    def held(flight: Flight) -> bool:
+        """Whether it waits for another one's answer."""
+        away = [f for f in flights.values() if f.state is State.AWAY]
+        return flight.state is State.HELD and any(case.frames.wait(flight, other, now) for other in away)
 
     def pass_time(until: float) -> None:
         nonlocal now
@@ -431,11 +439,12 @@ def test_whatever_happens_every_frame_gets_one_final_by_its_deadline_and_grace(
 
     for what, n, seconds in events:
         pass_time(now + seconds)
+        waits = what == "waits"
         if what == "take" and n not in flights and (taken := case.try_to_take(n, now)) is not None:
             flights[n] = taken
         if (flight := flights.get(n)) is None:
             continue
-        if what == "unsure" and flight.state in (State.HEAD, State.OVERDUE) and flight.activation is None:
+        if what in ("unsure", "waits") and flight.state in (State.HEAD, State.OVERDUE) and flight.activation is None:
             do(case.unsure(flight, now))
         elif what == "exit":
             do(case.frames.local_exit(n, answer(bundle.exits[0].name, 0.4), now))

@@ -168,3 +168,55 @@ def test_an_answer_counts_once(scene: Pixels) -> None:
     repeats.answered(0, Answer("final", 5, 0.99, ((5, 0.99),)))
     look = repeats.look(1, scene, 0.1)
     assert look.nearest is not None and look.nearest.answer == SURE
+
+
+def under_way(camera: Camera, picture: Pixels) -> int:
+    """A frame that has no answer yet."""
+    camera.frame += 1
+    camera.repeats.look(camera.frame, picture, camera.now)
+    return camera.frame
+
+
+def test_of_frames_under_way_the_nearest_is_named_if_its_answer_would_be_repeated(scene: Pixels) -> None:
+    """Over the margin of the reference that it was nearest to, as its own is not known yet."""
+    unsure = Answer("final", 3, 0.4, ((3, 0.4), (4, 0.3)))  # a margin of 0.1
+    for reference, expected in ((SURE, True), (unsure, False)):
+        camera = Camera()
+        camera.shows(lighter(scene, -60), reference)
+        near, nearer, other = (under_way(camera, lighter(scene, by)) for by in (2, 1, 60))
+        frame = under_way(camera, scene)
+        assert camera.repeats.nearest_of(frame, [near, nearer, other]) == (nearer if expected else None)
+        assert camera.repeats.nearest_of(frame, [near, other, frame]) == (near if expected else None)
+        assert camera.repeats.nearest_of(frame, [other]) is None
+        assert camera.repeats.nearest_of(frame, []) is None
+
+
+def test_as_long_as_no_answer_is_known_none_is_expected(scene: Pixels) -> None:
+    camera = Camera()
+    first, second = under_way(camera, scene), under_way(camera, scene)
+    assert camera.repeats.nearest_of(second, [first]) is None
+
+
+def test_a_second_look_sees_the_answers_since_the_first(scene: Pixels) -> None:
+    camera = Camera()
+    first, second = under_way(camera, scene), under_way(camera, noisy(scene, 1))
+    before = camera.repeats.look_again(second, camera.now)
+    assert before is not None and before.answer is None
+    camera.repeats.answered(first, SURE)
+    look = camera.repeats.look_again(second, camera.now)
+    assert look is not None and look.answer is not None and repeated(look) == first
+    assert camera.repeats.look_again(second, camera.now) is None, "it has its answer"
+    camera.repeats.answered(second, Answer("final", 5, 0.99, ((5, 0.99),)))
+    assert repeated(camera.shows(noisy(scene, 1))) == first, "a repeat is no reference"
+
+
+def test_a_second_look_may_be_an_audit_which_goes_the_full_way(scene: Pixels) -> None:
+    camera = Camera(audit_rate=1.0)
+    first, second = under_way(camera, scene), under_way(camera, scene)
+    camera.repeats.answered(first, SURE)
+    look = camera.repeats.look_again(second, camera.now)
+    assert look is not None and look.answer is not None and look.audit
+    assert camera.repeats.look_again(second, camera.now) is None, "it is an audit"
+    camera.repeats.answered(second, Answer("final", 5, 0.99, ((5, 0.99),)))
+    camera.repeats.look(camera.frame + 1, scene, camera.now)
+    assert (camera.repeats.audits, camera.repeats.disagreed) == (1, 1)
