@@ -30,10 +30,8 @@ from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.wire import ServerProfile, decode, encode, profile_message, read_profile
 
-from .config import APP, ClusterConfig
+from .config import REPLICA, ClusterConfig
 from .policy import BUSY, QUEUE_MS, scale
-
-REPLICA = "replica"
 
 DRAIN_S = 1.5
 """Time for a replica that ends to answer what it has."""
@@ -48,6 +46,7 @@ class ReplicaPart:
         metrics = Metrics()
         tail = await asyncio.to_thread(_tail, config, metrics)
         self._profile = encode(profile_message(tail.profile, tail.bundle)) if tail.profile is not None else b""
+        self._about = config.secret, tail.bundle.hash
         self._tail = tail
         self._metrics = metrics
         self._seen = (time.monotonic(), 0.0)
@@ -69,6 +68,10 @@ class ReplicaPart:
     async def profile(self) -> bytes:
         """A message of spinn.v1 for the clients; empty: there is none."""
         return self._profile
+
+    async def about(self) -> tuple[str, str]:
+        """The secret and the bundle's hash, for a command that replaces this."""
+        return self._about
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Since it was asked before; see `policy`."""
@@ -112,7 +115,7 @@ def ingress(config: ClusterConfig) -> Any:
 async def _serving(config: ClusterConfig, reception: Reception, metrics: Metrics) -> AsyncIterator[None]:
     """The server of one ingress, as soon as there is a replica."""
     bundle = load_bundle(config.bundle)
-    replicas = serve.get_deployment_handle(REPLICA, app_name=APP)
+    replicas = serve.get_deployment_handle(REPLICA, app_name=config.app)
     said = await replicas.profile.remote()
     message = decode(said) if said else None
     profile = read_profile(message, bundle) if isinstance(message, ServerProfile) else None
@@ -158,6 +161,7 @@ def application(config: ClusterConfig) -> Any:
         num_replicas=config.ingresses,
         max_ongoing_requests=2 * config.server.max_sessions + 100,  # every session is one
         ray_actor_options={"num_cpus": 0},
+        max_surge_percent=100,  # they reserve no processors: new ones are there before old ones go
         graceful_shutdown_timeout_s=10.0,
     )
     return entrance.bind(replica.bind(config))

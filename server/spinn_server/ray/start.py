@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from spinn_server.process import first_signal
+from spinn_stream.bundle import load_bundle
 from spinn_stream.errors import SpinnError
 
-from .config import APP, ClusterConfig
+from .config import REPLICA, ClusterConfig
 
 USUAL = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",  # a proxy in C; the ingress has the sockets behind it
@@ -19,13 +23,23 @@ USUAL = {
 """Set for a Ray that is started here, unless the user has set them. Of a cluster they have to be set on each machine,
 before `ray start`."""
 
+LOOK_S = 2.0
+"""Time between two looks whether another command has taken the application over."""
+
+ASK_TIMEOUT_S = 10.0
+
 
 class RayError(SpinnError):
     """Ray cannot be started, or cannot start what is to run on it."""
 
 
 def serve_until_signal(config: ClusterConfig) -> None:
-    """Raises RayError."""
+    """Serve until a signal. On a cluster that runs this application already, its parts are replaced one by one; the
+    command that started them ends by itself.
+
+    Raises:
+        RayError: also if the application that runs already has another bundle.
+    """
     for name, value in USUAL.items():
         os.environ.setdefault(name, value)
     try:
@@ -33,8 +47,6 @@ def serve_until_signal(config: ClusterConfig) -> None:
         from ray import serve
     except ImportError as error:
         raise RayError(f"--ray needs Ray ({error}): pip install 'spinn-server[ray]'") from error
-
-    from .parts import application
 
     found = "RAY_ADDRESS" in os.environ
     try:
@@ -45,18 +57,82 @@ def serve_until_signal(config: ClusterConfig) -> None:
             log_to_driver=False,
             logging_level="error",
         )
-        try:
-            serve.start(http_options={"host": config.server.host, "port": config.server.port})
-            serve.run(application(config), name=APP, route_prefix=config.server.front.path_prefix or "/")
-            print(f"ready ws://{config.server.host}:{config.server.port}{config.server.front.path_prefix}", flush=True)
-            asyncio.run(_until_signal())
-        finally:
-            serve.shutdown()
+        if found:
+            _on_a_cluster(serve, config)
+        else:
+            _alone(serve, config)
     except (RuntimeError, ConnectionError, TimeoutError, ray.exceptions.RayError) as error:
         raise RayError(f"Ray: {error}") from error
     finally:
         ray.shutdown()
 
 
-async def _until_signal() -> None:
-    await first_signal()
+def _alone(serve: Any, config: ClusterConfig) -> None:
+    try:
+        _deploy(serve, config)
+        asyncio.run(_until_signal(lambda: False))
+    finally:
+        serve.shutdown()
+
+
+def _on_a_cluster(serve: Any, config: ClusterConfig) -> None:
+    """Others may use the cluster, and another command may replace what this one has started."""
+    before = _deployed_at(serve, config.app)
+    if before is not None:
+        config = _as_running(serve, config)
+    try:
+        _deploy(serve, config)
+    except BaseException:
+        if before is None:
+            _remove(serve, config.app)
+        raise
+    ours = _deployed_at(serve, config.app)
+    if asyncio.run(_until_signal(lambda: _deployed_at(serve, config.app) not in (None, ours))):
+        print("replaced by another spinn serve", flush=True)
+    else:
+        _remove(serve, config.app)
+
+
+def _deploy(serve: Any, config: ClusterConfig) -> None:
+    """Returns when all parts are there, and none of those before. Raises what Ray raises."""
+    from .parts import application
+
+    http, prefix = config.server, config.server.front.path_prefix
+    serve.start(http_options={"host": http.host, "port": http.port})
+    serve.run(application(config), name=config.app, route_prefix=prefix or "/")
+    print(f"ready ws://{http.host}:{http.port}{prefix}", flush=True)
+
+
+def _as_running(serve: Any, config: ClusterConfig) -> ClusterConfig:
+    """With the secret of the parts that run, so that old and new ones know each other. Raises RayError."""
+    secret, bundle = serve.get_deployment_handle(REPLICA, config.app).about.remote().result(timeout_s=ASK_TIMEOUT_S)
+    ours = load_bundle(config.bundle).hash
+    if bundle != ours:
+        raise RayError(
+            f"{config.app} runs with the bundle {bundle:.12}, not {ours:.12}: its clients would be refused. Serve the "
+            "other bundle beside it, at another --path-prefix"
+        )
+    return replace(config, secret=secret)
+
+
+def _deployed_at(serve: Any, app: str) -> float | None:
+    """When an application was deployed for the last time, as Ray counts it; None: it is not known."""
+    found = serve.status().applications.get(app)
+    return None if found is None else float(found.last_deployed_time_s)
+
+
+def _remove(serve: Any, app: str) -> None:
+    serve.delete(app)
+    if not serve.status().applications:
+        serve.shutdown()
+
+
+async def _until_signal(replaced: Callable[[], bool]) -> bool:
+    """Wait for a signal, or until another command has replaced the application; gives whether it has."""
+    signal = first_signal()
+    while True:
+        await asyncio.wait([signal], timeout=LOOK_S)
+        if signal.done():
+            return False
+        if await asyncio.to_thread(replaced):
+            return True
