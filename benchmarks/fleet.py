@@ -51,8 +51,8 @@ from spinn_stream.profile import Profile
 from spinn_stream.runtime import open_engine, stored_profile
 from spinn_traces.simulator.calibration import BATCHES
 
-LOADS, SEEDS = (0.7, 0.8, 0.95), (1, 2, 3)
-LASTS_S = {1: 30.0, 2: 12.0, 8: 6.0, 32: 3.0, 128: 2.0}  # by the number of replicas; counted after WARM_S
+SIZES, LOADS, SEEDS = (1, 2, 8, 32), (0.7, 0.8, 0.95), (1, 2, 3)
+LASTS_S = {1: 20.0, 2: 8.0, 8: 4.0, 16: 3.0, 32: 2.0}  # by the number of replicas; counted after WARM_S
 QUICK, QUICK_S = (1, 2), 1.0
 FIGURES = ("devices", "sent", "in_time", "in_time_100", "in_time_150", "p50_ms", "p99_ms", "batch", "spread")
 INGRESSES_MS, REGIONS_MS = (0.0, 0.5, 2.0, 10.0), (10.0, 40.0, 80.0, 150.0)
@@ -70,13 +70,12 @@ def _played(profile: Profile, fleet: Fleet, each: float) -> dict[str, float]:
 
 def fleets(quick: bool) -> dict[str, list[dict[str, Any]]]:
     """What is simulated: parts, and for each row the fields of its `Fleet`."""
-    sizes = [size for size in LASTS_S if not quick or size in QUICK]
-    some = 8 if not quick else max(QUICK)
-    many = max(sizes) if quick else 32
+    sizes = QUICK if quick else SIZES
+    some, many = (max(QUICK), max(QUICK)) if quick else (8, 16)
     choices = [
         {"replicas": size, "load": load, "choice": choice}
         for size in sizes
-        for load in (LOADS[1:2] if quick or size > many else LOADS[1:] if size > some else LOADS)
+        for load in (LOADS[1:2] if quick else LOADS if size <= some else LOADS[1:])
         for choice in CHOICES
         if size > 1 or choice == "shortest"
     ]

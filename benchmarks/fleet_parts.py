@@ -92,7 +92,7 @@ CHOICES: dict[str, type[RemoteEngine]] = {"stuck": Stuck, "shortest": RemoteEngi
 @dataclass(frozen=True)
 class Fleet:
     """What is simulated. ingresses: None: one for EACH_INGRESS replicas. knows: replicas of each ingress; None: all.
-    slow: each so many-th replica takes twice as long; 0: none. lasts_s: what is counted, after WARM_S."""
+    slow: each fourth replica takes twice as long, if it is 4; 0: none does. lasts_s: is counted, after WARM_S."""
 
     replicas: int
     load: float
