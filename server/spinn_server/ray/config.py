@@ -7,9 +7,6 @@ from pathlib import Path
 
 from spinn_server.server import ServerConfig
 
-REPLICA = "replica"
-"""Name of the replicas' deployment."""
-
 
 @dataclass(frozen=True)
 class ClusterConfig:

@@ -30,8 +30,10 @@ from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.wire import ServerProfile, decode, encode, profile_message, read_profile
 
-from .config import REPLICA, ClusterConfig
+from .config import ClusterConfig
 from .policy import BUSY, QUEUE_MS, scale
+
+REPLICA = "replica"
 
 DRAIN_S = 1.5
 """Time for a replica that ends to answer what it has."""
@@ -46,7 +48,6 @@ class ReplicaPart:
         metrics = Metrics()
         tail = await asyncio.to_thread(_tail, config, metrics)
         self._profile = encode(profile_message(tail.profile, tail.bundle)) if tail.profile is not None else b""
-        self._about = config.secret, tail.bundle.hash
         self._tail = tail
         self._metrics = metrics
         self._seen = (time.monotonic(), 0.0)
@@ -68,10 +69,6 @@ class ReplicaPart:
     async def profile(self) -> bytes:
         """A message of spinn.v1 for the clients; empty: there is none."""
         return self._profile
-
-    async def about(self) -> tuple[str, str]:
-        """The secret and the bundle's hash, for a command that replaces this."""
-        return self._about
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Since it was asked before; see `policy`."""

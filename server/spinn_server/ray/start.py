@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from spinn_server.process import first_signal
 from spinn_stream.bundle import load_bundle
 from spinn_stream.errors import SpinnError
 
-from .config import REPLICA, ClusterConfig
+from .config import ClusterConfig
 
 USUAL = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",  # a proxy in C; the ingress has the sockets behind it
@@ -26,7 +28,8 @@ before `ray start`."""
 LOOK_S = 2.0
 """Time between two looks whether another command has taken the application over."""
 
-ASK_TIMEOUT_S = 10.0
+NAMESPACE = "spinn"
+"""Of what the cluster's own store holds of us. Whoever can read it can run code there as well."""
 
 
 class RayError(SpinnError):
@@ -77,17 +80,18 @@ def _alone(serve: Any, config: ClusterConfig) -> None:
 
 def _on_a_cluster(serve: Any, config: ClusterConfig) -> None:
     """Others may use the cluster, and another command may replace what this one has started."""
-    before = _deployed_at(serve, config.app)
+    before = _recorded(config.app) if config.app in serve.status().applications else None
     if before is not None:
-        config = _as_running(serve, config)
+        config = _as_running(config, before)
     try:
         _deploy(serve, config)
     except BaseException:
         if before is None:
             _remove(serve, config.app)
         raise
-    ours = _deployed_at(serve, config.app)
-    if asyncio.run(_until_signal(lambda: _deployed_at(serve, config.app) not in (None, ours))):
+    ours = _Record(secrets.token_hex(16), config.secret, load_bundle(config.bundle).hash)
+    _record(config.app, ours)
+    if asyncio.run(_until_signal(lambda: _recorded(config.app) not in (None, ours))):
         print("replaced by another spinn serve", flush=True)
     else:
         _remove(serve, config.app)
@@ -103,22 +107,37 @@ def _deploy(serve: Any, config: ClusterConfig) -> None:
     print(f"ready ws://{http.host}:{http.port}{prefix}", flush=True)
 
 
-def _as_running(serve: Any, config: ClusterConfig) -> ClusterConfig:
+def _as_running(config: ClusterConfig, running: _Record) -> ClusterConfig:
     """With the secret of the parts that run, so that old and new ones know each other. Raises RayError."""
-    secret, bundle = serve.get_deployment_handle(REPLICA, config.app).about.remote().result(timeout_s=ASK_TIMEOUT_S)
     ours = load_bundle(config.bundle).hash
-    if bundle != ours:
+    if running.bundle != ours:
         raise RayError(
-            f"{config.app} runs with the bundle {bundle:.12}, not {ours:.12}: its clients would be refused. Serve the "
-            "other bundle beside it, at another --path-prefix"
+            f"{config.app} runs with the bundle {running.bundle:.12}, not {ours:.12}: its clients would be refused. "
+            "Serve the other bundle beside it, at another --path-prefix"
         )
-    return replace(config, secret=secret)
+    return replace(config, secret=running.secret)
 
 
-def _deployed_at(serve: Any, app: str) -> float | None:
-    """When an application was deployed for the last time, as Ray counts it; None: it is not known."""
-    found = serve.status().applications.get(app)
-    return None if found is None else float(found.last_deployed_time_s)
+class _Record(NamedTuple):
+    """What a cluster knows of an application: the command that deployed it last, its secret, and its bundle's hash."""
+
+    command: str
+    secret: str
+    bundle: str
+
+
+def _record(app: str, record: _Record) -> None:
+    from ray.experimental import internal_kv
+
+    internal_kv._internal_kv_put(app, json.dumps(record), overwrite=True, namespace=NAMESPACE)
+
+
+def _recorded(app: str) -> _Record | None:
+    """None: nothing is known of it."""
+    from ray.experimental import internal_kv
+
+    found = internal_kv._internal_kv_get(app, namespace=NAMESPACE)
+    return None if found is None else _Record(*json.loads(found))
 
 
 def _remove(serve: Any, app: str) -> None:
