@@ -8,6 +8,7 @@ import random
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -133,13 +134,19 @@ class Blank:
         return y, ExitOutput(self._logits[: len(x)]) if exit and stop in self._exits else None
 
 
+@cache
+def _rows(bundle: Bundle) -> list[Any]:
+    """Shared by all, which change nothing: thousands of clients would fill the memory."""
+    return [np.zeros((1, *cut.shape), np.float32) for cut in bundle.cut_points]
+
+
 class Zeros:
     """The end of a client's payloads, which are not decoded: the pace of the host takes the time."""
 
     held_bytes = 0
 
     def __init__(self, bundle: Bundle) -> None:
-        self._rows = [np.zeros((1, *cut.shape), np.float32) for cut in bundle.cut_points]
+        self._rows = _rows(bundle)
 
     def decode(self, request: int, split: int, codec: str, payload: bytes) -> Any:
         return self._rows[split]
