@@ -36,6 +36,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from typing import Any
@@ -52,7 +53,7 @@ from spinn_stream.runtime import open_engine, stored_profile
 from spinn_traces.simulator.calibration import BATCHES
 
 SIZES, LOADS, SEEDS = (1, 2, 8, 32), (0.7, 0.8, 0.95), (1, 2, 3)
-LASTS_S = {1: 20.0, 2: 6.0, 8: 3.0, 16: 2.0, 32: 1.5}  # by the number of replicas; counted after WARM_S
+LASTS_S = {1: 10.0, 2: 4.0, 8: 2.0, 16: 1.5, 32: 1.25}  # by the number of replicas; counted after WARM_S
 QUICK, QUICK_S = (1, 2), 1.0
 FIGURES = ("devices", "sent", "in_time", "in_time_100", "in_time_150", "p50_ms", "p99_ms", "batch", "spread")
 INGRESSES_MS, REGIONS_MS = (0.0, 0.5, 2.0, 10.0), (10.0, 40.0, 80.0, 150.0)
@@ -75,7 +76,7 @@ def fleets(quick: bool) -> dict[str, list[dict[str, Any]]]:
     choices = [
         {"replicas": size, "load": load, "choice": choice}
         for size in sizes
-        for load in (LOADS[1:2] if quick else LOADS if size <= 2 else LOADS[1:])
+        for load in (LOADS[1:2] if quick else LOADS if size == 2 else LOADS[1:] if size < 32 else LOADS[2:])
         for choice in CHOICES
         if (size > 1 or choice == "shortest") and (size < 32 or choice != "stuck")  # what is left is known
     ]
@@ -87,7 +88,12 @@ def fleets(quick: bool) -> dict[str, list[dict[str, Any]]]:
     ]
     return {
         "choices": choices,
-        "kinds": [{**kind, "load": LOADS[1], "choice": choice} for kind in kinds for choice in CHOICES],
+        "kinds": [
+            {**kind, "load": LOADS[2 if "ingresses" in kind else 1], "choice": choice}
+            for kind in kinds
+            for choice in CHOICES
+            if choice != "stuck"
+        ],
         "ingress": [{"replicas": some, "load": LOADS[1], "ingress_ms": ms} for ms in INGRESSES_MS],
         "region": [{"replicas": some, "load": LOADS[1], "region_ms": ms} for ms in REGIONS_MS],
     }
@@ -96,29 +102,28 @@ def fleets(quick: bool) -> dict[str, list[dict[str, Any]]]:
 def measure(bundle: Bundle, profile: Profile, *, quick: bool, jobs: int) -> dict[str, Any]:
     each = {splits: capacity(bundle, profile, splits) for splits in (SPLITS, SPLITS[-1:])}
     found: dict[str, Any] = {"capacity": {" ".join(splits): round(rate, 1) for splits, rate in each.items()}}
-    seeds = SEEDS[:1] if quick else SEEDS
+    rows = [(part, row) for part, rows in fleets(quick).items() for row in rows]
+    outcomes: list[list[dict[str, float]]] = [[] for _ in rows]
     with ProcessPoolExecutor(jobs) as pool:
-        asked = {
-            part: [
-                (row, [
-                    pool.submit(_played, profile, fleet, each[fleet.splits])
-                    for seed in seeds
-                    for fleet in [Fleet(**row, seed=seed, lasts_s=QUICK_S if quick else LASTS_S[row["replicas"]])]
-                ])
-                for row in rows
-            ]
-            for part, rows in fleets(quick).items()
-        }  # fmt: skip
-        for part, rows in asked.items():
-            found[part] = []
-            for row, runs in rows:
-                outcomes = [run.result() for run in runs]
-                shares = [outcome["in_time"] for outcome in outcomes]
-                means = {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
-                figures = {name: round(value, 5 if name.startswith("in_time") else 2) for name, value in means.items()}
-                found[part].append(row | figures | {"spread": [round(min(shares), 5), round(max(shares), 5)]})
-                print(found[part][-1], file=sys.stderr, flush=True)
+        runs = []
+        for seed in SEEDS[:1] if quick else SEEDS:
+            for number, (_, row) in enumerate(rows):
+                fleet = Fleet(**row, seed=seed, lasts_s=QUICK_S if quick else LASTS_S[row["replicas"]])
+                runs.append((number, pool.submit(_played, profile, fleet, each[fleet.splits])))
+        for number, run in runs:
+            outcomes[number].append(run.result())
+            print(json.dumps([*rows[number], run.result()]), file=sys.stderr, flush=True)
+    for (part, row), played_ones in zip(rows, outcomes, strict=True):
+        found.setdefault(part, []).append(row | together(played_ones))
     return found
+
+
+def together(outcomes: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Means over the seeds, and the least and the most of in_time."""
+    shares = [outcome["in_time"] for outcome in outcomes]
+    means = {name: float(np.mean([outcome[name] for outcome in outcomes])) for name in outcomes[0]}
+    figures = {name: round(value, 5 if name.startswith("in_time") else 2) for name, value in means.items()}
+    return figures | {"spread": [round(min(shares), 5), round(max(shares), 5)]}
 
 
 def show(found: dict[str, Any]) -> None:

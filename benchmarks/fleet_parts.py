@@ -42,7 +42,7 @@ BUDGETS_MS = (100.0, 150.0)
 RATE, BURST_RATE, BURST_S = 4.0, 20.0, 2.0
 EACH_INGRESS = 4
 HAND_OVER_MS = 0.15  # to a thread, and the same back: together what serving_policies.py takes
-WARM_S, CAPACITY_S, IN_FLIGHT = 1.5, 5.0, 64
+WARM_S, CAPACITY_S, IN_FLIGHT = 1.0, 5.0, 64
 INGRESS_MS, REGION_MS = 0.5, 10.0
 SECRET = "fleet"
 

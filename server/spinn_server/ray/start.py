@@ -54,7 +54,7 @@ def serve_until_signal(config: ClusterConfig) -> None:
     found = "RAY_ADDRESS" in os.environ
     try:
         ray.init(
-            address="auto" if found else None,
+            address="auto" if found else "local",  # not one that `ray start` has left word of
             include_dashboard=None if found else False,
             object_store_memory=None if found else 100_000_000,
             log_to_driver=False,
