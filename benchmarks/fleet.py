@@ -53,7 +53,7 @@ from spinn_stream.runtime import open_engine, stored_profile
 from spinn_traces.simulator.calibration import BATCHES
 
 SIZES, LOADS, SEEDS = (1, 2, 8, 32), (0.7, 0.8, 0.95), (1, 2, 3)
-LASTS_S = {1: 10.0, 2: 4.0, 8: 2.0, 16: 1.5, 32: 1.25}  # by the number of replicas; counted after WARM_S
+LASTS_S = {1: 10.0, 2: 4.0, 8: 2.0, 32: 1.0}  # by the number of replicas; counted after WARM_S
 QUICK, QUICK_S = (1, 2), 1.0
 FIGURES = ("devices", "sent", "in_time", "in_time_100", "in_time_150", "p50_ms", "p99_ms", "batch", "spread")
 INGRESSES_MS, REGIONS_MS = (0.0, 0.5, 2.0, 10.0), (10.0, 40.0, 80.0, 150.0)
@@ -72,19 +72,19 @@ def _played(profile: Profile, fleet: Fleet, each: float) -> dict[str, float]:
 def fleets(quick: bool) -> dict[str, list[dict[str, Any]]]:
     """What is simulated: parts, and for each row the fields of its `Fleet`."""
     sizes = QUICK if quick else SIZES
-    some, many = (max(QUICK), max(QUICK)) if quick else (8, 16)
+    some = max(QUICK) if quick else 8
     choices = [
         {"replicas": size, "load": load, "choice": choice}
         for size in sizes
-        for load in (LOADS[1:2] if quick else LOADS if size == 2 else LOADS[1:] if size < 32 else LOADS[2:])
+        for load in (LOADS[1:2] if quick else LOADS if size < 8 else LOADS[1:] if size < 32 else LOADS[2:])
         for choice in CHOICES
         if (size > 1 or choice == "shortest") and (size < 32 or choice != "stuck")  # what is left is known
     ]
     kinds: list[dict[str, Any]] = [
         {"replicas": some, "splits": SPLITS[-1:]},
         {"replicas": some, "slow": 4},
-        {"replicas": many, "ingresses": many},
-        {"replicas": many, "ingresses": many, "knows": max(1, many // 4)},
+        {"replicas": some, "ingresses": some},
+        {"replicas": some, "ingresses": some, "knows": max(1, some // 4)},
     ]
     return {
         "choices": choices,
