@@ -59,7 +59,7 @@ DEADLINE_MS, SLACK_MS = 300.0, 20.0
 BUDGET_MS = 500.0
 KILL_EVERY_S = 15.0
 CLIENTS, FPS = 6, 5.0
-SETTLE_S, RESTART_S = 8.0, 15.0
+START_S, SETTLE_S, RESTART_S = 120.0, 8.0, 15.0
 PARTS = ("cancels", "ingress", "ingresses", "update", "churn")
 
 
@@ -119,10 +119,19 @@ async def watch(address: str, seen: Seen, fps: float | None, until: asyncio.Even
 
 @asynccontextmanager
 async def watching(address: str, clients: int, fps: float | None) -> AsyncIterator[list[Seen]]:
-    """Clients that are answered until the block ends, and for SETTLE_S before and after it."""
+    """Clients that are answered until the block ends, and for SETTLE_S before and after it. Their start is not counted.
+
+    Raises:
+        TimeoutError: the server answers one of them nothing.
+    """
     seen, until = [Seen() for _ in range(clients)], asyncio.Event()
     tasks = [asyncio.create_task(watch(address, each, fps, until)) for each in seen]
     try:
+        async with asyncio.timeout(START_S):
+            while not all(any(where == "server" for _, where, _ in each.results) for each in seen):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        for each in seen:
+            each.results.clear()
         await asyncio.sleep(SETTLE_S)
         yield seen
         await asyncio.sleep(SETTLE_S)
