@@ -1,6 +1,6 @@
 """Does the server on Ray Serve keep its promises when its parts come and go? With two replicas on this machine.
 
-    PYTHON benchmarks/ray_faults.py [--part cancels --part ingress --part churn] [--minutes 10] [--into FILE]
+    PYTHON benchmarks/ray_faults.py [--part NAME ...] [--minutes 10] [--into FILE]
 
 PYTHON has this project and Ray. The bundle of 200 classes, the tail from block11, key frames of transform:6.
 
@@ -8,8 +8,13 @@ cancels   requests of six sessions, most of them cancelled at random moments: th
           200 requests after that are answered
 ingress   the only ingress gets SIGKILL while a client (`spinn_client.Stream`) has its frames answered: how many results
           came after their deadline, and how long after the ingress was ready again the server answered the next one
+ingresses one of two ingresses gets SIGKILL under CLIENTS such clients
+update    a second `spinn serve --ray` on the same cluster, with another option, under CLIENTS such clients: the parts
+          of the first one (two ingresses, two replicas) are replaced, and the first command ends by itself
 churn     sessions come and go under load, and every 15 s a replica gets SIGKILL: answered in time, refused and lost;
           memory, files and threads of the ingress after each minute
+
+Of clients: `lost` their connections, why, and after how long the last of them was answered by the server again.
 """
 
 from __future__ import annotations
@@ -22,10 +27,15 @@ import os
 import platform
 import random
 import signal
+import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +45,12 @@ from serving_clients import Ask, SpinnSession, Tally, open_loop
 from serving_servers import started
 from serving_work import SETTING, chosen_bundle, split_of
 
-from spinn_client import DeviceConfig, FeedConfig, FixedPlan, Stream
+from spinn_client import DeviceConfig, Event, FeedConfig, FixedPlan, ServerLost, Stream
 from spinn_stream.bundle import Bundle
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from tests.ray_head import ray_head
 
 CANCELS = 10_000
 DEADLINE_MS, SLACK_MS = 300.0, 20.0
@@ -44,7 +58,9 @@ DEADLINE_MS, SLACK_MS = 300.0, 20.0
 
 BUDGET_MS = 500.0
 KILL_EVERY_S = 15.0
-PARTS = ("cancels", "ingress", "churn")
+CLIENTS, FPS = 6, 5.0
+START_S, SETTLE_S, RESTART_S = 120.0, 8.0, 15.0
+PARTS = ("cancels", "ingress", "ingresses", "update", "churn")
 
 
 class Cancelling(SpinnSession):
@@ -80,44 +96,113 @@ async def cancels(bundle: Bundle, address: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def ingress_killed(bundle: Bundle, address: str, root: int) -> dict[str, Any]:
-    port = int(address.rpartition(":")[2])
-    began, killed, ready = time.monotonic(), 0.0, 0.0
-    seen: list[tuple[float, str | None, float]] = []
+@dataclass
+class Seen:
+    """What a client saw: its final results, as (time, where it was answered, age in ms), and what happened to it."""
 
-    async def kill() -> None:
-        nonlocal killed, ready
-        await asyncio.sleep(8.0)
+    results: list[tuple[float, str | None, float]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+async def watch(address: str, seen: Seen, fps: float | None, until: asyncio.Event) -> None:
+    stream = Stream(
+        "demo", server=address, deadline_ms=DEADLINE_MS, plan=FixedPlan("block11", "none"), on_event=seen.events.append,
+        device=DeviceConfig(chosen_bundle("200"), threads=1), feed=FeedConfig(fps=fps, loop=True),
+    )  # fmt: skip
+    async with stream:
+        async for result in stream:
+            if result.kind == "final":
+                seen.results.append((time.monotonic(), result.where, result.age_ms))
+            if until.is_set():
+                return
+
+
+@asynccontextmanager
+async def watching(address: str, clients: int, fps: float | None) -> AsyncIterator[list[Seen]]:
+    """Clients that are answered until the block ends, and for SETTLE_S before and after it. Their start is not counted.
+
+    Raises:
+        TimeoutError: the server answers one of them nothing.
+    """
+    seen, until = [Seen() for _ in range(clients)], asyncio.Event()
+    tasks = [asyncio.create_task(watch(address, each, fps, until)) for each in seen]
+    try:
+        async with asyncio.timeout(START_S):
+            while not all(any(where == "server" for _, where, _ in each.results) for each in seen):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        for each in seen:
+            each.results.clear()
+        await asyncio.sleep(SETTLE_S)
+        yield seen
+        await asyncio.sleep(SETTLE_S)
+    finally:
+        until.set()
+        await asyncio.gather(*tasks)
+
+
+def figures(seen: Sequence[Seen], since: float) -> dict[str, Any]:
+    """since: when it began, on the clock of `time.monotonic`."""
+    results = [result for each in seen for result in each.results]
+    back: list[float | None] = []
+    why: set[str] = set()
+    for each in seen:
+        lost = [event for event in each.events if isinstance(event, ServerLost) and event.at > since]
+        why.update(event.why for event in lost)
+        back += [
+            next((at - event.at for at, where, _ in each.results if where == "server" and at > event.at), None)
+            for event in lost
+        ]
+    return {
+        "clients": len(seen),
+        "frames": len(results),
+        "by_server_before": sum(where == "server" for at, where, _ in results if at < since),
+        "by_server_after": sum(where == "server" for at, where, _ in results if at > since),
+        "frames_after": sum(at > since for at, _, _ in results),
+        "late": sum(age > DEADLINE_MS + SLACK_MS for _, _, age in results),
+        "without_answer": sum(where is None for _, where, _ in results),
+        "lost": len(back),
+        "why": sorted(why),
+        "back_after_s": None if not back or None in back else round(max(at for at in back if at is not None), 2),
+    }
+
+
+async def ingress_killed(address: str, root: int) -> dict[str, Any]:
+    port = int(address.rpartition(":")[2])
+    async with watching(address, 1, None) as seen:
         os.kill(processes_of(root, "ingress")[0], signal.SIGKILL)
         killed = time.monotonic()
         await asyncio.sleep(0.5)
         while not await asyncio.to_thread(is_ready, port):  # noqa: ASYNC110  # it cannot tell us
             await asyncio.sleep(0.05)
         ready = time.monotonic()
-        await asyncio.sleep(8.0)
-
-    stream = Stream(
-        "demo", server=address, deadline_ms=DEADLINE_MS, plan=FixedPlan("block11", "none"),
-        device=DeviceConfig(bundle.graph_path.parent, threads=1), feed=FeedConfig(loop=True),
-    )  # fmt: skip
-    async with stream:
-        killing = asyncio.create_task(kill())
-        async for result in stream:
-            if result.kind == "final":
-                seen.append((time.monotonic(), result.where, result.age_ms))
-            if killing.done():
-                break
-        await killing
-    back = min((at for at, where, _ in seen if where == "server" and at > ready), default=None)
-    return {
-        "frames": len(seen),
-        "by_server_before": sum(where == "server" for at, where, _ in seen if at < killed),
-        "late": sum(age > DEADLINE_MS + SLACK_MS for _, _, age in seen),
-        "without_answer": sum(where is None for _, where, _ in seen),
+    found = figures(seen, killed)
+    back = min((at for at, where, _ in seen[0].results if where == "server" and at > ready), default=None)
+    return found | {
         "ready_after_s": round(ready - killed, 2),
         "back_after_s": None if back is None else round(back - ready, 2),
-        "seconds": round(time.monotonic() - began, 1),
     }
+
+
+async def one_ingress_killed(address: str, root: int) -> dict[str, Any]:
+    async with watching(address, CLIENTS, FPS) as seen:
+        os.kill(processes_of(root, "ingress")[0], signal.SIGKILL)
+        killed = time.monotonic()
+        await asyncio.sleep(RESTART_S)
+    return figures(seen, killed)
+
+
+async def updated(address: str, first: subprocess.Popen[str], again: Callable[[], Any]) -> dict[str, Any]:
+    """again: a context manager that runs the second command once it is ready."""
+    async with watching(address, CLIENTS, FPS) as seen:
+        began = time.monotonic()
+        second = again()
+        await asyncio.to_thread(second.__enter__)
+        took = time.monotonic() - began
+        ended = await asyncio.to_thread(first.wait, RESTART_S)
+    try:
+        return figures(seen, began) | {"took_s": round(took, 1), "exit_code_of_the_first": ended}
+    finally:
+        await asyncio.to_thread(second.__exit__, None, None, None)
 
 
 def is_ready(port: int) -> bool:
@@ -187,19 +272,33 @@ def main() -> None:
         "command": " ".join(["python", "benchmarks/ray_faults.py", *sys.argv[1:]]), "codec": str(SETTING),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }  # fmt: skip
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     command = [*options(port, bundle.graph_path.parent), "--ray", "--replicas", "2"]
-    with started(command, "0-1", "ready", port) as server:
-        for part in args.part or PARTS:
-            print(part, file=sys.stderr, flush=True)
-            found[part] = asyncio.run(
-                cancels(bundle, address)
-                if part == "cancels"
-                else ingress_killed(bundle, address, server.pid)
-                if part == "ingress"
-                else churn(bundle, address, server.pid, args.minutes)
-            )
-            if args.into:
-                args.into.write_text(json.dumps(found, indent=1) + "\n")
+    two = [*command, "--ingresses", "2"]
+
+    def note(part: str, figures: dict[str, Any]) -> None:
+        found[part] = figures | {"commit": commit.stdout.strip()}
+        print(part, json.dumps(figures), file=sys.stderr, flush=True)
+        if args.into:
+            before = json.loads(args.into.read_text()) if args.into.exists() else {}
+            args.into.write_text(json.dumps(before | found, indent=1) + "\n")
+
+    parts = args.part or PARTS
+    if {"cancels", "ingress", "churn"} & set(parts):
+        with started(command, "0-1", "ready", port) as server:
+            if "cancels" in parts:
+                note("cancels", asyncio.run(cancels(bundle, address)))
+            if "ingress" in parts:
+                note("ingress", asyncio.run(ingress_killed(address, server.pid)))
+            if "churn" in parts:
+                note("churn", asyncio.run(churn(bundle, address, server.pid, args.minutes)))
+    if "ingresses" in parts:
+        with started(two, "0-1", "ready", port) as server:
+            note("ingresses", asyncio.run(one_ingress_killed(address, server.pid)))
+    if "update" in parts:
+        with ray_head(processors=2), started(two, "0-1", "ready", port) as first:
+            again = partial(started, [*two, "--max-queue", "128"], "0-1", "ready", port)
+            note("update", asyncio.run(updated(address, first, again)))
     print(json.dumps(found, indent=1))
 
 

@@ -181,6 +181,28 @@ def test_a_message_takes_what_its_bytes_and_the_way_take(size: int, mbps: float)
     assert run_virtually(loop, main()) == pytest.approx(expected, abs=0.002), "timers count in whole ms"
 
 
+def test_messages_that_arrive_at_one_time_are_read_in_order() -> None:
+    loop = VirtualLoop()
+
+    async def main() -> list[bytes]:
+        up, down = (Direction(LinkModel(Conditions(mbps=Steady(None), rtt_ms=Steady(0.0))), loop.clock) for _ in "ud")
+        heard: list[bytes] = []
+
+        async def serve(websocket: Any) -> None:
+            async for data in websocket:
+                heard.append(data)
+
+        network = VirtualNetwork(up, down, serve, hop_s=0.001)
+        websocket = await network.dial("ws://x", None, 0)
+        for number in range(50):
+            await websocket.send(bytes([number]))
+        await asyncio.sleep(1.0)
+        await network.close()
+        return heard
+
+    assert run_virtually(loop, main()) == [bytes([number]) for number in range(50)]
+
+
 # the system
 
 

@@ -22,7 +22,7 @@ from spinn_stream.runtime import Answer
 from spinn_stream.runtime.machine.host import THIS_MACHINE, Host
 from spinn_stream.wire import RejectReason
 
-from .link import FAILURES, Link
+from .link import FAILURES, Connect, Link, over_websocket
 from .messages import DENSE, Report
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class RemoteEngine:
 
     Args:
         profile: of a replica. find: which replicas there are. secret: that replicas expect. max_queue: requests of one
-            replica that are open; one more is refused.
+            replica that are open; one more is refused. connect: to a replica.
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class RemoteEngine:
         *,
         max_queue: int = 256,
         host: Host = THIS_MACHINE,
+        connect: Connect = over_websocket,
     ) -> None:
         self.bundle = bundle
         self.profile = profile
         self._find = find
+        self._connect = connect
         self._secret = secret
         self._max_queue = max_queue
         self._now = host.clock
@@ -174,7 +176,7 @@ class RemoteEngine:
 
     async def _run_link(self, link: Link) -> None:
         try:
-            await link.run(self._welcomed, self._told)
+            await link.run(self._connect, self._welcomed, self._told)
             why = "it closed"
         except FAILURES as error:
             why = f"{type(error).__name__}: {error}"
@@ -225,17 +227,22 @@ class RemoteEngine:
                 self._count_held()
 
     def _give(self, request: Request, codec: str, payload: bytes) -> None:
-        """Give a request that is still open to the replica with the shortest line."""
+        """Give a request that is still open to a replica."""
         if request not in self._open:
             return
         request.payload = b""
         now = self._now()
-        link = min((link for link in self._links if link.usable(now)), key=lambda link: link.line, default=None)
-        if link is None:
+        usable = [link for link in self._links if link.usable(now)]
+        if not usable:
             self._refuse(request, "overloaded", "there is no replica")
             return
+        link = self._choose(request, usable)
         self._open[request] = link
         link.send(request, codec, payload, max(0.0, request.expires - now) * 1000)
+
+    def _choose(self, request: Request, usable: Sequence[Link]) -> Link:
+        """The replica that gets a request: the one with the shortest line."""
+        return min(usable, key=lambda link: link.line)
 
     async def _sweep(self) -> None:
         while True:

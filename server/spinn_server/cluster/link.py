@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
@@ -24,6 +25,17 @@ KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 1.0, 2.0
 MAX_REPORT_BYTES = 16 * 1024 * 1024
 STALE_S = 1.5
 """A replica that has reported nothing for this time gets no tasks; it reports every 0.5 s."""
+
+Connect = Callable[[str], AbstractAsyncContextManager[ClientConnection]]
+"""Connects to a replica's address until the block ends. Raises some of FAILURES. A simulation puts in its own."""
+
+
+def over_websocket(address: str) -> AbstractAsyncContextManager[ClientConnection]:
+    """See `Connect`."""
+    return connect(
+        address, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, proxy=None, open_timeout=OPENING_S,
+        max_size=MAX_REPORT_BYTES, ping_interval=KEEPALIVE_S, ping_timeout=KEEPALIVE_TIMEOUT_S, close_timeout=1.0,
+    )  # fmt: skip
 
 
 class Link:
@@ -100,16 +112,15 @@ class Link:
             del self._numbers[request]
         return request
 
-    async def run(self, welcomed: Callable[[Link], None], told: Callable[[Link, Report], None]) -> None:
+    async def run(
+        self, connect: Connect, welcomed: Callable[[Link], None], told: Callable[[Link, Report], None]
+    ) -> None:
         """Until the replica is gone.
 
         Raises:
             OSError, WebSocketException, RemoteProtocolError: why.
         """
-        async with connect(
-            self.address, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None, proxy=None, open_timeout=OPENING_S,
-            max_size=MAX_REPORT_BYTES, ping_interval=KEEPALIVE_S, ping_timeout=KEEPALIVE_TIMEOUT_S, close_timeout=1.0,
-        ) as websocket:  # fmt: skip
+        async with connect(self.address) as websocket:
             await websocket.send(messages.encode(LinkHello(self._bundle.hash, self._secret)))
             async with asyncio.timeout(OPENING_S):
                 messages.decode(LinkWelcome, _binary(await websocket.recv()))

@@ -7,9 +7,6 @@ from pathlib import Path
 
 from spinn_server.server import ServerConfig
 
-APP = "spinn"
-"""Name of the application on Ray Serve."""
-
 
 @dataclass(frozen=True)
 class ClusterConfig:
@@ -27,6 +24,11 @@ class ClusterConfig:
     replicas: int = 1
     most_replicas: int = 1
     ingresses: int = 1
+
+    @property
+    def app(self) -> str:
+        """Name of the application on Ray Serve: one for each path."""
+        return "spinn" + self.server.front.path_prefix.replace("/", "-")
 
     def __post_init__(self) -> None:
         if not 1 <= self.replicas <= self.most_replicas or self.ingresses < 1 or self.threads < 1:

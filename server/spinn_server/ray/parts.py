@@ -30,7 +30,7 @@ from spinn_stream.runtime import open_engine, stored_profile
 from spinn_stream.runtime.machine.threads import shorten_pauses
 from spinn_stream.wire import ServerProfile, decode, encode, profile_message, read_profile
 
-from .config import APP, ClusterConfig
+from .config import ClusterConfig
 from .policy import BUSY, QUEUE_MS, scale
 
 REPLICA = "replica"
@@ -112,7 +112,7 @@ def ingress(config: ClusterConfig) -> Any:
 async def _serving(config: ClusterConfig, reception: Reception, metrics: Metrics) -> AsyncIterator[None]:
     """The server of one ingress, as soon as there is a replica."""
     bundle = load_bundle(config.bundle)
-    replicas = serve.get_deployment_handle(REPLICA, app_name=APP)
+    replicas = serve.get_deployment_handle(REPLICA, app_name=config.app)
     said = await replicas.profile.remote()
     message = decode(said) if said else None
     profile = read_profile(message, bundle) if isinstance(message, ServerProfile) else None
@@ -158,6 +158,7 @@ def application(config: ClusterConfig) -> Any:
         num_replicas=config.ingresses,
         max_ongoing_requests=2 * config.server.max_sessions + 100,  # every session is one
         ray_actor_options={"num_cpus": 0},
+        max_surge_percent=100,  # they reserve no processors: new ones are there before old ones go
         graceful_shutdown_timeout_s=10.0,
     )
     return entrance.bind(replica.bind(config))

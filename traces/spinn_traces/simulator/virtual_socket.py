@@ -102,6 +102,7 @@ class VirtualWebSocket:
         self._loop = asyncio.get_running_loop()
         self._half = _Half(out, self._arrived, masked=is_client)
         self._hop_s = hop_s
+        self._hopping: deque[_Message] = deque()  # their last byte has arrived; the reader does not have them yet
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._pings: dict[bytes, tuple[float, asyncio.Future[float]]] = {}
         self._peer: VirtualWebSocket
@@ -114,7 +115,8 @@ class VirtualWebSocket:
         self._peer = peer
 
     def _arrived(self, message: _Message) -> None:
-        self._loop.call_later(self._hop_s, self._peer.take, message)
+        self._hopping.append(message)  # timers of one time go off in any order
+        self._loop.call_later(self._hop_s, lambda: self._peer.take(self._hopping.popleft()))
 
     def take(self, message: _Message) -> None:
         """A message has come to this end."""
