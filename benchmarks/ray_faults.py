@@ -269,15 +269,16 @@ def main() -> None:
     bundle, port = chosen_bundle("200"), free_port()
     address = f"ws://127.0.0.1:{port}"
     found: dict[str, Any] = {
-        "command": " ".join(["python", "benchmarks/ray_faults.py", *sys.argv[1:]]), "codec": str(SETTING),
+        "codec": str(SETTING),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-    }  # fmt: skip
+    }
+    command_line = " ".join(["python", "benchmarks/ray_faults.py", *sys.argv[1:]])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     command = [*options(port, bundle.graph_path.parent), "--ray", "--replicas", "2"]
     two = [*command, "--ingresses", "2"]
 
     def note(part: str, figures: dict[str, Any]) -> None:
-        found[part] = figures | {"commit": commit.stdout.strip()}
+        found[part] = figures | {"command": command_line, "commit": commit.stdout.strip()}
         print(part, json.dumps(figures), file=sys.stderr, flush=True)
         if args.into:
             before = json.loads(args.into.read_text()) if args.into.exists() else {}
