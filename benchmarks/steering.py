@@ -1,7 +1,7 @@
 """How soon is the right plan in force if link, device or server change? And does it stay if they only waver?
 
-    python benchmarks/steering.py [--json] [--plot FILE] [--seconds 14] [--noise-s 180] [--device-slowdown 8]
-                                  [--server-slowdown 2]
+    python benchmarks/steering.py [--json] [--plot FILE] [--seconds 14] [--noise-s 180] [--noise 0.2]
+                                  [--device-slowdown 8] [--server-slowdown 2]
 
 Real processes: a client (core 0) under `--policy spinn` and the default agreement, the shaper and a server (core 1).
 One thing after the other is changed and changed back: the link's capacity (20 to 0.5 Mb/s), its round trip (20 to
@@ -51,7 +51,7 @@ STEPS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("link cut", "link", {"stall": True, "refuse": True}),
     ("link restored", "link", {"stall": False, "refuse": False}),
 )
-NOISE, NOISE_EVERY_S = 0.2, 0.5
+NOISE_EVERY_S = 0.5
 
 
 async def drive(address: str, results: Path, base: float) -> None:
@@ -72,7 +72,7 @@ async def drive(address: str, results: Path, base: float) -> None:
     ]), flush=True)  # fmt: skip
 
 
-def play(seconds: float, noise_s: float, slowdown: float, server_slowdown: float) -> dict[str, Any]:
+def play(seconds: float, noise_s: float, noise: float, slowdown: float, server_slowdown: float) -> dict[str, Any]:
     client_core, server_core = cores()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -99,7 +99,7 @@ def play(seconds: float, noise_s: float, slowdown: float, server_slowdown: float
         steps_end = time.monotonic()
         rng = random.Random(0)
         while time.monotonic() < steps_end + noise_s:
-            wavering = {k: LINK[k] * math.exp(NOISE * rng.gauss(0, 1)) for k in ("up_mbps", "rtt_ms")}
+            wavering = {k: LINK[k] * math.exp(noise * rng.gauss(0, 1)) for k in ("up_mbps", "rtt_ms")}
             change(control, wavering)
             time.sleep(NOISE_EVERY_S)
         ended = time.monotonic()
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw it")
     parser.add_argument("--seconds", type=float, default=14.0, help="between two changes")
     parser.add_argument("--noise-s", type=float, default=180.0)
+    parser.add_argument("--noise", type=float, default=0.2, help="share; 0 shows what the machine's own noise does")
     parser.add_argument("--device-slowdown", type=float, default=8.0)
     parser.add_argument("--server-slowdown", type=float, default=2.0)
     parser.add_argument("--role", choices=("server", "client"), help=argparse.SUPPRESS)
@@ -219,7 +220,9 @@ def main() -> None:
     elif options.role == "client":
         uvloop.run(drive(options.address, options.results, options.device_slowdown))
     else:
-        measured = play(options.seconds, options.noise_s, options.device_slowdown, options.server_slowdown)
+        measured = play(
+            options.seconds, options.noise_s, options.noise, options.device_slowdown, options.server_slowdown
+        )
         if options.plot is not None:
             draw(measured, options.plot)
         if options.json:
