@@ -3,7 +3,7 @@
 As BBR does for TCP (Cardwell et al., BBR: Congestion-Based Congestion Control, ACM Queue 14, 2016): with less the link
 or the server would be idle at times, with more requests only wait for each other. The server's work is part of the
 round trip, so that a server that is behind is no more buried under requests than a link. At the start twice as much may
-be under way, until the rate grows no more: what the path holds is not known yet.
+be under way, until the rate no longer nearly doubles: what the path holds is not known yet.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ MEMORY_S = 10.0
 """For which the largest rate and the least round trip are remembered; paths change. Once a round trip is older, nothing
 is sent until one request is under way alone, as BBR does: behind others, round trips only tell of the queue."""
 
-GROWTH = 1.25
-"""The rate grows if it is that many times the rate of the round before (BBR's start)."""
+GROWTH = 1.75
+"""The path has room if the rate is that many times the one of the round before: it doubles if all that was sent more
+came through at once. BBR's 1.25 is too little for some large requests: a path that holds 1.4 of them reaches that."""
 
 FULL = 2
 """Rounds without growth, one after the other, that end the start. One says nothing: what more is sent in a round shows
