@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from spinn_server.ray import start
 from spinn_server.ray.config import ClusterConfig
 from spinn_server.ray.policy import scale, wanted
+from spinn_server.server import ServerConfig
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,17 @@ def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(start.RayError, match=r"--ray needs Ray .*pip install 'spinn-server\[ray\]'"):
         start.serve_until_signal(ClusterConfig(Path("bundle"), "sesame"))
+
+
+def test_a_port_that_another_ray_has_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "USUAL", {})
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(serve=None))
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", str(port))
+        with pytest.raises(start.RayError, match=f"port {port} cannot be had .*RAY_SERVE_HAPROXY_STATS_PORT names"):
+            start.serve_until_signal(ClusterConfig(Path("bundle"), "sesame", ServerConfig(port=0)))
 
 
 def test_a_cluster_s_configuration_is_checked_and_does_not_show_its_secret() -> None:

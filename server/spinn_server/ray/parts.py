@@ -13,11 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 from ray import serve
+from ray.serve._private.constants import RAY_SERVE_FALLBACK_PROXY_HTTP_PORT
 from ray.util import get_node_ip_address
 
 from spinn_server.admin.metrics import Metrics
-from spinn_server.admin.routes import HttpAnswer
-from spinn_server.carriers.asgi import Application
+from spinn_server.admin.routes import HttpAnswer, unavailable
+from spinn_server.carriers.asgi import Application, Scope
 from spinn_server.carriers.websocket import listening
 from spinn_server.cluster.engine import RemoteEngine
 from spinn_server.cluster.messages import SUBPROTOCOL
@@ -90,14 +91,28 @@ class ReplicaPart:
             await self._stack.aclose()
 
 
+class Entrance(Application):
+    """What an ingress is for HAProxy.
+
+    While HAProxy knows no ingress (at the start, and after one ended), it sends what comes to a proxy of Ray Serve in
+    Python. A session that began there would stay there: two more hops for each message, and no close frame at its end.
+    So it is refused, and the client tries again.
+    """
+
+    async def _answer(self, scope: Scope) -> HttpAnswer | None:
+        if scope["server"][1] == RAY_SERVE_FALLBACK_PROXY_HTTP_PORT:
+            return unavailable("starting")
+        return await super()._answer(scope)
+
+
 def ingress(config: ClusterConfig) -> Any:
     """The class of the ingress, which Ray makes with an application inside."""
 
-    def build() -> Application:
+    def build() -> Entrance:
         bundle = load_bundle(config.bundle)
         metrics = Metrics()
         reception = Reception(metrics)
-        return Application(
+        return Entrance(
             reception,
             metrics,
             max_message_bytes=largest_message([bundle]),

@@ -6,10 +6,15 @@ import asyncio
 import json
 import os
 import secrets
+import socket
+import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.error import HTTPError
 
+from spinn_server.carriers.peers import in_url
 from spinn_server.process import first_signal
 from spinn_stream.bundle import load_bundle
 from spinn_stream.errors import SpinnError
@@ -27,6 +32,12 @@ before `ray start`."""
 
 LOOK_S = 2.0
 """Time between two looks whether another command has taken the application over."""
+
+REACHABLE_S = 15.0
+"""From the start of all parts until requests of clients reach the ingress: about a second."""
+
+FIGURES_PORTS = {"RAY_SERVE_HAPROXY_STATS_PORT": 8404, "RAY_SERVE_HAPROXY_METRICS_PORT": 9101}
+"""Where HAProxy shows its figures, on all addresses: Ray's variables and what they are if not set."""
 
 NAMESPACE = "spinn"
 """Of what the cluster's own store holds of us. Whoever can read it can run code there as well."""
@@ -52,6 +63,8 @@ def serve_until_signal(config: ClusterConfig) -> None:
         raise RayError(f"--ray needs Ray ({error}): pip install 'spinn-server[ray]'") from error
 
     found = "RAY_ADDRESS" in os.environ
+    if not found:
+        _check_ports(config)
     try:
         ray.init(
             address="auto" if found else "local",  # not one that `ray start` has left word of
@@ -65,9 +78,29 @@ def serve_until_signal(config: ClusterConfig) -> None:
         else:
             _alone(serve, config)
     except (RuntimeError, ConnectionError, TimeoutError, ray.exceptions.RayError) as error:
-        raise RayError(f"Ray: {error}") from error
+        raise RayError(f"Ray: {_last_line(error)}; more is in Ray's logs, in /tmp/ray/session_latest/logs") from error
     finally:
         ray.shutdown()
+
+
+def _check_ports(config: ClusterConfig) -> None:
+    """HAProxy's ports are free. Found later, a taken one hinders the Ray that has it. Raises RayError."""
+    figures = {name: int(os.environ.get(name, usual)) for name, usual in FIGURES_PORTS.items()}
+    for name, port in ({"--port": config.server.port} | figures).items():
+        host = config.server.host if name == "--port" else "0.0.0.0"
+        try:
+            with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+                pass
+        except OSError as error:
+            raise RayError(
+                f"port {port} cannot be had ({error.strerror}); another Ray on this machine may have it. "
+                f"{name} names another port"
+            ) from error
+
+
+def _last_line(error: Exception) -> str:
+    """Of an error's text, which may hold the trace of another process."""
+    return next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
 
 
 def _alone(serve: Any, config: ClusterConfig) -> None:
@@ -104,7 +137,25 @@ def _deploy(serve: Any, config: ClusterConfig) -> None:
     http, prefix = config.server, config.server.front.path_prefix
     serve.start(http_options={"host": http.host, "port": http.port})
     serve.run(application(config), name=config.app, route_prefix=prefix or "/")
-    print(f"ready ws://{http.host}:{http.port}{prefix}", flush=True)
+    place = f"{in_url(http.host)}:{http.port}{prefix}"
+    _until_reachable(place)
+    print(f"ready ws://{place}", flush=True)
+
+
+def _until_reachable(place: str) -> None:
+    """Wait until the proxy of this machine, if it has one, has found the ingress. Raises RayError."""
+    end = time.monotonic() + REACHABLE_S
+    url = f"http://{place}/readyz"
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=REACHABLE_S):
+                return
+        except HTTPError as error:
+            if time.monotonic() > end:
+                raise RayError(f"{url} says {error.code} {REACHABLE_S:.0f} s after all parts have started") from error
+        except OSError:
+            return  # none: HAProxy runs on machines with an ingress
+        time.sleep(0.1)
 
 
 def _as_running(config: ClusterConfig, running: _Record) -> ClusterConfig:
