@@ -54,7 +54,7 @@ SLOWDOWN, FPS = 8.0, 30.0
 PATIENT_MS = 60_000.0
 LINK = Trace(np.zeros(1), 1000.0, np.array([20.0]), np.array([20.0]), np.array([20.0])).filled()  # Mb/s, Mb/s, ms
 SETTLED_FRAMES = 600
-"""With a server, a shorter clip is played again until there are as many: in its first seconds a session still settles its
+"""With a server, a shorter clip is played again until there are as many: in its first seconds a session settles its
 plan, with the exit at another time than without it."""
 PARTS = ("clips", "scenes", "classes")
 
