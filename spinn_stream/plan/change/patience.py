@@ -1,7 +1,7 @@
 """Whether a better plan is worth a change: the plan follows steps of the conditions soon, and noise seldom.
 
-better   A plan is better by its gain in the first target that tells the two apart, if it loses at most half of the
-         tolerance in those before; or by how far the plan in force breaks constraints, if that is more.
+better   A plan is better by its gain in the first target that tells the two apart, if it is within the tolerance in
+         those before; or by how far the plan in force breaks constraints, if that is more.
 proved   The gain beyond MARGIN adds up over time to PROOF (a cumulative sum: Page, Biometrika 1954), so large gains
          are believed soon. While no plan is better, MARGIN is taken away again.
 calm     Each change makes the proof of the next one twice as large. This wears off, by half in CALM_S.
@@ -23,6 +23,9 @@ MARGIN = 0.10
 
 MOST_GAIN = 0.35
 """A larger gain counts as this one: a pause of 0.3 s may make a gain look enormous."""
+
+MOST_LATER_GAIN = 0.15
+"""A larger gain in a later target counts as this one. It can wait until the first target has proved about equal."""
 
 PROOF = 0.10
 """Seconds times share: a gain of 35 % proves itself in 0.4 s, one of 15 % in 2 s."""
@@ -90,10 +93,11 @@ def _better(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
         before, after = (prediction.at(metric.name, place) for place in (ours, theirs))
         gain = metric.signed(before) - metric.signed(after)
         slack = abs(target.limit(before) - before)
-        if gain < -slack / 2:  # with all of the tolerance, noise at its edge would change the plan to and fro
+        if gain < -slack:
             return None
         if gain > max(slack, 0.0 if metric.absolute else MARGIN * abs(before)):
             # a point of accuracy is a small share of it, and much: it counts in tolerances
             share = MARGIN * gain / max(slack, 1e-9) if metric.absolute else gain / max(abs(before), 1e-9)
-            return Gain(share, gained(metric, before, after))
+            first = target is sla.targets[0]
+            return Gain(share if first else min(share, MOST_LATER_GAIN), gained(metric, before, after))
     return None

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from spinn_stream.plan import PlanTable, parse_sla
-from spinn_stream.plan.change.patience import CALM_S, LONGEST_LOOK_S, MARGIN, MOST_GAIN, PROOF, Patience, gain_of
+from spinn_stream.plan.change.patience import (
+    CALM_S,
+    LONGEST_LOOK_S,
+    MARGIN,
+    MOST_GAIN,
+    MOST_LATER_GAIN,
+    PROOF,
+    Patience,
+    gain_of,
+)
 from spinn_stream.plan.predict.predictor import Prediction
 
 EVERY_S = 0.2
@@ -91,11 +100,12 @@ def test_the_first_target_that_tells_two_plans_apart_decides(pair: Pair) -> None
 
     share, why = gain(70.0, 30.0) or (0.0, "")
     assert share == pytest.approx(0.3) and why == "because the age of answers falls from 100 ms to 70 ms"
-    share, why = gain(98.0, 4.0) or (0.0, "")
-    assert share == pytest.approx(0.6) and why.startswith("because the server's work falls from 10 ms")
-    assert gain(104.0, 0.0) is None  # older answers by more than half of the tolerance, however cheap
-    share, why = gain(102.0, 4.0) or (0.0, "")
-    assert share == pytest.approx(0.6) and why.startswith("because the server's work falls from 10 ms")
+    assert gain(106.0, 0.0) is None  # older answers by more than the tolerance, however cheap
+    for latency_ms in (98.0, 104.0):
+        share, why = gain(latency_ms, 4.0) or (0.0, "")
+        assert share == MOST_LATER_GAIN and why.startswith("because the server's work falls from 10 ms")
+    share, _ = gain(98.0, 8.8) or (0.0, "")
+    assert share == pytest.approx(0.12)
     assert gain(95.0, 10.0) is None and gain(100.0, 9.5) is None  # within the margin
 
 
