@@ -21,11 +21,9 @@ from .reason import gained, repaired
 MARGIN = 0.10
 """A gain counts by what it is beyond this share."""
 
-MOST_GAIN = 0.35
-"""A larger gain counts as this one: a pause of 0.3 s may make a gain look enormous."""
-
-MOST_LATER_GAIN = 0.15
-"""A larger gain in a later target counts as this one. It can wait until the first target has proved about equal."""
+MOST_GAIN, MOST_LATER_GAIN = 0.35, 0.15
+"""A larger gain counts as this one, since a pause of 0.3 s may make a gain look enormous. A gain in a later target can
+wait until the first one has proved about equal."""
 
 PROOF = 0.10
 """Seconds times share: a gain of 35 % proves itself in 0.4 s, one of 15 % in 2 s."""
@@ -49,9 +47,8 @@ class Patience:
 
     def __init__(self) -> None:
         self._sum = 0.0
-        self._looked = -math.inf
+        self._looked = self._changed = -math.inf
         self._unrest = 0.0  # changes, of which each counts half as much after CALM_S
-        self._changed = -math.inf
 
     def worth(self, now: float, gain: float) -> bool:
         """Whether the best plan has proved better. gain: its share over the plan in force; 0: none."""
@@ -95,9 +92,8 @@ def _better(prediction: Prediction, sla: Sla, ours: int, theirs: int) -> Gain | 
         slack = abs(target.limit(before) - before)
         if gain < -slack:
             return None
-        if gain > max(slack, 0.0 if metric.absolute else MARGIN * abs(before)):
-            # a point of accuracy is a small share of it, and much: it counts in tolerances
-            share = MARGIN * gain / max(slack, 1e-9) if metric.absolute else gain / max(abs(before), 1e-9)
-            first = target is sla.targets[0]
-            return Gain(share if first else min(share, MOST_LATER_GAIN), gained(metric, before, after))
+        unit = slack / MARGIN if metric.absolute else abs(before)  # of an accuracy, a point is a small share, and much
+        if gain > max(slack, MARGIN * unit):
+            most = math.inf if target is sla.targets[0] else MOST_LATER_GAIN
+            return Gain(min(gain / max(unit, 1e-9), most), gained(metric, before, after))
     return None
