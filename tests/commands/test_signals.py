@@ -111,3 +111,28 @@ def test_a_process_does_not_tidy_up_under_a_thread_that_works(target: str, said:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (7, said)
+
+
+JUST_OPENED = """
+import os, signal, sys
+from spinn_client import Stream
+from spinn_stream.cli.main import main
+
+opened = Stream.open
+
+async def open(self):
+    await opened(self)
+    os.kill(os.getpid(), signal.SIGINT)
+
+Stream.open = open
+main()
+"""
+
+
+def test_a_signal_of_the_very_moment_in_which_the_start_ends_is_heard(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    command = ["run", "--source", "demo", "--loop", "--runtime", "onnxruntime", "--summary", str(summary), *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", JUST_OPENED, *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in done.stderr and done.returncode == (0 if summary.exists() else 130)

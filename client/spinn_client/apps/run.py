@@ -78,7 +78,7 @@ class Run:
         opening = asyncio.ensure_future(self.stream.open())
         patience = loop.call_later(PATIENCE_S, self._say_what_takes_long)
         for number in self._signals:
-            loop.add_signal_handler(number, opening.cancel)
+            loop.add_signal_handler(number, self._hear, opening)
         try:
             await opening
         except BaseException:
@@ -86,8 +86,8 @@ class Run:
             raise
         finally:
             patience.cancel()
-        for number in self._signals:
-            loop.add_signal_handler(number, self._stop)
+        if self._signalled:
+            self.stream.stop()
         ended = await self._play()
         for number in self._signals:
             loop.remove_signal_handler(number)
@@ -134,16 +134,15 @@ class Run:
         if self._quiet and self._at:
             self._lines.event(f"still starting: {self._at}")
 
-    def _stop(self) -> None:
-        """The first signal ends the source; a second one ends at once."""
-        self._signalled = True
-        self.stream.stop()
-        loop = asyncio.get_running_loop()
-        for number in self._signals:
-            loop.add_signal_handler(number, self._end_now)
-
-    def _end_now(self) -> None:
-        if self._ending is None:
+    def _hear(self, opening: asyncio.Future[None]) -> None:
+        """A signal ends the start, or the source; the next one ends at once. One handler for all of it: a signal that
+        comes while a handler is replaced still calls the one before."""
+        first, self._signalled = not self._signalled, True
+        if not opening.done():
+            opening.cancel()
+        elif first:
+            self.stream.stop()
+        elif self._ending is None:
             self._ending = asyncio.create_task(self.stream.close(), name="close")
 
     def _record(self) -> asyncio.Task[None] | None:
