@@ -78,7 +78,7 @@ def serve_until_signal(config: ClusterConfig) -> None:
         else:
             _alone(serve, config)
     except (RuntimeError, ConnectionError, TimeoutError, ray.exceptions.RayError) as error:
-        raise RayError(f"Ray: {_last_line(error)}; more is in Ray's logs, in /tmp/ray/session_latest/logs") from error
+        raise RayError(f"Ray: {_last_line(error)} (Ray's logs have more)") from error
     finally:
         ray.shutdown()
 
