@@ -10,7 +10,7 @@ from spinn_drone.world.forest_world import ForestWorld
 from spinn_drone.world.looks import Looks
 from spinn_drone.world.world import DroneState
 
-COURSE = ForestConfig(density=0.055, length=50.0)
+COURSE = ForestConfig(density=0.048, length=50.0)
 """The default forest (docs/decisions/0030-drone.md)."""
 
 
