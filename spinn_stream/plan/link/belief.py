@@ -151,13 +151,13 @@ class LinkBelief:
         ms = (through - requests[-1].at) * 1000
         expected, deviation = self._expected_ms(requests)
         belief = self._at(now)
-        if requests[-1].size and abs(ms - np.vdot(belief, expected)) > SURPRISE * np.vdot(belief, deviation):
+        if requests[-1].size and abs(ms - _mean(belief, expected)) > SURPRISE * _mean(belief, deviation):
             self._surprised()
         z = (np.float32(ms) - expected) / deviation
         t = 1 + z * z * np.float32(1 / 3)  # Student's, three degrees of freedom: outliers are no surprise
         weights = belief * ((1 - ODD) * 0.3676 / (t * t * deviation) + ODD / ODD_MS * (expected < 2 * ms))
         self._belief = weights / weights.sum()
-        off = abs(ms - np.vdot(self._belief, expected))
+        off = abs(ms - _mean(self._belief, expected))
         step = JITTER_STEP if off > self._jitter_ms / 1.5 else -JITTER_STEP  # two thirds of it are the median of `off`
         self._jitter_ms = min(max(self._jitter_ms * math.exp(step), LEAST_JITTER_MS), MOST_JITTER_MS)
         self._time = now
@@ -190,6 +190,11 @@ def _lognormal(grid: Grid, median: float, spread: float) -> Grid:
     z = np.log(grid / np.float32(median)) / np.float32(spread)
     weights = np.exp(-z * z / 2) + 0.01
     return np.asarray(weights / weights.sum(), np.float32)
+
+
+def _mean(belief: Grid, values: Grid) -> float:
+    """Not by BLAS, whose threads go on to spin after products of this size, in a process that embeds the client."""
+    return float((belief * values).sum())
 
 
 def _transfer_ms(size: int) -> Grid:
