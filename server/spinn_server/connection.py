@@ -117,7 +117,7 @@ class Connection:
         """See `work.request.Owner`."""
         with self._faults():
             self._close(request)
-            self._metrics.answers.labels(self._session.bundle.name, found.exit).inc()
+            self._metrics.answered_by(self._session.bundle.name, found.exit).inc()
             if shortened:
                 self._metrics.shortened.inc()
             now = self._now()
@@ -156,18 +156,20 @@ class Connection:
                     self._receive(*await self._carrier.recv())
 
     async def _write(self) -> None:
+        clock = asyncio.get_running_loop().time
         with self._faults():
-            while True:
-                data = await self._outgoing.get()
-                try:
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
+            try:
+                async with asyncio.timeout(None) as limit:
+                    while True:
+                        data = await self._outgoing.get()
+                        limit.reschedule(clock() + SEND_TIMEOUT_S)
                         await self._carrier.send(data)
-                except TimeoutError:
-                    self._carrier.abort()
-                    self._metrics.refused_sessions.labels("not reading").inc()
-                    self.end(Ending(None, None, f"took no bytes for {SEND_TIMEOUT_S:.0f} s"))
-                    return
-                self._metrics.bytes_out.inc(len(data))
+                        limit.reschedule(None)
+                        self._metrics.bytes_out.inc(len(data))
+            except TimeoutError:
+                self._carrier.abort()
+                self._metrics.refused_sessions.labels("not reading").inc()
+                self.end(Ending(None, None, f"took no bytes for {SEND_TIMEOUT_S:.0f} s"))
 
     def _receive(self, data: bytes, arrived: float) -> None:
         self.used_at = arrived
@@ -201,7 +203,7 @@ class Connection:
     def _count_received(self, infer: Infer) -> None:
         cuts = self._session.bundle.cut_points
         split = cuts[infer.split].name if infer.split < len(cuts) else "none"
-        self._metrics.requests.labels(self._session.bundle.name, split).inc()
+        self._metrics.received_by(self._session.bundle.name, split).inc()
 
     def _count_refusal(self, reason: RejectReason) -> None:
         if reason == "cancelled":

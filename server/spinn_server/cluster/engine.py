@@ -65,8 +65,10 @@ class RemoteEngine:
         self._max_queue = max_queue
         self._now = host.clock
         self._decoder = host.worker("decode")
-        self._held = metrics.held_bytes.labels(bundle.name)
-        self._queue = metrics.queue.labels(bundle.name)
+        metrics.queue.labels(bundle.name).set_function(lambda: len(self._open))
+        metrics.held_bytes.labels(bundle.name).set_function(
+            lambda: sum(receiver.held_bytes for receiver in self._receivers.values())
+        )
         self._receivers: dict[Owner, PayloadReceiver] = {}
         self._open: dict[Request, Link | None] = {}  # and the replica that has it
         self._undecoded: list[Request] = []
@@ -102,7 +104,6 @@ class RemoteEngine:
                 self._undecoded = [waiting for waiting in self._undecoded if waiting in self._open]
             self._undecoded.append(request)
             self._arrived.set()
-            self._count()
 
     def cancel(self, request: Request) -> None:
         self._refuse(request, "cancelled", "as asked")
@@ -113,8 +114,7 @@ class RemoteEngine:
             link.forget(owner)
         for request in [request for request in self._open if request.owner is owner]:
             del self._open[request]
-        self._count()
-        self._count_held()
+        self._look_if_idle()
 
     def stop_taking(self, reason: RejectReason, detail: str) -> None:
         self._refusing = reason, detail
@@ -224,7 +224,6 @@ class RemoteEngine:
                         self._refuse(request, *refusal(request, result))
                     else:
                         self._give(request, DENSE, result)
-                self._count_held()
 
     def _give(self, request: Request, codec: str, payload: bytes) -> None:
         """Give a request that is still open to a replica."""
@@ -256,7 +255,7 @@ class RemoteEngine:
 
     def _settle(self, request: Request) -> None:
         del self._open[request]
-        self._count()
+        self._look_if_idle()
 
     def _refuse(self, request: Request, reason: RejectReason, detail: str) -> None:
         """Refuse a request, if it is still open."""
@@ -267,13 +266,9 @@ class RemoteEngine:
             self._settle(request)
             request.owner.refused(request, reason, detail)
 
-    def _count(self) -> None:
-        self._queue.set(len(self._open))
+    def _look_if_idle(self) -> None:
         if not self._open:
             self._idle.set()
-
-    def _count_held(self) -> None:
-        self._held.set(sum(receiver.held_bytes for receiver in self._receivers.values()))
 
 
 def _decoded(requests: Sequence[Request], receivers: Sequence[PayloadReceiver]) -> list[bytes | Exception]:

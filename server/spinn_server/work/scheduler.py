@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .costs import Costs
@@ -150,7 +150,8 @@ class Scheduler:
         insort(self._open.setdefault(request.owner, []), request, key=lambda r: r.due)
         self._decoding[request] = None
         self._size += 1
-        self._line = None
+        if self._line is not None:
+            self._line = self._line[0] + 1, self._line[1] + self._costs.row(request.at, self._goal(request))
         return refusal
 
     def decoded(self, request: Request) -> None:
@@ -237,14 +238,14 @@ class Scheduler:
 
     def hopeless(self, now: float) -> list[Request]:
         """Takes out and gives the requests that can no longer be in time."""
-        found = [request for request in self._requests() if self._latest(request) <= now]
+        found = [request for request, latest in self._latest(self._requests()) if latest <= now]
         for request in found:
             self.remove(request)
         return found
 
     def hopeless_at(self) -> float:
         """The time at which the next waiting request can no longer be in time."""
-        return min((self._latest(request) for request in self._requests()), default=math.inf)
+        return min((latest for _, latest in self._latest(self._requests())), default=math.inf)
 
     def _one_too_many(self, new: Request) -> Request:
         """The request to refuse if there is no room: the new one, unless another client has more that have not
@@ -277,10 +278,15 @@ class Scheduler:
             self._line = len(requests), sum([row(request.at, goal(request)) for request in requests])
         return self._line
 
-    def _latest(self, request: Request) -> float:
-        """The last moment to begin with a request in time, in a batch of sensible size."""
-        company = min(self._costs.enough(request.at), max(1, len(self._waiting.get(request.at, ()))))
-        return request.expires - RESERVE * self._costs.run(request.at, self._goal(request), company)
+    def _latest(self, requests: Iterable[Request]) -> Iterator[tuple[Request, float]]:
+        """Requests, and the last moment to begin with each in time, in a batch of sensible size."""
+        needed: dict[tuple[int, bool], float] = {}  # the same for all at a cut point that go as far
+        for request in requests:
+            key = request.at, request.may_shorten
+            if key not in needed:
+                company = min(self._costs.enough(request.at), max(1, len(self._waiting.get(request.at, ()))))
+                needed[key] = RESERVE * self._costs.run(request.at, self._goal(request), company)
+            yield request, request.expires - needed[key]
 
     def _finish_s(self, request: Request, now: float) -> float:
         """Time until a new request is answered, in the order of service."""
@@ -330,9 +336,8 @@ class Scheduler:
 
     def _urgent(self, then: float) -> int | None:
         """The cut point of a request that would be late if it began only at `then`; None: there is none."""
-        latest, cut = min(
-            (min(self._latest(r), r.arrived + PATIENCE_S), cut) for cut, queue in self._waiting.items() for r in queue
-        )
+        waiting = (request for queue in self._waiting.values() for request in queue)
+        latest, cut = min((min(latest, r.arrived + PATIENCE_S), r.at) for r, latest in self._latest(waiting))
         return cut if latest < then and self._limits.policy is Policy.SEGMENTS else None
 
     def _step(self, start: int, now: float) -> Step:

@@ -63,8 +63,10 @@ class TailEngine:
         self._scheduler = Scheduler(limits, self._costs, self._steps.piece_end)
         self._now = host.clock
         self._metrics = metrics
-        self._queue = metrics.queue.labels(bundle.name)
-        self._held = metrics.held_bytes.labels(bundle.name)
+        metrics.queue.labels(bundle.name).set_function(lambda: self._scheduler.waiting)
+        metrics.held_bytes.labels(bundle.name).set_function(
+            lambda: sum(receiver.held_bytes for receiver in self._receivers.values())
+        )
         self._receiver = receiver
         self._undecoded: list[Request] = []
         self._most_undecoded = 2 * limits.max_queue
@@ -92,7 +94,6 @@ class TailEngine:
             self._undecoded = [waiting for waiting in self._undecoded if waiting in self._scheduler]
         self._undecoded.append(request)
         self._arrived.set()
-        self._count()
 
     def cancel(self, request: Request) -> None:
         """The client no longer wants this request: it is refused as `cancelled` now, and dropped from its batch
@@ -104,8 +105,7 @@ class TailEngine:
         self._receivers.pop(owner, None)
         for request in self._scheduler.of(owner):
             self._scheduler.remove(request)
-        self._count()
-        self._count_held()
+        self._look_if_idle()
 
     def stop_taking(self, reason: RejectReason, detail: str) -> None:
         """Refuse new requests from now on; open ones are still run."""
@@ -167,7 +167,6 @@ class TailEngine:
                 if request.at == request.split:
                     self._metrics.wait.observe(now - request.arrived)
                     self._waits.waited((now - request.arrived) * 1000, now)
-            self._count()
             in_thread = await self._run_step(decision.step)
             self._costs.spent_beside(self._now() - now - in_thread)
             self._steps.build_what_is_wanted()
@@ -253,7 +252,7 @@ class TailEngine:
                 self._answer(request, step.stop, outcome[1], shortened=leaving[request])
             elif outcome is not None and request in self._scheduler:
                 request.activation = outcome[0].copy()  # the next run of the same piece overwrites it
-        self._count()
+        self._look_if_idle()
 
     def _measure(self, step: Step, seconds: float) -> None:
         segment = "-".join(self.bundle.cut_points[cut].name for cut in (step.start, step.stop))
@@ -274,7 +273,6 @@ class TailEngine:
                 receivers = [self._receivers[request.owner] for request in batch]
                 for request, found in zip(batch, await self._steps.decode(batch, receivers), strict=True):
                     self._take_decoded(request, found)
-                self._count_held()
                 self._changed.set()
 
     def _take_decoded(self, request: Request, found: Floats | Exception) -> None:
@@ -285,13 +283,9 @@ class TailEngine:
             request.activation = found
             self._scheduler.decoded(request)
 
-    def _count(self) -> None:
-        self._queue.set(self._scheduler.waiting)
+    def _look_if_idle(self) -> None:
         if not len(self._scheduler):
             self._idle.set()
-
-    def _count_held(self) -> None:
-        self._held.set(sum(receiver.held_bytes for receiver in self._receivers.values()))
 
     def _answer(self, request: Request, cut: int, answer: Answer, *, shortened: bool) -> None:
         exit_index = self.bundle.exits.index(self.bundle.exit_at[cut])
@@ -300,11 +294,10 @@ class TailEngine:
     def _refuse(self, request: Request, reason: RejectReason, detail: str) -> None:
         """Refuse a request, if it is still open."""
         if self._scheduler.remove(request):
-            self._count()
+            self._look_if_idle()
             request.owner.refused(request, reason, detail)
 
     def _refuse_hopeless(self, requests: Sequence[Request]) -> None:
         for request in requests:
             request.owner.refused(request, "expired", "its budget is too small for what is left to do")
-        if requests:
-            self._count()
+        self._look_if_idle()
