@@ -122,11 +122,7 @@ class LinkBelief:
     def _arrived(self, last: _Request) -> list[_Request]:
         """Requests that have arrived, as is news now that `last` came through: it, or those sent before it."""
         found = []
-        for number, request in self._sent.items():
-            if request is None:
-                continue
-            if request.at > last.at:
-                break
+        for number, request in [(n, r) for n, r in self._sent.items() if r is not None and r.at <= last.at]:
             found.append(request)
             self._sent[number] = None
             if request is last:
@@ -193,8 +189,7 @@ def _lognormal(grid: Grid, median: float, spread: float) -> Grid:
 
 
 def _mean(belief: Grid, values: Grid) -> float:
-    """Not by BLAS, whose threads go on to spin after products of this size, in a process that embeds the client."""
-    return float((belief * values).sum())
+    return float((belief * values).sum())  # not by BLAS, whose threads go on to spin after a product of this size
 
 
 def _transfer_ms(size: int) -> Grid:
