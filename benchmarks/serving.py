@@ -123,7 +123,8 @@ async def warm(
     before = -1.0
     while (graphs := contestant.graphs()) != before:
         before = graphs
-        await closed_loop(sessions, asks, in_flight, 3.0)
+        if not (await closed_loop(sessions, asks, in_flight, 3.0)).answered:
+            raise RuntimeError("it answers no request")
         if rate is not None and contestant.name == "spinn":
             await open_loop(sessions, asks, rate, 1.5, seed=0)
 
