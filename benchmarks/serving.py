@@ -22,10 +22,13 @@ default   as plain, for the built-in bundle
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: the engine alone has one thread, as servers have
+
 import argparse
 import asyncio
 import json
-import os
 import socket
 import sys
 import time
