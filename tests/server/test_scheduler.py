@@ -316,3 +316,16 @@ def test_without_a_profile_only_a_budget_that_is_over_refuses() -> None:
 def test_limits_that_make_no_sense_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected max_batch_size"):
         make(**bad)
+
+
+def test_the_wait_of_the_next_one_is_the_same_however_it_was_added_up() -> None:
+    scheduler = make()
+    add(scheduler, request(), request(split=4))
+    assert scheduler.delay_s(0.0) > 0  # worked out, and kept
+    add(scheduler, request(split=1), request(may_shorten=True))
+    added = scheduler.delay_s(0.0)
+    passing = request()
+    add(scheduler, passing)
+    longer = scheduler.delay_s(0.0)
+    scheduler.remove(passing)  # worked out anew
+    assert scheduler.delay_s(0.0) == pytest.approx(added) and longer > added

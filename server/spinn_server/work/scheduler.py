@@ -272,7 +272,7 @@ class Scheduler:
 
     def _company(self) -> tuple[int, float]:
         """The requests outside the present step: how many they are, and the time that they still need in batches that
-        are large enough. Every refusal asks for it, so it is computed anew only after a change."""
+        are large enough. Every refusal asks for it, so it is kept: `admit` adds to it, other changes reset it."""
         if self._line is None:
             requests, row, goal = self._requests(), self._costs.row, self._goal
             self._line = len(requests), sum([row(request.at, goal(request)) for request in requests])
@@ -280,7 +280,7 @@ class Scheduler:
 
     def _latest(self, requests: Iterable[Request]) -> Iterator[tuple[Request, float]]:
         """Requests, and the last moment to begin with each in time, in a batch of sensible size."""
-        needed: dict[tuple[int, bool], float] = {}  # the same for all at a cut point that go as far
+        needed: dict[tuple[int, bool], float] = {}  # by cut point and goal, the time from there to the goal
         for request in requests:
             key = request.at, request.may_shorten
             if key not in needed:
